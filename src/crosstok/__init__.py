@@ -1,0 +1,3 @@
+"""crosstok moves language models, and what they know, across tokenizers."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,13 @@
+"""Chunks of two tokenizations that spell the same bytes. numpy only."""
+
+from crosstok.alignment.chunks import Alignment, align, align_batch, tokens_that_fit
+from crosstok.alignment.vocab_map import VocabOverlap, overlapping_tokens
+
+__all__ = [
+    "Alignment",
+    "VocabOverlap",
+    "align",
+    "align_batch",
+    "overlapping_tokens",
+    "tokens_that_fit",
+]

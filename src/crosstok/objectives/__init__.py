@@ -1,0 +1,17 @@
+"""Training objectives, one file each, behind one interface."""
+
+from crosstok.objectives.alm import ALM
+from crosstok.objectives.base import AlignedBatch, LossSum, Needs, Objective
+from crosstok.objectives.cross_entropy import CrossEntropy
+from crosstok.objectives.weighting import FixedWeights, GradientMagnitude
+
+__all__ = [
+    "ALM",
+    "AlignedBatch",
+    "CrossEntropy",
+    "FixedWeights",
+    "GradientMagnitude",
+    "LossSum",
+    "Needs",
+    "Objective",
+]

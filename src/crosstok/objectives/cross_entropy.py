@@ -1,0 +1,29 @@
+"""Next-token cross-entropy: what training on the text alone, without a teacher, would do."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from crosstok.models import Scores
+from crosstok.objectives.base import AlignedBatch, LossSum, Needs, counted
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossEntropy:
+    """Mean negative log-likelihood of the student's own tokens, in nats a token."""
+
+    kind: Literal["cross_entropy"] = "cross_entropy"
+
+    name: ClassVar[str] = "cross_entropy"
+    needs: ClassVar[Needs] = Needs()
+
+    def count(self, batch: AlignedBatch, teacher: Scores | None) -> Float[Tensor, ""]:
+        """Number of the student's predicted tokens."""
+        return counted(batch.student_loss_mask)
+
+    def __call__(self, batch: AlignedBatch, student: Scores, teacher: Scores | None) -> LossSum:
+        """Sum over the tokens that ``student_loss_mask`` counts."""
+        logprobs = student.token_logprobs.masked_fill(~batch.student_loss_mask, 0.0)
+        return LossSum(-logprobs.sum(), self.count(batch, teacher))

@@ -1,0 +1,93 @@
+r"""How several objectives become one loss: fixed weights, or weights by gradient magnitude.
+
+``GradientMagnitude`` is GradMag (arXiv 2503.20083, section on combining objectives): with n_i the
+norm of objective i's gradient in the trainable parameters of the last transformer layer,
+
+    w_i = (1 / n_i) / sum over j of (1 / n_j)
+
+so that every objective pulls equally hard there, whatever its scale. Fixed factors cancel.
+
+The reference code takes the weights of each micro-batch from that micro-batch alone, so they change
+with the way a batch is cut for gradient accumulation. Here the norms are those of the whole global
+batch of the *previous* optimizer step (the first step measures its own batch beforehand): one graph,
+one backward pass, and 1 x 8 micro-batches give the same weights as 8 x 1.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+_EPS = 1e-8
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixedWeights:
+    """Each objective times a constant; 1 where none is given."""
+
+    kind: Literal["fixed"] = "fixed"
+    weights: Mapping[str, float] | None = None
+    """Weight by objective name, e.g. ``{"alm": 1.0, "cross_entropy": 0.5}``."""
+
+    measures_gradients: ClassVar[bool] = False
+
+    def __call__(self, norms: Mapping[str, float]) -> dict[str, float]:
+        """Weights of the objectives named in ``norms``; the norms themselves play no part.
+
+        Raises:
+            ValueError: a weight is given for an objective that is not trained.
+        """
+        weights = dict(self.weights or {})
+        unknown = sorted(weights.keys() - norms.keys())
+        if unknown:
+            raise ValueError(
+                f"weights are given for {unknown}, but the objectives are {sorted(norms)}; "
+                "take them out, or add the objective with --objective."
+            )
+        return {name: weights.get(name, 1.0) for name in norms}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientMagnitude:
+    """GradMag: every objective's gradient has the same norm in the last transformer layer."""
+
+    kind: Literal["gradient_magnitude"] = "gradient_magnitude"
+
+    measures_gradients: ClassVar[bool] = True
+
+    def __call__(self, norms: Mapping[str, float]) -> dict[str, float]:
+        """Weights from each objective's gradient norm; they sum to 1."""
+        inverse = {name: 1.0 / (norm + _EPS) for name, norm in norms.items()}
+        return {name: value / sum(inverse.values()) for name, value in inverse.items()}
+
+
+def last_layer_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Trainable parameters of the last transformer layer: of the longest module list's last entry.
+
+    Raises:
+        ValueError: the model has no such layer, or nothing in it is trained.
+    """
+    stacks = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    layers = max(stacks, key=len, default=None)
+    trainable = [p for p in layers[-1].parameters() if p.requires_grad] if layers else []
+    if not trainable:
+        raise ValueError(
+            "gradient_magnitude balances objectives in the last transformer layer, but this model "
+            "has no trainable parameter there. Train the layers (or LoRA), or use fixed weights."
+        )
+    return trainable
+
+
+def gradient(loss: Float[Tensor, ""], parameters: Sequence[nn.Parameter]) -> Float[Tensor, " P"]:
+    """The loss's gradient in these parameters, flat and in fp32; the graph is kept."""
+    if not loss.requires_grad:
+        return torch.zeros(sum(p.numel() for p in parameters), device=loss.device)
+    parts = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    flat = [
+        torch.zeros(p.numel(), device=p.device) if part is None else part.float().flatten()
+        for p, part in zip(parameters, parts, strict=True)
+    ]
+    return torch.cat(flat)

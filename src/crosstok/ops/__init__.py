@@ -1,0 +1,6 @@
+"""Tensor operations on hidden states, probabilities and chunks (torch only; no tokenizer here)."""
+
+from crosstok.ops.linear_logprobs import linear_logprobs
+from crosstok.ops.output_head import OutputHead
+
+__all__ = ["OutputHead", "linear_logprobs"]
