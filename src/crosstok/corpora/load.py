@@ -1,0 +1,256 @@
+"""`load_corpus`: from what a person names to a data set with one column `text`."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import datasets
+from datasets.data_files import DataFilesDict, EmptyDatasetError, get_data_patterns
+
+from crosstok.corpora.read import (
+    DATA_SUFFIXES,
+    PACKED_SUFFIXES,
+    TextUnit,
+    data_suffix,
+    file_texts,
+    json_rows,
+    missing_field,
+    plain_name,
+    usable,
+)
+
+_READER = (
+    "1"  # part of the cache key: change it when the reader yields other rows for the same file
+)
+_FEATURES = datasets.Features({"text": datasets.Value("large_string")})
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?(:[\w.-]+)?")
+
+
+@dataclass
+class _Skipped:
+    """Rows left out so far. Called by `filter` on every text of a streaming data set."""
+
+    count: int = 0
+
+    def __call__(self, text: str | None) -> bool:
+        self.count += text is None
+        return text is not None
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Texts with a name.
+
+    Attributes:
+        name: the file or data set name without folders and suffixes.
+        dataset: one column `text`, every row a string with more than white space in it.
+    """
+
+    name: str
+    dataset: datasets.Dataset | datasets.IterableDataset
+    _skipped: _Skipped = field(default_factory=_Skipped, repr=False)
+
+    @property
+    def num_skipped(self) -> int:
+        """Rows left out because they are empty or not text.
+
+        Of a streaming data set: the rows met so far in this process, summed over passes.
+        """
+        return self._skipped.count
+
+    def texts(self, limit: int | None = None) -> Iterator[str]:
+        """The texts in order, at most `limit` of them."""
+        for index, row in enumerate(self.dataset):
+            if limit is not None and index >= limit:
+                return
+            yield row["text"]
+
+
+def load_corpus(
+    source: str,
+    *,
+    text_field: str = "text",
+    text_unit: TextUnit = "line",
+    split: str = "train",
+    streaming: bool = False,
+) -> Corpus:
+    """Load texts from a file, a folder of files, or a data set of the Hugging Face hub.
+
+    Files are `.jsonl`, `.json` (lines, or one array) and `.txt`, each also packed as `.xz`, `.gz`
+    or `.zst`, and `.parquet`. In a folder the files of `split` are taken as `datasets` takes them:
+    by `train`, `validation` or `test` in their names, and all of them where no name says so. The
+    hub name may carry a configuration: `Salesforce/wikitext:wikitext-2-raw-v1`. Files are read once
+    and kept in the cache of `datasets` (by path, size and time of change, so a changed file is read
+    again); with `streaming` they are read while the data set is iterated.
+
+    Args:
+        source: hub name, file or folder.
+        text_field: the field of JSON and Parquet rows (and hub data sets) that holds the text.
+        text_unit: what one row of a `.txt` file is: a line, a block between blank lines, or the
+            whole file.
+        split: the split of a folder or hub data set; a single file has none.
+        streaming: an `IterableDataset` that reads while it is iterated.
+
+    Raises:
+        ValueError: nothing at `source`; an empty or damaged file; broken JSON (with its line); no
+            such field (with those there are); no row with text.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        if data_suffix(path) is None:
+            raise ValueError(f"{source} is no data file that can be read. {_endings()}")
+        return _from_files(plain_name(path), source, [path], text_field, text_unit, streaming)
+    if path.is_dir():
+        files = _files_of(path, split)
+        return _from_files(path.resolve().name, source, files, text_field, text_unit, streaming)
+    if data_suffix(path) is not None or not _HUB_NAME.fullmatch(source):
+        raise _nothing_at(source)
+    return _from_hub(source, text_field, split, streaming)
+
+
+def read_rows(path: str) -> list[dict[str, Any]]:
+    """All rows of a `.jsonl` or `.json` file (also packed), every field kept.
+
+    Raises:
+        ValueError: no such file, another kind of file, no row, a row that is no JSON object, broken
+            JSON (with its line).
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise _nothing_at(path)
+    if data_suffix(file) not in (".jsonl", ".json"):
+        raise ValueError(
+            f"{path} is not a .jsonl or .json file (also .xz, .gz, .zst), which rows are read from."
+        )
+    rows = []
+    for index, row in enumerate(json_rows(file)):
+        if not isinstance(row, dict):
+            raise ValueError(
+                f"{path}, row {index + 1} is {row!r:.80}: every row must be a JSON object."
+            )
+        rows.append(row)
+    if not rows:
+        raise ValueError(f"{path} is empty: it holds no row. Check the path.")
+    return rows
+
+
+def _nothing_at(path: str) -> ValueError:
+    return ValueError(f"There is no file or folder {path!r}. Check the path (from {Path.cwd()}).")
+
+
+def _endings() -> str:
+    plain, packed = ", ".join(DATA_SUFFIXES), ", ".join(PACKED_SUFFIXES)
+    return f"Data files end in {plain}; all but .parquet may be packed ({packed})."
+
+
+def _files_of(folder: Path, split: str) -> list[Path]:
+    try:
+        patterns = get_data_patterns(str(folder))
+        found = DataFilesDict.from_patterns(patterns, base_path=str(folder))
+    except (EmptyDatasetError, FileNotFoundError):
+        found = {}
+    by_split = {
+        str(name): sorted(file for file in map(Path, files) if data_suffix(file) is not None)
+        for name, files in found.items()
+    }
+    by_split = {name: files for name, files in by_split.items() if files}
+    if not by_split:
+        raise ValueError(f"The folder {folder} holds no data file. {_endings()}")
+    if split not in by_split:
+        raise ValueError(
+            f"The folder {folder} has no files of split {split!r}; splits there are: "
+            f"{', '.join(by_split)}. "
+            "Choose one of them, or name a file."
+        )
+    return by_split[split]
+
+
+def _rows(
+    files: list[tuple[str, int, int]], text_field: str, text_unit: TextUnit, reader: str
+) -> Iterator[dict[str, str | None]]:
+    """Rows of all files; size and time of change of each, and `reader`, are for the cache key."""
+    for path, _, _ in files:
+        for text in file_texts(Path(path), text_field, text_unit):
+            yield {"text": text}
+
+
+def _from_files(
+    name: str, source: str, files: list[Path], text_field: str, text_unit: TextUnit, streaming: bool
+) -> Corpus:
+    stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    kwargs = {"files": stats, "text_field": text_field, "text_unit": text_unit, "reader": _READER}
+    if streaming:
+        rows = datasets.IterableDataset.from_generator(_rows, features=_FEATURES, gen_kwargs=kwargs)
+        return _streamed(name, source, rows)
+    try:
+        table = datasets.Dataset.from_generator(_rows, features=_FEATURES, gen_kwargs=kwargs)
+    except datasets.exceptions.DatasetGenerationError as error:
+        raise _root_cause(error) from error
+    return _loaded(name, source, table)
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """The first error under the wrappers of `datasets`."""
+    while isinstance(error, datasets.exceptions.DatasetGenerationError) and error.__cause__:
+        error = error.__cause__
+    return error
+
+
+def _loaded(name: str, source: str, rows: datasets.Dataset) -> Corpus:
+    """Leave out the rows without text, and count them."""
+    kept = rows.filter(_has_text, input_columns="text") if rows.data["text"].null_count else rows
+    if not len(kept):
+        raise _no_text(source, len(rows))
+    return Corpus(name, kept, _Skipped(len(rows) - len(kept)))
+
+
+def _streamed(name: str, source: str, rows: datasets.IterableDataset) -> Corpus:
+    """The same while reading; a first text is looked for at once, so that errors come early."""
+    if next((row for row in rows if row["text"] is not None), None) is None:
+        raise _no_text(source, sum(1 for _ in rows))
+    skipped = _Skipped()
+    return Corpus(name, rows.filter(skipped, input_columns="text"), skipped)
+
+
+def _has_text(text: str | None) -> bool:
+    return text is not None
+
+
+def _no_text(source: str, num_rows: int) -> ValueError:
+    return ValueError(
+        f"{source}: none of its {num_rows} rows holds text (they are empty or not strings). "
+        "Check the file, or name the field that holds the text with --text-field."
+    )
+
+
+def _from_hub(source: str, text_field: str, split: str, streaming: bool) -> Corpus:
+    name, _, config = source.partition(":")
+    try:
+        rows = datasets.load_dataset(name, config or None, split=split, streaming=streaming)
+    except datasets.exceptions.DatasetGenerationError as error:
+        raise ValueError(
+            f"The data set {source!r} could not be read: {_root_cause(error)}"
+        ) from error
+    except (ConnectionError, FileNotFoundError) as error:
+        raise ValueError(
+            f"There is no file or folder {source!r}, and no data set of that name could be had "
+            "from the Hugging "
+            f"Face hub: {error}. Check the spelling; without network, name a file or a folder."
+        ) from error
+    except (
+        ValueError
+    ) as error:  # a split or configuration not there; the message lists those there are
+        hint = "" if config else f" A configuration is named as {name}:CONFIGURATION."
+        raise ValueError(f"The data set {source!r}, split {split!r}: {error}{hint}") from error
+    columns = rows.column_names
+    if columns is not None and text_field not in columns:
+        raise missing_field(source, text_field, list(columns))
+    rows = rows.map(_hub_row, input_columns=text_field, remove_columns=columns, features=_FEATURES)
+    short = name.split("/")[-1]
+    return _streamed(short, source, rows) if streaming else _loaded(short, source, rows)
+
+
+def _hub_row(value: object) -> dict[str, str | None]:
+    return {"text": usable(value)}
