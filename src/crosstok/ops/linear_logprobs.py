@@ -81,10 +81,10 @@ def linear_logprobs(
         operand_dtype=operand_dtype,
         dtype=torch.float64 if operand_dtype == torch.float64 else torch.float32,
     )
-    logprobs, mass = _LinearLogprobs.apply(
+    outputs: tuple[Tensor, Tensor | None] = _LinearLogprobs.apply(  # type: ignore[no-untyped-call]
         hidden, head.weight, head.bias, labels, boundary_mask, valid_ids, arithmetic
     )
-    return logprobs, mass
+    return outputs
 
 
 def default_tokens_per_block(device: torch.device, vocab_size: int) -> int:
@@ -246,7 +246,7 @@ class _LinearLogprobs(torch.autograd.Function):
     """`linear_logprobs` after its checks."""
 
     @staticmethod
-    def forward(  # noqa: PLR0913 (autograd takes tensors one by one)
+    def forward(
         ctx: Any,
         hidden: Tensor,
         weight: Tensor,
@@ -299,7 +299,7 @@ def _forward_blocks(
         log_sum = -probs.gather(1, where).log()
         picked = logits.gather(1, labels[rows, None].long())
         logprobs[rows] = ((picked - largest) - log_sum).squeeze(1).clamp_(max=0)
-        if log_mass is not None:
+        if log_mass is not None and members is not None:
             mass = torch.mv(probs, members)
             log_mass[rows] = mass.log()
             tiny = (mass < TINY_MASS).nonzero().squeeze(1)
@@ -361,10 +361,10 @@ def _backward_blocks(
     hidden: Tensor, blocks: _Blocks, upstream: _Upstream, needs: tuple[bool, bool, bool]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     arithmetic, weight = blocks.arithmetic, blocks.weight
-    options = {"dtype": arithmetic.dtype, "device": hidden.device}
-    grad_hidden = torch.empty(hidden.shape, **options) if needs[0] else None
-    grad_weight = torch.zeros(weight.shape, **options) if needs[1] else None
-    grad_bias = torch.zeros(weight.shape[0], **options) if needs[2] else None
+    dtype = arithmetic.dtype
+    grad_hidden = torch.empty_like(hidden, dtype=dtype) if needs[0] else None
+    grad_weight = torch.zeros_like(weight, dtype=dtype) if needs[1] else None
+    grad_bias = weight.new_zeros(weight.shape[0], dtype=dtype) if needs[2] else None
     for rows in blocks.slices():
         operand = arithmetic.operand(hidden[rows])
         logits = blocks.logits(operand)

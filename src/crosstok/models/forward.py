@@ -1,0 +1,154 @@
+"""Hidden states and token log-probabilities of a model, without its [tokens, vocabulary] logits."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from crosstok.models.output_head import output_matrix_module
+from crosstok.ops import OutputHead, linear_logprobs
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a model says of a batch of texts, in nats; 0 wherever nothing is said.
+
+    Attributes:
+        token_logprobs: [B T]. Position k holds log p(token k | tokens before k); position 0 is 0.
+        boundary_logprobs: [B T], or None. Position k holds the log-mass of the boundary set as
+            the **next** token, after tokens 0..k.
+    """
+
+    token_logprobs: Float[Tensor, "B T"]
+    boundary_logprobs: Float[Tensor, "B T"] | None
+
+
+def hidden_states(
+    model: nn.Module, input_ids: Int[Tensor, "B T"], attention_mask: Int[Tensor, "B T"]
+) -> Float[Tensor, "B T D"]:
+    """What enters the model's output matrix, by a call of the model itself.
+
+    The call goes through whatever wraps the model (DistributedDataParallel, PEFT), so gradients
+    are synchronised and adapters apply. A hook on the output embeddings takes their input and
+    lets only the last position through, so the logits that the model makes are [B 1 V].
+
+    Args:
+        model: A causal language model of transformers, possibly wrapped.
+        input_ids: Ids, padded on the right.
+        attention_mask: 1 (or True) for tokens, 0 for padding.
+
+    Raises:
+        ValueError: A row is padded on the left or in the middle, or the model does not pass its
+            hidden states through its output embeddings.
+    """
+    _check_right_padded(input_ids, attention_mask)
+    seen: list[Tensor] = []
+
+    def take_input(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        seen.append(args[0])
+        return (args[0][:, -1:], *args[1:])
+
+    handle = output_matrix_module(model).register_forward_pre_hook(take_input)
+    try:
+        model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+    finally:
+        handle.remove()
+    if len(seen) != 1 or seen[0].shape[:-1] != input_ids.shape:
+        shapes = [tuple(tensor.shape) for tensor in seen]
+        raise ValueError(
+            f"for ids of shape {tuple(input_ids.shape)} the output embeddings of "
+            f"{type(model).__name__} received {shapes}; crosstok needs one [B, T, D]. Prompt "
+            "tuning and several heads are not supported."
+        )
+    return seen[0]
+
+
+def _check_right_padded(input_ids: Tensor, attention_mask: Tensor) -> None:
+    if attention_mask.shape != input_ids.shape:
+        raise ValueError(
+            f"attention_mask has shape {tuple(attention_mask.shape)}, input_ids "
+            f"{tuple(input_ids.shape)}; they must be the same."
+        )
+    is_token = attention_mask.bool()
+    gaps = (is_token[:, 1:] & ~is_token[:, :-1]).any(dim=1)
+    if bool(gaps.any()):
+        raise ValueError(
+            f"row {int(gaps.nonzero()[0])} of attention_mask has a token after padding; positions "
+            "would be wrong. Pad on the right (tokenizer.padding_side = 'right')."
+        )
+
+
+def token_scores(
+    model: nn.Module,
+    head: OutputHead,
+    input_ids: Int[Tensor, "B T"],
+    attention_mask: Int[Tensor, "B T"],
+    boundary_mask: Bool[Tensor, "V"] | None = None,
+    *,
+    valid_ids: Bool[Tensor, "V"] | None = None,
+    tokens_per_block: int | None = None,
+) -> Scores:
+    """Score every token of a batch; gradients flow if they are enabled.
+
+    Args:
+        model: A causal language model of transformers, possibly wrapped.
+        head: `output_head(model)`.
+        input_ids: Ids, padded on the right.
+        attention_mask: 1 (or True) for tokens, 0 for padding. Padding is not evaluated.
+        boundary_mask: Ids of the boundary set; None leaves its mass out.
+        valid_ids: False for rows of the output matrix that are no tokens.
+        tokens_per_block: See `crosstok.ops.linear_logprobs`.
+
+    Raises:
+        ValueError: As `hidden_states` and `crosstok.ops.linear_logprobs`.
+    """
+    hidden = hidden_states(model, input_ids, attention_mask)
+    return scores_from_hidden(
+        hidden,
+        head,
+        input_ids,
+        attention_mask,
+        boundary_mask,
+        valid_ids=valid_ids,
+        tokens_per_block=tokens_per_block,
+    )
+
+
+def scores_from_hidden(
+    hidden: Float[Tensor, "B T D"],
+    head: OutputHead,
+    input_ids: Int[Tensor, "B T"],
+    attention_mask: Int[Tensor, "B T"],
+    boundary_mask: Bool[Tensor, "V"] | None = None,
+    *,
+    valid_ids: Bool[Tensor, "V"] | None = None,
+    tokens_per_block: int | None = None,
+) -> Scores:
+    """`token_scores` for hidden states that are already there."""
+    batch, length = input_ids.shape
+    is_token = attention_mask.bool()
+    # Hidden row k predicts token k + 1: rows without a next token have a boundary mass only.
+    has_next = is_token.clone()
+    has_next[:, :-1] &= is_token[:, 1:]
+    has_next[:, -1:] = False
+    wanted = has_next if boundary_mask is None else is_token
+    rows = wanted.flatten().nonzero().squeeze(1)
+    # A row without a next token is given its own id as the label, and the answer is dropped.
+    labels = input_ids.where(~has_next, input_ids.roll(-1, dims=1)).flatten()[rows]
+    logprobs, log_mass = linear_logprobs(
+        hidden.flatten(0, 1)[rows],
+        head,
+        labels,
+        boundary_mask,
+        valid_ids=valid_ids,
+        tokens_per_block=tokens_per_block,
+    )
+    predicts = has_next.flatten()[rows]
+    silence = logprobs.new_zeros(batch * length)
+    token_logprobs = silence.index_put((rows[predicts] + 1,), logprobs[predicts])
+    boundary = None if log_mass is None else silence.index_put((rows,), log_mass)
+    return Scores(
+        token_logprobs.view(batch, length),
+        None if boundary is None else boundary.view(batch, length),
+    )

@@ -1,0 +1,173 @@
+"""Causal language models from the hub or a folder, with errors that name the next step."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from crosstok.models.output_head import output_matrix_module, unwrap_model
+
+_OTHER_TASKS = (
+    "ForMaskedLM",
+    "ForPreTraining",
+    "ForSequenceClassification",
+    "ForTokenClassification",
+    "ForQuestionAnswering",
+    "ForMultipleChoice",
+)
+
+
+def load_model(
+    name: str,
+    *,
+    dtype: torch.dtype | str = "auto",
+    device: torch.device | str | None = None,
+    trust_remote_code: bool = False,
+) -> PreTrainedModel:
+    """Load a causal language model, complete or not at all.
+
+    Args:
+        name: Folder, or repository on the Hugging Face hub.
+        dtype: Dtype of the weights; "auto" takes the one they are saved in.
+        device: Where to put the model; None leaves it where transformers loads it (CPU).
+        trust_remote_code: Whether Python code in the folder may be executed.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        ValueError: There is no model of that name, it may not be downloaded, it is no causal
+            language model, or weights are missing from its files.
+    """
+    path = Path(name).expanduser()
+    is_folder = path.is_dir()
+    source = str(path) if is_folder else name
+    if is_folder and not (path / "config.json").is_file():
+        raise ValueError(
+            f"folder {name!r} holds no model: there is no config.json in it (it holds "
+            f"{_listing(path)}). Give a folder written by save_pretrained, or a name on the "
+            "Hugging Face hub."
+        )
+    config = _load_config(source, trust_remote_code)
+    _check_task(name, config)
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            source,
+            config=config,
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+        )
+    except OSError as error:
+        raise ValueError(_why_not_found(name, error)) from error
+    except ValueError as error:
+        if "Unrecognized configuration class" in str(error):
+            raise ValueError(_not_causal(name, config)) from error
+        raise
+    model, report = loaded
+    _check_complete(name, report)
+    model = model.to(device) if device is not None else model
+    return model.eval()  # type: ignore[no-any-return]
+
+
+def check_vocabulary_fits(model: nn.Module, num_ids: int, tokenizer_name: str) -> None:
+    """Check that every id of a tokenizer has a row in the model's embedding matrices.
+
+    Args:
+        model: A causal language model of transformers, possibly wrapped.
+        num_ids: Highest id of the tokenizer + 1 (`len(byte_vocab.token_bytes)`).
+        tokenizer_name: The tokenizer, for the message.
+
+    Raises:
+        ValueError: The highest id is outside the input or the output matrix.
+    """
+    inner = unwrap_model(model)
+    matrices = {
+        "embedding matrix": inner.get_input_embeddings().weight,
+        "output matrix": output_matrix_module(model).weight,
+    }
+    for name, matrix in matrices.items():
+        num_rows = matrix.shape[0]
+        if num_ids > num_rows:
+            raise ValueError(
+                f"tokenizer {tokenizer_name!r} has ids up to {num_ids - 1}, which need {num_ids} "
+                f"rows, but the {name} of {type(inner).__name__} has {num_rows}. Use the tokenizer "
+                "that the model was saved with, or give the model this one first "
+                "(`crosstok transplant`)."
+            )
+
+
+def _listing(path: Path) -> str:
+    names = sorted(entry.name for entry in path.iterdir())
+    if not names:
+        return "nothing"
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _load_config(name: str, trust_remote_code: bool) -> Any:
+    try:
+        return AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
+    except (GatedRepoError, RepositoryNotFoundError, OSError) as error:
+        raise ValueError(_why_not_found(name, error)) from error
+    except ValueError as error:
+        if "trust_remote_code" in str(error):
+            raise ValueError(
+                f"model {name!r} comes with Python code of its own, which is not executed unless "
+                "you say so. Read that code; then pass --trust-remote-code "
+                "(trust_remote_code=True)."
+            ) from error
+        raise ValueError(
+            f"the config.json of {name!r} describes no model that transformers knows: {error}"
+        ) from error
+
+
+def _check_task(name: str, config: Any) -> None:
+    architectures = getattr(config, "architectures", None) or []
+    if architectures and all(a.endswith(_OTHER_TASKS) for a in architectures):
+        raise ValueError(_not_causal(name, config))
+
+
+def _not_causal(name: str, config: Any) -> str:
+    architectures = ", ".join(getattr(config, "architectures", None) or [config.model_type])
+    return (
+        f"model {name!r} is not a causal language model ({architectures}): it gives no "
+        "probability of a next token. Choose a model for text generation (…ForCausalLM)."
+    )
+
+
+def _check_complete(name: str, report: dict[str, Any]) -> None:
+    for kind in ("missing_keys", "mismatched_keys"):
+        keys = sorted(str(key) for key in report.get(kind) or ())
+        if keys:
+            raise ValueError(
+                f"model {name!r} is incomplete: {len(keys)} weights would be random "
+                f"({kind.split('_')[0]}: {', '.join(keys[:3])}…). Save the whole causal language "
+                "model (AutoModelForCausalLM), not its base model."
+            )
+
+
+def _why_not_found(name: str, error: BaseException) -> str:
+    causes = [error]
+    while causes[-1].__cause__ or causes[-1].__context__:
+        causes.append(causes[-1].__cause__ or causes[-1].__context__)  # type: ignore[arg-type]
+    if any(isinstance(cause, GatedRepoError) for cause in causes):
+        return (
+            f"model {name!r} is gated on the Hugging Face hub. Accept its conditions at "
+            f"https://huggingface.co/{name}, then log in with `hf auth login`."
+        )
+    if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
+        return (
+            f"model {name!r} is neither a folder here nor a repository on the Hugging Face hub "
+            "that you may read. Check the spelling; for a private repository, log in with "
+            "`hf auth login`."
+        )
+    if Path(name).is_dir():
+        return f"folder {name!r} has a config.json but no weights that load: {error}"
+    return (
+        f"model {name!r} is no folder here, and it could not be fetched from the Hugging Face hub "
+        "(no network, or offline mode). Give the path of a folder, or download it while online: "
+        f"`hf download {name}`."
+    )
