@@ -1,0 +1,178 @@
+"""The bytes of every token id: the one view in which any two vocabularies compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool
+from transformers import PreTrainedTokenizerFast
+
+from crosstok.tokenizers.pieces import VocabularyTable
+from crosstok.tokenizers.roles import find_roles
+
+_BOUNDARY_BYTES = b" \n\t"
+
+
+@dataclass(frozen=True)
+class ByteVocab:
+    """The bytes and the special ids of one tokenizer.
+
+    Attributes:
+        token_bytes: The bytes of every id, indexed by id; the length is the highest id plus one.
+            ``None`` for a special id and for an id that no token has (a gap). For SentencePiece
+            and WordPiece, a piece that begins a word begins with a space.
+        special_ids: Ids that stand for no text: declared special, or the unknown token.
+        roles: Role -> the ids that spell it. ``bos``, ``eos``, ``pad``, ``unk``, ``sep``, ``cls``,
+            ``mask`` where the tokenizer names them; from the chat template, where it shows them,
+            ``end_of_turn``, ``start_header``, ``end_header`` and the role names ``system``,
+            ``user``, ``assistant`` (see `crosstok.tokenizers.roles`).
+        special_tokens: Special id -> its display string.
+        shadowed_ids: Ids that the encoder does not emit for their bytes because another id has the
+            same bytes (``<0x61>`` beside ``a``).
+    """
+
+    token_bytes: tuple[bytes | None, ...]
+    special_ids: frozenset[int]
+    roles: Mapping[str, tuple[int, ...]]
+    special_tokens: Mapping[int, str] = field(default_factory=dict)
+    shadowed_ids: frozenset[int] = frozenset()
+
+    @classmethod
+    def from_tokenizer(cls, tokenizer: PreTrainedTokenizerFast) -> ByteVocab:
+        """Read the bytes of every id from a fast tokenizer.
+
+        Raises:
+            ValueError: The tokenizer has no fast backend.
+        """
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            raise ValueError(
+                f"tokenizer {type(tokenizer).__name__} has no fast backend, and the bytes of its "
+                "ids can only be read from one; load it with crosstok.tokenizers.load_tokenizer"
+            )
+        table = VocabularyTable.from_json(backend.to_str())
+        special = _special_tokens(tokenizer, table)
+        size = 1 + max((*table.model_pieces, *table.added_pieces, *special), default=-1)
+        token_bytes: list[bytes | None] = [None] * size
+        to_bytes = table.format.to_bytes
+        for index, piece in table.model_pieces.items():
+            token_bytes[index] = to_bytes(piece)
+        for index in table.added_pieces:
+            token_bytes[index] = table.added_bytes(index)
+        for index in special:
+            token_bytes[index] = None
+        return cls(
+            token_bytes=tuple(token_bytes),
+            special_ids=frozenset(special),
+            roles=find_roles(tokenizer),
+            special_tokens=special,
+            shadowed_ids=_shadowed(token_bytes, table),
+        )
+
+    def __len__(self) -> int:
+        return len(self.token_bytes)
+
+    @cached_property
+    def _ids_by_bytes(self) -> dict[bytes, tuple[int, ...]]:
+        found: dict[bytes, tuple[int, ...]] = {}
+        for index, content in enumerate(self.token_bytes):
+            if content is not None:
+                found[content] = (*found.get(content, ()), index)
+        for content, ids in found.items():
+            if len(ids) > 1:
+                found[content] = tuple(sorted(ids, key=lambda i: (i in self.shadowed_ids, i)))
+        return found
+
+    def ids_of(self, token_bytes: bytes) -> tuple[int, ...]:
+        """Ids that have exactly these bytes, the one that the encoder emits first; may be empty."""
+        return self._ids_by_bytes.get(token_bytes, ())
+
+    def boundary_mask(self, size: int | None = None) -> Bool[np.ndarray, " V"]:
+        """Ids that may stand after a word boundary.
+
+        They begin with space, newline or tab, or are special. This is the set of the outcome-chunk debiasing of Minixhofer et al. 2025 (arXiv 2503.20083).
+
+        Args:
+            size: Length of the mask, for an output matrix with more rows than the tokenizer has
+                ids; the rows past the last id are False. Default: the number of ids.
+
+        Raises:
+            ValueError: `size` is smaller than the number of ids.
+        """
+        size = len(self) if size is None else size
+        if size < len(self):
+            raise ValueError(
+                f"boundary_mask got size {size}, but the tokenizer has ids up to {len(self) - 1}; "
+                f"pass at least {len(self)}, or resize the model's embeddings to hold every id"
+            )
+        mask = np.zeros(size, dtype=np.bool_)
+        for index, content in enumerate(self.token_bytes):
+            mask[index] = bool(content) and content[0] in _BOUNDARY_BYTES  # type: ignore[index]
+        mask[list(self.special_ids)] = True
+        return mask
+
+    def same_as(self, other: ByteVocab) -> bool:
+        """Whether every id has the same bytes in both, and both have the same special tokens.
+
+        Roles are not compared: a base model and its chat version may name another id as eos.
+        """
+        return (
+            self.token_bytes == other.token_bytes
+            and self.special_ids == other.special_ids
+            and self.special_tokens == other.special_tokens
+        )
+
+    @property
+    def document_start(self) -> int | None:
+        """The id that begins a document: bos, else eos, else None."""
+        return self._single("bos") if "bos" in self.roles else self.document_end
+
+    @property
+    def document_end(self) -> int | None:
+        """The id that ends a document: eos, else None."""
+        return self._single("eos")
+
+    def _single(self, role: str) -> int | None:
+        ids = self.roles.get(role)
+        return ids[0] if ids else None
+
+
+def _special_tokens(tokenizer: PreTrainedTokenizerFast, table: VocabularyTable) -> dict[int, str]:
+    """Special id -> string: declared special in the backend, named by the tokenizer, or unknown."""
+    special = dict(table.special_pieces)
+    named = list(tokenizer.all_special_ids)
+    if table.unknown_id is not None:
+        named.append(table.unknown_id)
+    for index in named:
+        piece = table.added_pieces.get(index, table.model_pieces.get(index))
+        if piece is not None:
+            special.setdefault(index, piece)
+    return dict(sorted(special.items()))
+
+
+def _shadowed(token_bytes: list[bytes | None], table: VocabularyTable) -> frozenset[int]:
+    """Ids with the bytes of another id that the encoder prefers.
+
+    The encoder looks for added tokens first, then for pieces of the model, and spells with single
+    bytes what is left.
+    """
+
+    def rank(index: int) -> tuple[int, int]:
+        if index in table.added_pieces:
+            return 0, index
+        return 1 + table.format.is_byte_piece(table.model_pieces[index]), index
+
+    best: dict[bytes, int] = {}
+    shadowed: set[int] = set()
+    for index, content in enumerate(token_bytes):
+        if content is None:
+            continue
+        holder = best.setdefault(content, index)
+        if holder != index:
+            first, second = sorted((holder, index), key=rank)
+            best[content] = first
+            shadowed.add(second)
+    return frozenset(shadowed)

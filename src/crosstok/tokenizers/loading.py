@@ -1,0 +1,109 @@
+"""Load a tokenizer, or say what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "vocab.json",
+    "vocab.txt",
+    "tekken.json",
+    "*.tiktoken",
+)
+
+
+def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> PreTrainedTokenizerFast:
+    """Load a fast tokenizer by hub name or folder; a slow one is converted where that is possible.
+
+    Args:
+        name: Name on the Hugging Face hub, a folder with tokenizer files (a model's folder will
+            do), or a ``tokenizer.json`` file.
+        trust_remote_code: Run code that comes with the tokenizer. Off unless the person asks.
+
+    Raises:
+        ValueError: There is no tokenizer under this name, its files cannot be read, or it is a slow
+            tokenizer that cannot be made fast.
+    """
+    path = Path(name)
+    try:
+        if path.is_file():
+            return PreTrainedTokenizerFast(tokenizer_file=str(path))
+        _check_folder(name, path)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+    except _Explained as error:
+        raise ValueError(str(error)) from None
+    except (
+        Exception
+    ) as error:  # every file format brings its own errors, all of them the files' fault
+        raise ValueError(_explain(name, path, error)) from error
+    if not getattr(tokenizer, "is_fast", False):
+        raise ValueError(
+            f"tokenizer {name!r} is a slow tokenizer ({type(tokenizer).__name__}), which says "
+            "nothing about bytes and spans, and transformers cannot make it fast; use a "
+            "tokenizer that has a tokenizer.json (often a converted one is on the hub)"
+        )
+    specials = len(tokenizer.all_special_ids)
+    if len(tokenizer) <= specials:
+        raise ValueError(
+            f"tokenizer {name!r} has an empty vocabulary ({len(tokenizer)} tokens, all special): "
+            f"its vocabulary file is missing; the folder needs one of {', '.join(_FILES)}"
+        )
+    return tokenizer
+
+
+class _Explained(Exception):
+    """An error whose message already says what to do."""
+
+
+def _check_folder(name: str, path: Path) -> None:
+    looks_local = path.is_absolute() or name.startswith((".", "~")) or len(path.parts) > 2
+    if looks_local and not path.is_dir():
+        raise _Explained(
+            f"there is no tokenizer folder {name!r}; check the path, or give a name on the hub "
+            "such as 'gpt2'"
+        )
+    if path.is_dir() and not any(found for glob in _FILES for found in path.glob(glob)):
+        # Tokenizers that bring their own code or need no vocabulary have a config of their own.
+        if (path / "tokenizer_config.json").is_file():
+            return
+        there = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
+        raise _Explained(
+            f"folder {name!r} holds no tokenizer (there is: {there}); it needs one of "
+            f"{', '.join(_FILES)}; save one there with tokenizer.save_pretrained({name!r}), or "
+            "name the folder that has it"
+        )
+
+
+def _explain(name: str, path: Path, error: Exception) -> str:
+    reason = f"{type(error).__name__}: {str(error).strip()}"
+    if path.is_file():
+        return (
+            f"file {name!r} is not a tokenizer.json that the tokenizers library can read "
+            f"({reason}); give a folder saved by tokenizer.save_pretrained, or a hub name"
+        )
+    if not path.is_dir():
+        return (
+            f"no tokenizer {name!r}: there is no such folder, and the hub did not give one "
+            f"({reason}); check the name, log in for a gated one, or give a folder"
+        )
+    if (path / "tokenizer.json").is_file():
+        return (
+            f"the tokenizer in {name!r} cannot be loaded ({reason}); its tokenizer.json may be cut "
+            "short or of a newer tokenizers version: fetch it again, or upgrade tokenizers"
+        )
+    if trust := next((word for word in ("trust_remote_code",) if word in str(error)), None):
+        return (
+            f"tokenizer {name!r} brings its own code ({reason}); read that code, and pass "
+            f"{trust}=True to run it"
+        )
+    return (
+        f"tokenizer {name!r} has no tokenizer.json and cannot be made fast here ({reason}); "
+        "install what the conversion needs (pip install sentencepiece tiktoken protobuf) and try "
+        "again, or use a folder with a tokenizer.json"
+    )

@@ -1,0 +1,245 @@
+"""Text to ids with byte spans into the original text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int64
+from tokenizers import Encoding, Tokenizer
+from transformers import PreTrainedTokenizerFast
+
+from crosstok.tokenizers.byte_vocab import ByteVocab
+from crosstok.tokenizers.inexact_spans import cut_by_offsets
+
+# A tokenizer that keeps these bytes keeps nearly every text: case, runs of white space, line
+# breaks, punctuation against a word, an accent, a ligature.
+_PROBE = "A  b\n\nCaf\u00c9, \ufb01\tx "
+
+
+@dataclass(frozen=True, eq=False)
+class Spans:
+    """One text under one tokenizer: ids with half-open byte spans.
+
+    The spans are a view of the **original** text, `text.encode()`, also where a normaliser (NFC,
+    NFKC, lower-casing, accent stripping) changed it before it was cut; `exact` says where the
+    token's bytes are those of its span. Text tokens cover `[0, num_bytes)` without gap or overlap:
+    each starts where the one before it ends. White space that the tokenizer drops belongs to the
+    token after it (at the end of the text to the last one). A dummy prefix space, which the
+    tokenizer puts there and the text does not have, takes no bytes. Of several tokens on the same
+    characters, where their bytes do not say how to cut these, the first has them and the others
+    are empty. A text of which the tokenizer keeps nothing has no text tokens.
+
+    Attributes:
+        ids: Token ids, specials included.
+        starts: First byte of every token. A special token is zero-width where it stands.
+        ends: One past the last byte of every token; non-decreasing.
+        exact: Whether the token's bytes, less a dummy prefix space, are `text.encode()[start:end]`.
+            True for the specials that we placed. False where a normaliser changed the text, for
+            the unknown token, and where dropped white space lies in the span.
+        specials: (token index, role) of the specials that we placed, ascending.
+        num_bytes: Length of the text in bytes.
+    """
+
+    ids: Int64[np.ndarray, " T"]
+    starts: Int64[np.ndarray, " T"]
+    ends: Int64[np.ndarray, " T"]
+    exact: Bool[np.ndarray, " T"]
+    specials: tuple[tuple[int, str], ...]
+    num_bytes: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class TextEncoder:
+    """Encodes plain text: what looks like a special token in a text is text.
+
+    Works on a copy of the tokenizer's backend without truncation and padding; the tokenizer itself
+    stays as it is. Can be pickled, and used in the workers of a data loader.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self.tokenizer = tokenizer
+        self.byte_vocab = ByteVocab.from_tokenizer(tokenizer)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        vocab = self.byte_vocab
+        self._backend = _text_backend(self.tokenizer.backend_tokenizer, vocab)
+        self._num_bytes_of = np.array([len(piece or b"") for piece in vocab.token_bytes], np.int64)
+        self._added = np.zeros(len(vocab), dtype=np.bool_)
+        self._added[list(self.tokenizer.backend_tokenizer.get_added_tokens_decoder())] = True
+        self._words_begin_with_space = _begins_words_with_space(self._backend)
+        payload = _PROBE.encode()
+        self._mostly_exact = self._cut_exactly(self._encode([_PROBE])[0].ids, payload) is not None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"tokenizer": self.tokenizer, "byte_vocab": self.byte_vocab}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._prepare()
+
+    def __call__(
+        self, texts: Sequence[str], *, add_start: bool = True, add_end: bool = True
+    ) -> list[Spans]:
+        """Encode a batch of texts.
+
+        Args:
+            texts: Any number of texts; an empty text gives no text tokens.
+            add_start: Begin with `ByteVocab.document_start` where there is one, in the role "bos".
+            add_end: End with `ByteVocab.document_end` where there is one, in the role "eos".
+
+        Raises:
+            TypeError: `texts` is one string, or holds something that is not a string.
+            ValueError: A text has a lone surrogate, which no encoding of text to bytes can hold.
+        """
+        if isinstance(texts, str):
+            raise TypeError("TextEncoder takes a list of texts, not one text; pass [text]")
+        texts = list(texts)
+        payloads = [_utf8(text, row) for row, text in enumerate(texts)]
+        encodings = self._encode(texts, offsets=not self._mostly_exact)
+        ids = [encoding.ids for encoding in encodings]
+        cuts = [self._cut_exactly(row, payload) for row, payload in zip(ids, payloads, strict=True)]
+        changed = [row for row, cut in enumerate(cuts) if cut is None]
+        if changed and self._mostly_exact:
+            again = self._encode([texts[row] for row in changed], offsets=True)
+            for row, encoding in zip(changed, again, strict=True):
+                encodings[row] = encoding
+        for row in changed:
+            cuts[row] = self._cut_by_offsets(encodings[row], texts[row])
+        start = self.byte_vocab.document_start if add_start else None
+        end = self.byte_vocab.document_end if add_end else None
+        return [
+            _with_specials(row, *cut, len(payload), start, end)
+            for row, cut, payload in zip(ids, cuts, payloads, strict=True)
+            if cut is not None
+        ]
+
+    def _encode(self, texts: list[str], *, offsets: bool = False) -> list[Encoding]:
+        encode = self._backend.encode_batch if offsets else self._backend.encode_batch_fast
+        return encode(texts, add_special_tokens=False)
+
+    def _cut_exactly(
+        self, ids: list[int], payload: bytes
+    ) -> tuple[Int64[np.ndarray, " T"], bool] | None:
+        """Ends of the spans, where the tokens' bytes join to the text's; None where they do not."""
+        token_bytes = self.byte_vocab.token_bytes
+        try:
+            joined = b"".join([token_bytes[index] for index in ids])  # type: ignore[misc]
+        except TypeError:  # the unknown token
+            return None
+        extra = len(joined) - len(payload)
+        if extra == 0:
+            if joined != payload:
+                return None
+        elif extra != 1 or joined[:1] != b" " or not joined.endswith(payload):
+            return None
+        ends = np.cumsum(self._num_bytes_of[ids])
+        if extra:
+            ends -= 1
+        return ends, True
+
+    def _cut_by_offsets(
+        self, encoding: Encoding, text: str
+    ) -> tuple[Int64[np.ndarray, " T"], Bool[np.ndarray, " T"]]:
+        ids = encoding.ids
+        if not ids:
+            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.bool_)
+        may_drop_space = np.ones(len(ids), dtype=np.bool_)
+        if not self._words_begin_with_space:
+            may_drop_space[1:] = self._added[ids[:-1]]
+        token_bytes = [self.byte_vocab.token_bytes[index] for index in ids]
+        return cut_by_offsets(token_bytes, encoding.offsets, text, may_drop_space)
+
+
+def _with_specials(
+    ids: list[int],
+    ends: Int64[np.ndarray, " T"],
+    exact: bool | Bool[np.ndarray, " T"],
+    num_bytes: int,
+    start: int | None,
+    end: int | None,
+) -> Spans:
+    before, after = int(start is not None), int(end is not None)
+    size = before + len(ids) + after
+    text = slice(before, before + len(ids))
+    all_ids, all_ends = np.empty(size, dtype=np.int64), np.empty(size, dtype=np.int64)
+    all_starts, all_exact = np.empty(size, dtype=np.int64), np.ones(size, dtype=np.bool_)
+    all_ids[text], all_ends[text], all_exact[text] = ids, ends, exact
+    specials: list[tuple[int, str]] = []
+    if start is not None:
+        all_ids[0], all_ends[0] = start, 0
+        specials.append((0, "bos"))
+    if end is not None:
+        all_ids[-1], all_ends[-1] = end, num_bytes
+        specials.append((size - 1, "eos"))
+    all_starts[:1] = 0
+    all_starts[1:] = all_ends[:-1]
+    if end is not None:
+        all_starts[-1] = num_bytes
+    return Spans(all_ids, all_starts, all_ends, all_exact, tuple(specials), num_bytes)
+
+
+def _utf8(text: str, row: int) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"text {row} holds the lone surrogate U+{ord(text[error.start]):04X} at character "
+            f"{error.start}, which is half of a character and has no bytes; repair the text, "
+            "for example with text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
+        ) from None
+    except AttributeError:
+        raise TypeError(
+            f"text {row} is {type(text).__name__}, not a string; leave out rows without text"
+        ) from None
+
+
+def _begins_words_with_space(backend: Tokenizer) -> bool:
+    """Whether a piece begins with a space by convention, also where the text has none (WordPiece)."""
+    return bool(getattr(backend.model, "continuing_subword_prefix", None))
+
+
+def _text_backend(backend: Tokenizer, vocab: ByteVocab) -> Tokenizer:
+    """A tokenizer with the ids of `backend` that takes every string as text.
+
+    It shares the model, which makes it cheap, except for Unigram: there the model itself finds
+    its special pieces in a text, so they are spelt anew in a copy, as nothing that anybody types.
+    """
+    if type(backend.model).__name__ == "Unigram":
+        return _unigram_text_backend(backend, vocab)
+    copy = Tokenizer(backend.model)
+    if backend.normalizer is not None:
+        copy.normalizer = backend.normalizer
+    if backend.pre_tokenizer is not None:
+        copy.pre_tokenizer = backend.pre_tokenizer
+    added = backend.get_added_tokens_decoder()
+    for index in sorted(added):
+        (copy.add_special_tokens if added[index].special else copy.add_tokens)([added[index]])
+    found = {index: token.content for index, token in copy.get_added_tokens_decoder().items()}
+    if found != {index: token.content for index, token in added.items()}:
+        description = json.loads(backend.to_str())
+        description.update(truncation=None, padding=None, post_processor=None)
+        copy = Tokenizer.from_str(json.dumps(description))
+    copy.encode_special_tokens = True
+    return copy
+
+
+def _unigram_text_backend(backend: Tokenizer, vocab: ByteVocab) -> Tokenizer:
+    description = json.loads(backend.to_str())
+    description.update(truncation=None, padding=None, post_processor=None)
+    pieces = description["model"]["vocab"]
+    for index in vocab.special_ids:
+        if index < len(pieces):
+            pieces[index][0] = f"\uffff{index}\uffff"
+    description["added_tokens"] = [
+        token for token in description["added_tokens"] if token["id"] not in vocab.special_ids
+    ]
+    copy = Tokenizer.from_str(json.dumps(description))
+    copy.encode_special_tokens = True
+    return copy
