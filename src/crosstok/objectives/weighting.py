@@ -64,6 +64,9 @@ class GradientMagnitude:
         return {name: value / sum(inverse.values()) for name, value in inverse.items()}
 
 
+Weighting = FixedWeights | GradientMagnitude
+
+
 def last_layer_parameters(model: nn.Module) -> list[nn.Parameter]:
     """Trainable parameters of the last transformer layer: of the longest module list's last entry.
 

@@ -1,0 +1,28 @@
+"""What models are worth, in units that no tokenizer can change: bytes, and text itself."""
+
+from crosstok.evaluation.bits_per_byte import BitsPerByte, bits_per_byte
+from crosstok.evaluation.compare import (
+    EvaluationError,
+    EvaluationOptions,
+    evaluate,
+    render_table,
+)
+from crosstok.evaluation.exams import ExamResult, Item, read_exam, take_exam
+from crosstok.evaluation.fidelity import Fidelity, fidelity
+from crosstok.evaluation.scoring import Scorer
+
+__all__ = [
+    "BitsPerByte",
+    "EvaluationError",
+    "EvaluationOptions",
+    "ExamResult",
+    "Fidelity",
+    "Item",
+    "Scorer",
+    "bits_per_byte",
+    "evaluate",
+    "fidelity",
+    "read_exam",
+    "render_table",
+    "take_exam",
+]

@@ -1,0 +1,120 @@
+"""Bits per byte: what a model needs to write a text, in a unit no tokenizer can change.
+
+    bits per byte = - sum of log2 p(token | tokens before) / bytes of those tokens
+
+Every text is cut into windows of `max_length` tokens, each with the document start (bos, else eos)
+in front. Windows do not overlap unless `overlap` says so: then the first `overlap` tokens of a
+window repeat the end of the one before, as context only. Only the text counts, not the end of the
+document. Without a start token nothing predicts the first token of a window: it is left out of both
+sums and reported as unscored.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from crosstok.evaluation.scoring import Scorer, TokenRow, groups
+from crosstok.tokenizers import Spans
+
+
+@dataclass(frozen=True)
+class BitsPerByte:
+    """Sums over texts."""
+
+    bits: float
+    num_bytes: int  # of the original text, under the scored tokens
+    num_tokens: int  # scored
+    num_unscored_bytes: int  # under tokens with nothing before them
+    num_exact_bytes: int  # under tokens that spell the original bytes, not a normalised form
+    num_texts: int
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits per byte of the original text."""
+        return self.bits / self.num_bytes
+
+    def as_json(self) -> dict[str, float | int]:
+        """The figures of the `evaluate` command."""
+        return {
+            "bits_per_byte": self.bits_per_byte,
+            "bytes": self.num_bytes,
+            "tokens": self.num_tokens,
+            "bytes_per_token": self.num_bytes / self.num_tokens,
+            "unscored_bytes": self.num_unscored_bytes,
+            "exact_share": self.num_exact_bytes / self.num_bytes,
+            "texts": self.num_texts,
+        }
+
+
+def bits_per_byte(
+    scorer: Scorer,
+    texts: Iterable[str],
+    *,
+    overlap: int = 0,
+    on_progress: Callable[[int], None] | None = None,
+) -> BitsPerByte:
+    """Bits per byte of a model on texts.
+
+    Where the tokenizer normalises (lower-cases, strips accents), the bytes are still those of the
+    original text, so the figure flatters it; `exact_share` says how much was kept as it was.
+
+    Args:
+        scorer: the model; its `max_length` is the window.
+        texts: the documents.
+        overlap: tokens of a window that repeat the end of the one before.
+        on_progress: called with the number of texts done.
+
+    Raises:
+        ValueError: `overlap` leaves no new token in a window, or the texts hold no scored byte.
+    """
+    room = scorer.max_length - scorer.num_start
+    if not 0 <= overlap < room:
+        raise ValueError(
+            f"overlap is {overlap}; it must be from 0 to {room - 1}, so that each window of "
+            f"{scorer.max_length} tokens has room for a new one."
+        )
+    bits = 0.0
+    counts = np.zeros(4, dtype=np.int64)  # bytes, tokens, unscored bytes, exact bytes
+    num_texts = 0
+    for group in groups(texts):
+        encoded = scorer.encode(group)
+        windows = [w for spans in encoded for w in _windows(scorer, spans, room, overlap)]
+        scores = scorer.score([row for row, _ in windows if row is not None])
+        bits -= sum(float(score.logprobs.sum()) for score in scores) / np.log(2)
+        counts += np.sum([count for _, count in windows], axis=0, dtype=np.int64)
+        num_texts += len(group)
+        if on_progress is not None:
+            on_progress(len(group))
+    num_bytes, num_tokens, num_unscored, num_exact = (int(count) for count in counts)
+    if not num_bytes:
+        raise ValueError(
+            f"{num_texts} texts hold no byte that {scorer.name} can score; give longer texts."
+        )
+    return BitsPerByte(bits, num_bytes, num_tokens, num_unscored, num_exact, num_texts)
+
+
+def _windows(
+    scorer: Scorer, spans: Spans, room: int, overlap: int
+) -> Iterator[tuple[TokenRow | None, np.ndarray]]:
+    """Rows with what they score: bytes, tokens, unscored bytes, exact bytes."""
+    widths = spans.ends - spans.starts
+    done = 0
+    while done < len(spans.ids):
+        begin = max(0, done - overlap)
+        end = min(begin + room, len(spans.ids))
+        row = scorer.row(spans.ids[begin:end], done - begin)
+        first = begin + (row.first - scorer.num_start if row is not None else end - begin)
+        scored = slice(first, end)
+        yield (
+            row,
+            np.array(
+                [
+                    widths[scored].sum(),
+                    end - first,
+                    widths[done:first].sum(),
+                    widths[scored][spans.exact[scored]].sum(),
+                ]
+            ),
+        )
+        done = end

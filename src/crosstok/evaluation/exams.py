@@ -1,0 +1,287 @@
+"""Exams: which of several continuations a model finds most likely, and whether it is right.
+
+Forms, told apart by the keys of a row:
+
+* pair: `good`, `bad`. Right if P(good) > P(bad), whole texts.
+* choice: `query`, `choices`, `gold` (index). Right if the gold choice has the largest
+  log-likelihood per byte (`accuracy`); `accuracy_sum` takes the plain sum. With `question` in the
+  place of `query` the question is put as "Question: ...", "Answer:"; with `premise` and a
+  `question` that is "cause" or "effect" (XCOPA), the likelihood of the effect given the premise,
+  or of the premise given the cause, is taken.
+* schema: `context_options`, `continuation`, `gold`. Right if the one continuation is most likely
+  after the gold context.
+* cloze: `context`, `continuation`. Right if the continuation is what greedy decoding would write:
+  every token of it is the most likely one. `bits_per_byte` is that of the continuations.
+
+A tie with the gold answer is not right.
+
+**What is scored are the bytes of the continuation.** Context and continuation are tokenized
+together, as text comes in training, and the log-probabilities of all tokens that end behind the
+context are summed; a token that straddles the cut counts in full. Tokenizing them apart would
+favour tokenizers that happen to have a boundary there.
+
+**Joining.** If neither the context ends nor the continuation begins with white space, one space is
+put between them, and counts as part of the continuation; except after a context without any white
+space ("25-759=", or scripts that have none), which shows that the row is written without.
+
+A context too long for the model loses its beginning (`truncated` counts such items).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from crosstok.evaluation.scoring import Scorer, TokenRow
+
+Form = Literal["pair", "choice", "schema", "cloze"]
+
+_FORMS = (
+    "pair: good, bad; choice: query, choices, gold; schema: context_options, continuation, gold; "
+    "cloze: context, continuation"
+)
+_ITEMS_PER_GROUP = 1000
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question: options as (context, continuation), one of them right."""
+
+    form: Form
+    options: tuple[tuple[str, str], ...]
+    gold: int
+
+
+@dataclass(frozen=True)
+class ExamResult:
+    """Figures of one model on one exam."""
+
+    form: Form
+    items: int
+    accuracy: float
+    accuracy_sum: float | None  # choice: by sums instead of per byte
+    bits_per_byte: float | None  # cloze: of the continuations
+    chance: float | None  # accuracy of guessing; None for cloze
+    truncated: int
+
+    @property
+    def stderr(self) -> float:
+        """Standard error of the accuracy, sqrt(p (1 - p) / n)."""
+        return float(np.sqrt(self.accuracy * (1 - self.accuracy) / self.items))
+
+    def as_json(self) -> dict[str, float | int | str]:
+        """The figures of the `evaluate` command."""
+        figures = {
+            "accuracy": self.accuracy,
+            "stderr": self.stderr,
+            "items": self.items,
+            "form": self.form,
+            "accuracy_sum": self.accuracy_sum,
+            "bits_per_byte": self.bits_per_byte,
+            "chance": self.chance,
+            "truncated": self.truncated,
+        }
+        return {key: value for key, value in figures.items() if value is not None}
+
+
+def read_exam(rows: Sequence[Mapping[str, Any]], name: str, limit: int | None = None) -> list[Item]:
+    """The items of an exam; with `limit` that many of them, evenly spaced.
+
+    Raises:
+        ValueError: there is no row, a row has none of the forms (with its keys), another form than
+            the first, a value of the wrong type, or a gold answer that is not there; or `limit` is
+            below 1.
+    """
+    if not rows:
+        raise ValueError(f"exam {name} holds no row.")
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit is {limit}; ask for at least 1 item, or leave it out for all.")
+    items = []
+    for index, row in enumerate(rows):
+        try:
+            items.append(_item(row))
+        except ValueError as error:
+            raise ValueError(f"exam {name}, row {index + 1}: {error}") from None
+        if items[-1].form != items[0].form:
+            raise ValueError(
+                f"exam {name}, row {index + 1} has the form {items[-1].form}, the rows before it "
+                f"{items[0].form}. Split the exam into files of one form each."
+            )
+    if limit is None or limit >= len(items):
+        return items
+    return [items[i * len(items) // limit] for i in range(limit)]
+
+
+def take_exam(
+    scorer: Scorer, items: Sequence[Item], *, on_progress: Callable[[int], None] | None = None
+) -> ExamResult:
+    """Let a model answer; see the module for what counts as right.
+
+    Args:
+        scorer: the model.
+        items: `read_exam`'s, all of one form.
+        on_progress: called with the number of items done.
+
+    Raises:
+        ValueError: there is no item, or an option has no token that can be scored.
+    """
+    if not items:
+        raise ValueError("an exam needs at least one item.")
+    form = items[0].form
+    right = right_by_sum = truncated = num_bytes = 0
+    nats = 0.0
+    for first in range(0, len(items), _ITEMS_PER_GROUP):
+        group = items[first : first + _ITEMS_PER_GROUP]
+        for answer in _answers(scorer, group, greedy=form == "cloze"):
+            right += answer.is_right
+            right_by_sum += answer.is_right_by_sum
+            truncated += answer.is_truncated
+            nats -= answer.gold_logprob
+            num_bytes += answer.gold_bytes
+        if on_progress is not None:
+            on_progress(len(group))
+    count = len(items)
+    is_cloze = form == "cloze"
+    chance = float(np.mean([1 / len(item.options) for item in items]))
+    return ExamResult(
+        form=form,
+        items=count,
+        accuracy=right / count,
+        accuracy_sum=right_by_sum / count if form == "choice" else None,
+        bits_per_byte=nats / np.log(2) / num_bytes if is_cloze else None,
+        chance=None if is_cloze else chance,
+        truncated=truncated,
+    )
+
+
+@dataclass(frozen=True)
+class _Answer:
+    is_right: bool
+    is_right_by_sum: bool
+    is_truncated: bool
+    gold_logprob: float  # nats
+    gold_bytes: int
+
+
+def _answers(scorer: Scorer, items: Sequence[Item], *, greedy: bool) -> list[_Answer]:
+    joined = [join(*option) for item in items for option in item.options]
+    encoded = scorer.encode(["".join(parts) for parts in joined])
+    rows, cut = [], []
+    for (context, continuation), spans in zip(joined, encoded, strict=True):
+        num_context = int(np.searchsorted(spans.ends, len(context.encode()), "right"))
+        row, is_cut = _fitting_row(scorer, spans.ids, num_context)
+        if row is None:
+            raise ValueError(
+                f"{scorer.name} can score no token of {continuation!r} after {context[-40:]!r}: "
+                "it has neither bos nor eos to start from. Use rows with a longer text."
+            )
+        rows.append(row)
+        cut.append(is_cut)
+    scores = scorer.score(rows, greedy=greedy)
+    sums = np.array([score.logprobs.sum() for score in scores])
+    widths = np.array([len(continuation.encode()) for _, continuation in joined])
+    answers, done = [], 0
+    for item in items:
+        options = slice(done, done + len(item.options))
+        done = options.stop
+        gold = options.start + item.gold
+        is_best_by_sum = _is_best(sums[options], item.gold)
+        if greedy:
+            is_greedy = scores[gold].is_greedy
+            is_right = is_greedy is not None and bool(is_greedy.all())
+        elif item.form == "choice":
+            is_right = _is_best(sums[options] / widths[options], item.gold)
+        else:
+            is_right = is_best_by_sum
+        answers.append(
+            _Answer(
+                is_right,
+                is_best_by_sum,
+                any(cut[options]),
+                float(sums[gold]),
+                int(widths[gold]),
+            )
+        )
+    return answers
+
+
+def _fitting_row(scorer: Scorer, ids: np.ndarray, num_context: int) -> tuple[TokenRow | None, bool]:
+    """The row of an option; the beginning is cut off where it is too long."""
+    surplus = max(0, len(ids) - (scorer.max_length - scorer.num_start))
+    return scorer.row(ids[surplus:], max(0, num_context - surplus)), surplus > 0
+
+
+def _is_best(scores: np.ndarray, gold: int) -> bool:
+    others = np.delete(scores, gold)
+    return bool((scores[gold] > others).all())
+
+
+def join(context: str, continuation: str) -> tuple[str, str]:
+    """Context and continuation as put together; a space between them belongs to the latter.
+
+    Example: ("The sky is", "blue") gives ("The sky is", " blue").
+    """
+    apart = not context or context[-1].isspace() or continuation[:1].isspace()
+    if apart or not any(character.isspace() for character in context):
+        return context, continuation
+    return context, " " + continuation
+
+
+def _item(row: Mapping[str, Any]) -> Item:
+    keys = row.keys()
+    if {"good", "bad"} <= keys:
+        return Item("pair", (("", _text(row, "good")), ("", _text(row, "bad"))), 0)
+    if {"choices", "gold"} <= keys and keys & {"query", "question"}:
+        return _choice(row)
+    if {"context_options", "continuation", "gold"} <= keys:
+        contexts = _texts(row, "context_options")
+        continuation = _text(row, "continuation")
+        options = tuple((context, continuation) for context in contexts)
+        return Item("schema", options, _gold(row, len(options)))
+    if {"context", "continuation"} <= keys:
+        context = row["context"]
+        if not isinstance(context, str):
+            raise ValueError(f"context is {context!r:.60}; it must be text.")
+        return Item("cloze", ((context, _text(row, "continuation")),), 0)
+    raise ValueError(f"keys {sorted(keys)} are no form of exam that is known. Forms are {_FORMS}.")
+
+
+def _choice(row: Mapping[str, Any]) -> Item:
+    choices = _texts(row, "choices")
+    gold = _gold(row, len(choices))
+    if "query" in row:
+        return Item("choice", tuple((_text(row, "query"), choice) for choice in choices), gold)
+    question = _text(row, "question")
+    if "premise" not in row:
+        query = f"Question: {question}\nAnswer:"
+        return Item("choice", tuple((query, choice) for choice in choices), gold)
+    premise = _text(row, "premise")
+    if question == "effect":
+        return Item("choice", tuple((premise, choice) for choice in choices), gold)
+    if question == "cause":
+        return Item("choice", tuple((choice, premise) for choice in choices), gold)
+    raise ValueError(f"question is {question!r}; beside a premise it must be 'cause' or 'effect'.")
+
+
+def _text(row: Mapping[str, Any], key: str) -> str:
+    value = row[key]
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{key} is {value!r:.60}; it must be text that is not empty.")
+    return value
+
+
+def _texts(row: Mapping[str, Any], key: str) -> list[str]:
+    values = row[key]
+    if not isinstance(values, list) or len(values) < 2:
+        raise ValueError(f"{key} is {values!r:.60}; it must be a list of at least two texts.")
+    return [_text({key: value}, key) for value in values]
+
+
+def _gold(row: Mapping[str, Any], num_options: int) -> int:
+    gold = row["gold"]
+    if not isinstance(gold, int) or isinstance(gold, bool) or not 0 <= gold < num_options:
+        raise ValueError(
+            f"gold is {gold!r}; it must be the index of the right option, 0 to {num_options - 1}."
+        )
+    return gold

@@ -1,0 +1,220 @@
+"""A model with its tokenizer, asked for the log-probabilities of the ends of token rows.
+
+Everything in this package is a sum over such log-probabilities. Rows are batched by length, and the
+vocabulary is touched only for the tokens that are asked for, in blocks: no [tokens, vocabulary].
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from crosstok.models import check_vocabulary_fits, hidden_states, output_head
+from crosstok.ops import OutputHead, linear_logprobs
+from crosstok.tokenizers import ByteVocab, Spans, TextEncoder
+
+MAX_LENGTH = 2048
+"""Tokens in a window unless told otherwise, if the model has that many positions."""
+
+TOKENS_PER_BATCH = 8192
+
+_BLOCK_BYTES = 32 * 2**20  # of logits, where the most likely token is looked for
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """Token ids of which those from `first` on are scored, given all before them."""
+
+    ids: Int[np.ndarray, " T"]
+    first: int  # at least 1: nothing comes before token 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.first <= len(self.ids):
+            raise ValueError(
+                f"first is {self.first}; of {len(self.ids)} ids those from 1 on can be scored."
+            )
+
+
+@dataclass(frozen=True)
+class RowScores:
+    """Of the scored tokens of one row, N = T - first."""
+
+    logprobs: Float[np.ndarray, " N"]  # nats, float64
+    is_greedy: Bool[np.ndarray, " N"] | None  # the token is the model's most likely one
+
+
+class Scorer:
+    """A causal language model that scores text.
+
+    Attributes:
+        name: what the model is called in tables and errors.
+        max_length: tokens in a window, the start token included.
+        start: id put in front of every window (bos, else eos), or None if there is none.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        name: str | None = None,
+        max_length: int | None = None,
+        tokens_per_batch: int = TOKENS_PER_BATCH,
+    ) -> None:
+        """Prepare a model for scoring; it is put in evaluation mode.
+
+        Args:
+            model: a causal language model of transformers.
+            tokenizer: its fast tokenizer.
+            name: defaults to the model's own name or class.
+            max_length: tokens in a window; by default the model's positions, at most `MAX_LENGTH`.
+            tokens_per_batch: tokens in one forward pass, padding included.
+
+        Raises:
+            ValueError: the tokenizer has ids that the model has not, or `max_length` is below 2 or
+                above the model's positions.
+        """
+        self.name = name or getattr(model, "name_or_path", "") or type(model).__name__
+        self.model = model.eval()
+        self.encoder = TextEncoder(tokenizer)
+        self.start = self.byte_vocab.document_start
+        self.max_length = _max_length(model, max_length, self.name)
+        self.tokens_per_batch = tokens_per_batch
+        check_vocabulary_fits(model, len(self.byte_vocab.token_bytes), self.name)
+        self.head = output_head(model)
+
+    @property
+    def byte_vocab(self) -> ByteVocab:
+        """The bytes of the tokenizer's ids."""
+        return self.encoder.byte_vocab
+
+    @property
+    def num_start(self) -> int:
+        """Tokens in front of every window: 1, or 0 if the tokenizer has neither bos nor eos."""
+        return 0 if self.start is None else 1
+
+    def encode(self, texts: Sequence[str]) -> list[Spans]:
+        """Text tokens with byte spans, without start and end of document."""
+        return self.encoder(texts, add_start=False, add_end=False)
+
+    def row(self, ids: Int[np.ndarray, " T"], num_context: int = 0) -> TokenRow | None:
+        """Text ids behind the start token, those after the first `num_context` to be scored.
+
+        Without a start token the first id has nothing before it and stays unscored; None if that
+        leaves nothing.
+        """
+        if self.start is not None:
+            ids = np.concatenate([np.array([self.start], dtype=np.int64), ids])
+        first = max(1, num_context + self.num_start)
+        return TokenRow(ids, first) if first < len(ids) else None
+
+    def score(
+        self,
+        rows: Sequence[TokenRow],
+        *,
+        greedy: bool = False,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> list[RowScores]:
+        """Score rows; the order and the size of batches change nothing but rounding.
+
+        Args:
+            rows: what to score.
+            greedy: also say which of the tokens are the model's most likely ones.
+            on_progress: called with the number of rows done, after every batch.
+
+        Raises:
+            ValueError: as `crosstok.models.hidden_states` and `crosstok.ops.linear_logprobs`.
+        """
+        scores: list[RowScores | None] = [None] * len(rows)
+        with torch.no_grad():
+            for batch in _batches([len(row.ids) for row in rows], self.tokens_per_batch):
+                done = self._score_batch([rows[i] for i in batch], greedy)
+                for i, result in zip(batch, done, strict=True):
+                    scores[i] = result
+                if on_progress is not None:
+                    on_progress(len(batch))
+        return [result for result in scores if result is not None]
+
+    def _score_batch(self, rows: list[TokenRow], greedy: bool) -> list[RowScores]:
+        device = self.head.weight.device
+        width = max(len(row.ids) for row in rows)
+        ids = torch.zeros(len(rows), width, dtype=torch.long)
+        attention_mask = torch.zeros_like(ids)
+        wanted = torch.zeros(len(rows), width, dtype=torch.bool)
+        for i, row in enumerate(rows):
+            ids[i, : len(row.ids)] = torch.from_numpy(np.asarray(row.ids, dtype=np.int64))
+            attention_mask[i, : len(row.ids)] = 1
+            wanted[i, row.first - 1 : len(row.ids) - 1] = True  # row k predicts token k + 1
+        ids, attention_mask, wanted = (x.to(device) for x in (ids, attention_mask, wanted))
+        hidden = hidden_states(self.model, ids, attention_mask)[wanted]
+        labels = ids.roll(-1, dims=1)[wanted]
+        logprobs, _ = linear_logprobs(hidden, self.head, labels)
+        is_greedy = _most_likely(hidden, self.head) == labels if greedy else None
+        counts = [len(row.ids) - row.first for row in rows]
+        split = logprobs.double().cpu().numpy(), None if is_greedy is None else is_greedy.cpu()
+        ends = np.cumsum(counts)
+        return [
+            RowScores(
+                split[0][end - count : end],
+                None if split[1] is None else split[1][end - count : end].numpy(),
+            )
+            for end, count in zip(ends, counts, strict=True)
+        ]
+
+
+def groups(texts: Iterable[str], num_chars: int = 4_000_000) -> Iterator[list[str]]:
+    """Texts a few at a time, so that what is made of them never fills the memory."""
+    group: list[str] = []
+    held = 0
+    for text in texts:
+        group.append(text)
+        held += len(text)
+        if held >= num_chars:
+            yield group
+            group, held = [], 0
+    if group:
+        yield group
+
+
+def _max_length(model: Any, asked: int | None, name: str) -> int:
+    config = model.config.get_text_config()
+    positions = getattr(config, "max_position_embeddings", None) or getattr(
+        config, "n_positions", None
+    )
+    if asked is None:
+        return min(positions or MAX_LENGTH, MAX_LENGTH)
+    if asked < 2:
+        raise ValueError(f"max_length is {asked}; a window needs at least 2 tokens.")
+    if positions is not None and asked > positions:
+        raise ValueError(
+            f"max_length is {asked}, but {name} has {positions} positions; give at most that."
+        )
+    return asked
+
+
+def _batches(lengths: list[int], tokens_per_batch: int) -> Iterator[list[int]]:
+    """Indices of rows, longest first, as many as fit when all are padded to the longest."""
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    batch: list[int] = []
+    for i in order:
+        if batch and (len(batch) + 1) * lengths[batch[0]] > tokens_per_batch:
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
+
+
+def _most_likely(hidden: Float[Tensor, "N D"], head: OutputHead) -> Int[Tensor, " N"]:
+    """The id with the largest logit; scale and soft cap keep the order of logits."""
+    rows = max(1, _BLOCK_BYTES // (4 * head.weight.shape[0]))
+    best = []
+    for first in range(0, len(hidden), rows):
+        block = hidden[first : first + rows].to(head.weight.dtype)
+        logits = torch.nn.functional.linear(block, head.weight, head.bias)
+        best.append(logits.argmax(dim=-1))
+    return torch.cat(best)

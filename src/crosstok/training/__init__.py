@@ -1,0 +1,19 @@
+"""Training a student against a teacher, on transformers' Trainer."""
+
+from crosstok.training.collator import AlignedCollator
+from crosstok.training.student import Lora, OriginalEmbeddings, Student, add_lora, compute_dtype
+from crosstok.training.trainer import DistillationTrainer, NonFiniteLossError
+from crosstok.training.windows import text_windows, window_length
+
+__all__ = [
+    "AlignedCollator",
+    "DistillationTrainer",
+    "Lora",
+    "NonFiniteLossError",
+    "OriginalEmbeddings",
+    "Student",
+    "add_lora",
+    "compute_dtype",
+    "text_windows",
+    "window_length",
+]

@@ -1,0 +1,133 @@
+"""The folder a run leaves behind: plain files that load anywhere, and how it was made."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from crosstok.training.checkpoints import SaveError, last_checkpoint
+
+CHECKPOINTS = "checkpoints"
+RECIPE = "recipe.yaml"
+
+
+def check_output_folder(folder: Path, *, resume: bool = False, overwrite: bool = False) -> None:
+    """Refuse a folder that holds something, before any work is done.
+
+    Raises:
+        ValueError: it is a file, or it is not empty and neither flag is given.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--output {folder} is a file; give the path of a folder.")
+    if resume or overwrite or not folder.is_dir():
+        return
+    held = sorted(entry.name for entry in folder.iterdir())
+    if held:
+        more = f" and {len(held) - 3} more" if len(held) > 3 else ""
+        stands = " It holds a checkpoint: --resume goes on from it." if _has_checkpoint(folder) else ""
+        raise ValueError(
+            f"--output {folder} already holds {', '.join(held[:3])}{more}. Choose another folder, "
+            f"or pass --overwrite to replace what is there.{stands}"
+        )
+
+
+def clear_output_folder(folder: Path) -> None:
+    """Empty the folder. Called only after everything a run needs has been loaded."""
+    for entry in list(folder.iterdir()) if folder.is_dir() else []:
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+def save_outputs(
+    folder: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    files: Mapping[str, str],
+    *,
+    dtype: torch.dtype,
+) -> None:
+    """Write model, tokenizer and text files into the folder: all of them, or none.
+
+    Args:
+        folder: made if it is not there.
+        model: saved as safetensors in ``dtype``.
+        tokenizer: saved beside it.
+        files: name to content.
+        dtype: of the saved weights.
+
+    Raises:
+        SaveError: the disk is full or cannot be written; what was there before stands.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
+    try:
+        model.to(dtype).save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        for name, content in files.items():
+            (partial / name).write_text(content, encoding="utf-8")
+        for entry in partial.iterdir():
+            os.replace(entry, folder / entry.name)
+    except Exception as error:
+        checkpoint = last_checkpoint(folder / CHECKPOINTS)
+        stands = f"The checkpoint {checkpoint} stands: --resume" if checkpoint else "A rerun"
+        raise SaveError(
+            f"could not save the model to {folder}: {error}. {stands} saves it without training "
+            "again, once there is room."
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def model_card(title: str, lines: list[str], results: Mapping[str, Any], recipe: str) -> str:
+    """A README for the output folder: what it is, how it was made, what was measured."""
+    facts = "\n".join(f"- {line}" for line in lines)
+    rows = "\n".join(f"| {name} | {_shown(value)} |" for name, value in results.items())
+    return f"""---
+library_name: transformers
+tags:
+- crosstok
+- tokenizer-transfer
+---
+
+# {title}
+
+{facts}
+
+Loads without crosstok:
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")
+tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
+```
+
+## Measured while training
+
+| | |
+|---|---|
+{rows}
+
+## Recipe
+
+```yaml
+{recipe}```
+"""
+
+
+def to_json(values: Mapping[str, Any]) -> str:
+    """Indented JSON with a final newline."""
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+
+
+def _has_checkpoint(folder: Path) -> bool:
+    return last_checkpoint(folder / CHECKPOINTS) is not None
+
+
+def _shown(value: Any) -> str:
+    return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

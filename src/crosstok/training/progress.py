@@ -1,0 +1,58 @@
+"""What a person sees of a run: a bar with rate and time left on standard error, and its log lines."""
+
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers import TrainerCallback
+
+_SHOWN = ("loss", "chunk_gap_nats", "bits_per_byte", "coverage", "tokens_per_second")
+
+
+class ProgressBar(TrainerCallback):
+    """Steps, the latest metrics, tokens a second and time left; a line for every log."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._progress: Progress | None = None
+        self._task: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Show the bar."""
+        if not state.is_world_process_zero:
+            return
+        self._progress = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[shown]}"),
+            console=self._console,
+            disable=not sys.stderr.isatty(),
+        )
+        self._task = self._progress.add_task("", total=state.max_steps, shown="")
+        self._progress.start()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Move the bar."""
+        if self._progress is not None:
+            self._progress.update(self._task, completed=state.global_step)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Print the metrics of this log line."""
+        if self._progress is None or not logs or "loss" not in logs:
+            return
+        shown = "  ".join(f"{name} {_number(logs[name])}" for name in _SHOWN if name in logs)
+        self._progress.update(self._task, shown=shown)
+        self._console.print(f"step {state.global_step}/{state.max_steps}  {shown}", highlight=False)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Take the bar away."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.4g}"

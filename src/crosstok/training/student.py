@@ -1,0 +1,129 @@
+"""The student: the source model with the target tokenizer's embeddings, trained whole or by LoRA."""
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from crosstok.models import output_head
+from crosstok.ops import OutputHead
+from crosstok.teachers import LocalTeacher, SharedTeacher, Teacher, adapters_off, vocabulary_masks
+from crosstok.tokenizers import TextEncoder
+from crosstok.transplant import TransplantReport
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """Low-rank adapters on every linear layer; the embeddings are trained whole."""
+
+    rank: int = 64
+    """Paper's transfer runs: 64."""
+    alpha: int = 64
+    dropout: float = 0.0
+    target_modules: str | list[str] = "all-linear"
+
+
+@dataclass
+class Student:
+    """A model in training.
+
+    ``model`` is always the plain transformers model; with LoRA its layers carry adapters, which
+    ``export`` merges.
+    """
+
+    model: PreTrainedModel
+    encoder: TextEncoder
+    report: TransplantReport | None = None
+    adapters: Any = field(default=None, repr=False)  # peft's wrapper around model, if any
+
+    def __post_init__(self) -> None:
+        self.head = output_head(self.model)  # holds the live weights, not a copy
+        self.boundary_mask, self.valid_ids = vocabulary_masks(self.encoder.byte_vocab, self.head)
+
+    def export(self) -> PreTrainedModel:
+        """The plain model: adapters merged into the weights they adapt."""
+        if self.adapters is not None:
+            self.model = self.adapters.merge_and_unload()
+            self.adapters = None
+        return self.model
+
+
+@dataclass(frozen=True)
+class OriginalEmbeddings:
+    """The source model's embeddings before the transplant, for a teacher that shares its weights."""
+
+    inputs: nn.Module
+    outputs: nn.Module
+    head: OutputHead
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> "OriginalEmbeddings":
+        """Copy them from a model that still has its own tokenizer."""
+        memo: dict[int, Any] = {}  # one memo: tied matrices stay one
+        head = output_head(model)
+        inputs = copy.deepcopy(model.get_input_embeddings(), memo)
+        outputs = copy.deepcopy(model.get_output_embeddings(), memo)
+        return cls(
+            inputs,
+            outputs,
+            OutputHead(
+                outputs.weight.detach(),
+                None if head.bias is None else outputs.bias.detach(),
+                head.scale,
+                head.softcap,
+            ),
+        )
+
+    def teacher(self, student: Student, source: TextEncoder) -> SharedTeacher:
+        """The teacher that is the student's weights without adapters, with these embeddings."""
+        return SharedTeacher(
+            student.model, self.inputs, self.outputs, self.head, source.byte_vocab
+        )
+
+
+def add_lora(student: Student, lora: Lora) -> Student:
+    """Freeze the weights, add adapters to them, and leave the embeddings trainable.
+
+    Raises:
+        ValueError: peft is not installed.
+    """
+    try:
+        import peft
+    except ImportError as error:
+        raise ValueError(
+            "--lora needs the package peft, which is not installed; "
+            "run `pip install 'crosstok[lora]'`, or train without --lora."
+        ) from error
+    config = peft.LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        task_type="CAUSAL_LM",
+    )
+    adapters = peft.get_peft_model(student.model, config)
+    for module in (student.model.get_input_embeddings(), student.model.get_output_embeddings()):
+        module.requires_grad_(True)
+    return Student(student.model, student.encoder, student.report, adapters)
+
+
+def compute_dtype(precision: Literal["fp32", "bf16", "fp16"], device: torch.device) -> torch.dtype:
+    """The dtype of a frozen teacher; trained weights are always fp32. fp16 is fp32 on a CPU."""
+    if precision == "bf16":
+        return torch.bfloat16
+    return torch.float16 if precision == "fp16" and device.type == "cuda" else torch.float32
+
+
+__all__ = [
+    "LocalTeacher",
+    "Lora",
+    "OriginalEmbeddings",
+    "Student",
+    "Teacher",
+    "adapters_off",
+    "add_lora",
+    "compute_dtype",
+]

@@ -1,0 +1,14 @@
+"""New embeddings for a target tokenizer, made from the old ones without training."""
+
+from crosstok.transplant.heuristics import Method
+from crosstok.transplant.plan import RowSource, TransplantPlan, plan_rows
+from crosstok.transplant.transplant import TransplantReport, transplant
+
+__all__ = [
+    "Method",
+    "RowSource",
+    "TransplantPlan",
+    "TransplantReport",
+    "plan_rows",
+    "transplant",
+]
