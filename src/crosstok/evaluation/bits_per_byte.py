@@ -7,8 +7,14 @@ in front. Windows do not overlap unless `overlap` says so: then the first `overl
 window repeat the end of the one before, as context only. Only the text counts, not the end of the
 document. Without a start token nothing predicts the first token of a window: it is left out of both
 sums and reported as unscored.
+
+A start token in mid text tells a model that a document begins, which is wrong and costs it a little
+(1.5 % with windows of 256), but many models are lost without one, and so all are treated alike.
+With `start_every_window=False` it stands in front of the text only, and every later window begins
+with (at least) the last token of the one before.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -52,6 +58,7 @@ def bits_per_byte(
     texts: Iterable[str],
     *,
     overlap: int = 0,
+    start_every_window: bool = True,
     on_progress: Callable[[int], None] | None = None,
 ) -> BitsPerByte:
     """Bits per byte of a model on texts.
@@ -63,6 +70,7 @@ def bits_per_byte(
         scorer: the model; its `max_length` is the window.
         texts: the documents.
         overlap: tokens of a window that repeat the end of the one before.
+        start_every_window: put the start token in front of every window, not of every text only.
         on_progress: called with the number of texts done.
 
     Raises:
@@ -79,9 +87,13 @@ def bits_per_byte(
     num_texts = 0
     for group in groups(texts):
         encoded = scorer.encode(group)
-        windows = [w for spans in encoded for w in _windows(scorer, spans, room, overlap)]
+        windows = [
+            window
+            for spans in encoded
+            for window in _windows(scorer, spans, overlap, start_every_window)
+        ]
         scores = scorer.score([row for row, _ in windows if row is not None])
-        bits -= sum(float(score.logprobs.sum()) for score in scores) / np.log(2)
+        bits -= sum(float(score.logprobs.sum()) for score in scores) / math.log(2)
         counts += np.sum([count for _, count in windows], axis=0, dtype=np.int64)
         num_texts += len(group)
         if on_progress is not None:
@@ -95,26 +107,20 @@ def bits_per_byte(
 
 
 def _windows(
-    scorer: Scorer, spans: Spans, room: int, overlap: int
+    scorer: Scorer, spans: Spans, overlap: int, start_every_window: bool
 ) -> Iterator[tuple[TokenRow | None, np.ndarray]]:
     """Rows with what they score: bytes, tokens, unscored bytes, exact bytes."""
     widths = spans.ends - spans.starts
     done = 0
     while done < len(spans.ids):
-        begin = max(0, done - overlap)
-        end = min(begin + room, len(spans.ids))
-        row = scorer.row(spans.ids[begin:end], done - begin)
-        first = begin + (row.first - scorer.num_start if row is not None else end - begin)
+        has_start = start_every_window or done == 0
+        begin = max(0, done - (overlap if has_start else max(1, overlap)))
+        end = min(begin + scorer.max_length - scorer.num_start * has_start, len(spans.ids))
+        make = scorer.row if has_start else scorer.row_without_start
+        row = make(spans.ids[begin:end], done - begin)
+        first = end if row is None else end - (len(row.ids) - row.first)
         scored = slice(first, end)
-        yield (
-            row,
-            np.array(
-                [
-                    widths[scored].sum(),
-                    end - first,
-                    widths[done:first].sum(),
-                    widths[scored][spans.exact[scored]].sum(),
-                ]
-            ),
-        )
+        exact_bytes = widths[scored][spans.exact[scored]].sum()
+        unscored_bytes = widths[done:first].sum()
+        yield row, np.array([widths[scored].sum(), end - first, unscored_bytes, exact_bytes])
         done = end

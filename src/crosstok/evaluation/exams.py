@@ -27,6 +27,7 @@ space ("25-759=", or scripts that have none), which shows that the row is writte
 A context too long for the model loses its beginning (`truncated` counts such items).
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -68,7 +69,7 @@ class ExamResult:
     @property
     def stderr(self) -> float:
         """Standard error of the accuracy, sqrt(p (1 - p) / n)."""
-        return float(np.sqrt(self.accuracy * (1 - self.accuracy) / self.items))
+        return math.sqrt(self.accuracy * (1 - self.accuracy) / self.items)
 
     def as_json(self) -> dict[str, float | int | str]:
         """The figures of the `evaluate` command."""
@@ -149,7 +150,7 @@ def take_exam(
         items=count,
         accuracy=right / count,
         accuracy_sum=right_by_sum / count if form == "choice" else None,
-        bits_per_byte=nats / np.log(2) / num_bytes if is_cloze else None,
+        bits_per_byte=nats / math.log(2) / num_bytes if is_cloze else None,
         chance=None if is_cloze else chance,
         truncated=truncated,
     )

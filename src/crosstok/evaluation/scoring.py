@@ -109,7 +109,13 @@ class Scorer:
         """
         if self.start is not None:
             ids = np.concatenate([np.array([self.start], dtype=np.int64), ids])
-        first = max(1, num_context + self.num_start)
+        return self.row_without_start(ids, num_context + self.num_start)
+
+    def row_without_start(
+        self, ids: Int[np.ndarray, " T"], num_context: int = 0
+    ) -> TokenRow | None:
+        """The same for ids that continue a text."""
+        first = max(1, num_context)
         return TokenRow(ids, first) if first < len(ids) else None
 
     def score(

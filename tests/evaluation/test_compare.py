@@ -1,0 +1,116 @@
+import json
+
+import datasets
+import pytest
+from rich.console import Console
+
+from crosstok.evaluation import EvaluationError, EvaluationOptions, evaluate, render_table
+from tests.tiny import SENTENCES
+
+EXAM = [{"good": "The dog does not mind.", "bad": "The dog do not mind."}] * 3
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.fixture
+def models(make_scorer, tmp_path):
+    """Two folders with a model and its tokenizer."""
+    folders = []
+    for kind in ("bytelevel_bpe", "unigram"):
+        scorer = make_scorer(kind)
+        scorer.model.save_pretrained(tmp_path / kind)
+        scorer.encoder.tokenizer.save_pretrained(tmp_path / kind)
+        folders.append(str(tmp_path / kind))
+    return folders
+
+
+def lines(path, rows) -> str:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def table_text(result) -> str:
+    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(render_table(result))
+    return console.export_text(styles=True)
+
+
+def test_the_result_has_the_promised_keys(tmp_path, models, capsys):
+    data = [
+        lines(tmp_path / folder / "test.jsonl", [{"text": text} for text in SENTENCES])
+        for folder in "ab"
+    ]
+    exam = lines(tmp_path / "pairs.jsonl", EXAM)
+    result = evaluate(models, [*data, ("mine", ["Some text."])], [exam], teacher=models[0])
+    assert json.loads(json.dumps(result)) == result
+    assert list(result) == ["models"]
+    assert [entry["model"] for entry in result["models"]] == models
+    first, second = result["models"]
+    assert list(first) == ["model", "data", "exams"]
+    assert list(second) == ["model", "data", "exams", "fidelity"]
+    assert list(first["data"]) == list(second["fidelity"]) == ["a/test", "b/test", "mine"]
+    assert list(first["exams"]) == ["pairs"]
+    assert {"bits_per_byte", "bytes", "tokens"} <= set(first["data"]["a/test"])
+    assert {"accuracy", "stderr", "items"} <= set(first["exams"]["pairs"])
+    assert {"chunk_divergence", "agreement", "coverage"} <= set(second["fidelity"]["mine"])
+    assert capsys.readouterr().out == ""
+
+
+def test_the_table_shows_the_best_in_bold(tmp_path, models):
+    result = evaluate(models, [("mine", ["Some text."])], show_progress=False)
+    figures = [entry["data"]["mine"]["bits_per_byte"] for entry in result["models"]]
+    text = table_text(result)
+    assert f"\x1b[1m{min(figures):.3f}" in text
+    assert f"\x1b[1m{max(figures):.3f}" not in text
+    assert "mine: bits per byte" in text
+
+
+def test_limits_shorten_data_and_exams(tmp_path, models):
+    data = lines(tmp_path / "t.jsonl", [{"text": text} for text in SENTENCES])
+    exam = lines(tmp_path / "e.jsonl", EXAM)
+    options = EvaluationOptions(max_texts=2, max_items=2, max_length=16)
+    (entry,) = evaluate(models[:1], [data], [exam], options=options)["models"]
+    assert entry["data"]["t"]["texts"] == 2
+    assert entry["exams"]["e"]["items"] == 2
+    with pytest.raises(ValueError, match="max_items is 0; it must be at least 1"):
+        EvaluationOptions(max_items=0)
+
+
+def test_bad_inputs_are_found_before_any_model_is_loaded(tmp_path, models, monkeypatch):
+    monkeypatch.setattr("crosstok.evaluation.compare.load_model", None)
+    with pytest.raises(ValueError, match="is empty"):
+        evaluate(models, [("fine", ["text"]), lines(tmp_path / "no.jsonl", [])])
+    with pytest.raises(ValueError, match="are no form of exam"):
+        evaluate(models, [], [lines(tmp_path / "e.jsonl", [{"a": 1}])])
+    with pytest.raises(ValueError, match="needs a model and something to evaluate it on"):
+        evaluate(models)
+
+
+def test_a_failure_loses_nothing_that_was_computed(models):
+    broken = ("broken", *_loaded(models[0], break_it=True))
+    with pytest.raises(EvaluationError, match=r"broken, data mine: .*broken matrix") as caught:
+        evaluate([models[0], broken, models[1]], [("mine", ["Some text."])], show_progress=False)
+    entries = caught.value.result["models"]
+    assert ["mine" in entry["data"] for entry in entries] == [True, False, True]
+    assert "–" in table_text(caught.value.result)
+
+
+def _loaded(folder, break_it):
+    from crosstok.models import load_model
+    from crosstok.tokenizers import load_tokenizer
+
+    model = load_model(folder)
+    calls = []
+
+    def fail_after_the_probe(module, args):
+        calls.append(module)
+        if len(calls) > 1:
+            raise RuntimeError("broken matrix")
+
+    if break_it:
+        model.get_input_embeddings().register_forward_pre_hook(fail_after_the_probe)
+    return model, load_tokenizer(folder)
