@@ -85,14 +85,14 @@ def output_head(model: nn.Module) -> OutputHead:
     bias = getattr(module, "bias", None)
     bias = bias if isinstance(bias, Tensor) else None
     hidden, logits = _probe(inner, module)
-    _check_causal(inner, logits)
+    tolerance = _TOLERANCE.get(module.weight.dtype, max(_TOLERANCE.values()))  # type: ignore[arg-type]
+    _check_causal(inner, logits, tolerance)
     proposals = [
         OutputHead(module.weight, bias, scale, softcap)  # type: ignore[arg-type]
         for softcap in _proposed_softcaps(inner.config)
         for scale in _proposed_scales(inner.config)
     ]
     misfits = [_misfit(head, hidden, logits) for head in proposals]
-    tolerance = _TOLERANCE.get(proposals[0].weight.dtype, max(_TOLERANCE.values()))
     for head, misfit in zip(proposals, misfits, strict=True):
         if misfit <= tolerance:
             return head
@@ -167,10 +167,10 @@ def _probe(inner: Any, module: Any) -> tuple[Float[Tensor, "2 T D"], Float[Tenso
     return seen[-1], logits
 
 
-def _check_causal(inner: Any, logits: Tensor) -> None:
+def _check_causal(inner: Any, logits: Tensor, tolerance: float) -> None:
     before = logits[:, :-1].float()
     change = float((before[0] - before[1]).abs().max())
-    if change > 1e-2 * max(float(before.abs().max()), 1e-30):
+    if change > tolerance * max(float(before.abs().max()), 1e-30):
         raise ValueError(
             f"{type(inner).__name__} is not causal: changing the last token changed the logits "
             "before it. Load a causal language model."

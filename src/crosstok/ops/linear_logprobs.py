@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from crosstok.ops.output_head import OutputHead
 
 # Bytes of one block of logits. CPU: measured, see benchmarks/linear_logprobs_cpu_202611.md.
-BLOCK_BYTES = {"cpu": 32 * 2**20}
+BLOCK_BYTES = {"cpu": 64 * 2**20}
 BLOCK_BYTES_ACCELERATOR = 512 * 2**20
 
 # Below this share of the probability a set's mass is taken by logsumexp over the set itself: the
@@ -199,7 +199,7 @@ class _Arithmetic:
 
 
 class _Blocks:
-    """Makes the logits of one block of rows after another, in two buffers used again and again."""
+    """Makes the logits of one block of rows after another, in buffers used again and again."""
 
     def __init__(
         self,
@@ -217,6 +217,7 @@ class _Blocks:
         shape = (rows, weight.shape[0])
         self._logits = torch.empty(shape, dtype=arithmetic.dtype, device=weight.device)
         self._probs = torch.empty_like(self._logits)
+        self._scratch: Tensor | None = None
         self.num_rows = num_rows
 
     def slices(self) -> list[slice]:
@@ -236,6 +237,12 @@ class _Blocks:
         if self.excluded is not None:
             logits.masked_fill_(self.excluded, -torch.inf)
         return logits
+
+    def scratch(self, num_rows: int) -> Tensor:
+        """A third buffer [K V], made when first asked for."""
+        if self._scratch is None:
+            self._scratch = torch.empty_like(self._logits)
+        return self._scratch[:num_rows]
 
     def probs(self, logits: Tensor) -> Tensor:
         """Softmax [K V] of the logits, valid until the next call."""
@@ -294,9 +301,9 @@ def _forward_blocks(
     for rows in blocks.slices():
         logits = blocks.logits(blocks.arithmetic.operand(hidden[rows]))
         probs = blocks.probs(logits)
-        largest, where = logits.max(dim=-1, keepdim=True)
-        # log-sum-exp above the largest logit, from the probability of that logit (at least 1/V).
-        log_sum = -probs.gather(1, where).log()
+        # log-sum-exp above the largest logit, from the largest probability (at least 1/V).
+        largest = logits.amax(dim=-1, keepdim=True)
+        log_sum = -probs.amax(dim=-1, keepdim=True).log()
         picked = logits.gather(1, labels[rows, None].long())
         logprobs[rows] = ((picked - largest) - log_sum).squeeze(1).clamp_(max=0)
         if log_mass is not None and members is not None:
@@ -322,23 +329,25 @@ class _Upstream:
     log_mass: Tensor | None
     grad_log_mass: Tensor | None
 
-    def grad_logits(self, rows: slice, logits: Tensor, probs: Tensor) -> Tensor:
-        """Gradient [K V] of the (capped) logits of a block, written over `probs`.
+    def grad_logits(self, rows: slice, logits: Tensor, blocks: _Blocks) -> Tensor:
+        """Gradient [K V] of the (capped) logits of a block.
 
         d log p(y) / dz = [v = y] - p(v);   d log P(S) / dz = [v in S] p(v) / P(S) - p(v).
         """
+        probs = blocks.probs(logits)
         zero = probs.new_zeros(probs.shape[0])
         of_label = zero if self.grad_logprobs is None else self.grad_logprobs[rows].to(probs.dtype)
         if self.grad_log_mass is None:
             grad = probs.mul_(-of_label[:, None])
         else:
-            grad = self._with_boundary(rows, logits, probs, of_label)
+            factors = blocks.scratch(len(probs))
+            grad = self._with_boundary(rows, logits, probs, of_label, factors)
         if self.grad_logprobs is not None:
             grad.scatter_add_(1, self.labels[rows, None].long(), of_label[:, None])
         return grad
 
     def _with_boundary(
-        self, rows: slice, logits: Tensor, probs: Tensor, of_label: Tensor
+        self, rows: slice, logits: Tensor, probs: Tensor, of_label: Tensor, factors: Tensor
     ) -> Tensor:
         assert self.log_mass is not None
         assert self.boundary_mask is not None
@@ -346,14 +355,16 @@ class _Upstream:
         of_mass = self.grad_log_mass[rows].to(probs.dtype)
         mass = self.log_mass[rows].exp()
         is_tiny = mass < TINY_MASS
-        outside = -(of_label + of_mass)
-        inside = outside + of_mass / mass.masked_fill(is_tiny, torch.inf)
-        grad = probs.mul_(torch.where(self.boundary_mask, inside[:, None], outside[:, None]))
+        everywhere = -(of_label + of_mass)
+        inside = of_mass / mass.masked_fill(is_tiny, torch.inf)
+        members = self.boundary_mask.to(probs.dtype)
+        torch.addcmul(everywhere[:, None], inside[:, None], members, out=factors)
+        grad = probs.mul_(factors)
         tiny = is_tiny.nonzero().squeeze(1)
         if tiny.numel():
-            members = self.boundary_mask.nonzero().squeeze(1)
-            share = torch.softmax(logits[tiny][:, members], dim=-1)
-            grad[tiny[:, None], members] += of_mass[tiny, None] * share
+            ids = self.boundary_mask.nonzero().squeeze(1)
+            share = torch.softmax(logits[tiny][:, ids], dim=-1)
+            grad[tiny[:, None], ids] += of_mass[tiny, None] * share
         return grad
 
 
@@ -368,7 +379,7 @@ def _backward_blocks(
     for rows in blocks.slices():
         operand = arithmetic.operand(hidden[rows])
         logits = blocks.logits(operand)
-        grad = upstream.grad_logits(rows, logits, blocks.probs(logits))
+        grad = upstream.grad_logits(rows, logits, blocks)
         if arithmetic.softcap is not None:
             if blocks.excluded is not None:
                 logits.masked_fill_(blocks.excluded, 0)
