@@ -48,7 +48,7 @@ def tiny_tokenizer(kind: Kind) -> PreTrainedTokenizerFast:
     bytelevel_bpe   GPT-2 like; <|endoftext|> is bos and eos, <|pad|> is pad
     spm_bpe         Llama-2 like: byte fallback, dummy prefix; <unk> <s> </s>
     unigram         SentencePiece Unigram with byte fallback; <pad> </s> <unk>, no bos
-    wordpiece       BERT like: lower-casing, accent stripping; [PAD] [UNK] [CLS] [SEP], no bos or eos
+    wordpiece       BERT like: lower-casing, strips accents; [PAD] [UNK] [CLS] [SEP] [MASK], no eos
     gapped          bytelevel_bpe with specials far behind the vocabulary, as tiktoken has them
     """
     return _BUILD[kind]()
@@ -170,7 +170,7 @@ def _unigram() -> PreTrainedTokenizerFast:
     model = description["model"]
     pieces = [entry for entry in model["vocab"] if entry[0] not in specials and entry[0].isascii()]
     pieces += [entry for entry in model["vocab"] if entry[0].startswith("▁")]
-    pieces = sorted({piece: score for piece, score in pieces}.items(), key=lambda item: -item[1])
+    pieces = sorted(dict(pieces).items(), key=lambda item: -item[1])
     head = [[piece, 0.0] for piece in specials] + [[piece, 0.0] for piece in _BYTE_PIECES]
     model.update(vocab=head + [list(entry) for entry in pieces], unk_id=2, byte_fallback=True)
     return PreTrainedTokenizerFast(

@@ -70,6 +70,8 @@ def align_batch(
         ValueError: a pair does not tokenize the same text (byte counts differ).
     """
     _check_same_texts(sources, targets)
+    if not sources:
+        return []
     widths = np.array([spans.num_bytes + 1 for spans in sources], dtype=np.int64)
     origins = np.concatenate([[0], np.cumsum(widths)])  # text i owns bytes [origins[i], origins[i+1])
     source, target = _Side.join(sources, origins), _Side.join(targets, origins)

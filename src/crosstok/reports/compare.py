@@ -1,0 +1,114 @@
+"""Numbers about a pair of tokenizers on real text: what a change from one to the other means."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from crosstok.alignment import Alignment, align_batch, overlapping_tokens
+from crosstok.tokenizers import Spans, TextEncoder
+
+_BATCH = 64
+
+
+@dataclass
+class PairCounts:
+    """Sums over texts; the shares are worked out from them."""
+
+    num_bytes: int = 0
+    covered_bytes: int = 0
+    comparable_bytes: int = 0
+    num_chunks: int = 0
+    num_one_to_one: int = 0
+    source_tokens: int = 0
+    target_tokens: int = 0
+
+    def add(self, source: Spans, target: Spans, alignment: Alignment) -> None:
+        """Add one text (encoded without specials)."""
+        source_sizes = _tokens_per_chunk(alignment.source_chunk_ids, alignment.num_chunks)
+        target_sizes = _tokens_per_chunk(alignment.target_chunk_ids, alignment.num_chunks)
+        self.num_bytes += alignment.num_bytes
+        self.covered_bytes += alignment.covered_bytes
+        self.comparable_bytes += int((_exact_bytes(source) & _exact_bytes(target)).sum())
+        self.num_chunks += alignment.num_chunks
+        self.num_one_to_one += int(((source_sizes == 1) & (target_sizes == 1)).sum())
+        self.source_tokens += len(source.ids)
+        self.target_tokens += len(target.ids)
+
+    @property
+    def coverage(self) -> float:
+        """Share of bytes in chunks; 1.0 where there are no bytes."""
+        return self.covered_bytes / self.num_bytes if self.num_bytes else 1.0
+
+    @property
+    def comparable(self) -> float:
+        """Share of bytes that neither tokenizer's normaliser changed: as much as can be covered."""
+        return self.comparable_bytes / self.num_bytes if self.num_bytes else 1.0
+
+
+@dataclass
+class PairReport:
+    """The pair's numbers, in all and by file."""
+
+    overlapping_tokens: int
+    total: PairCounts = field(default_factory=PairCounts)
+    by_file: dict[str, PairCounts] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, object]:
+        """Plain values; shares are of bytes, except ``one_to_one_share`` (of chunks)."""
+        total = self.total
+        return {
+            "coverage": total.coverage,
+            "coverage_by_file": {name: counts.coverage for name, counts in self.by_file.items()},
+            "comparable": total.comparable,
+            "comparable_by_file": {name: c.comparable for name, c in self.by_file.items()},
+            "chunks": total.num_chunks,
+            "source_tokens": total.source_tokens,
+            "target_tokens": total.target_tokens,
+            "bytes": total.num_bytes,
+            "overlapping_tokens": self.overlapping_tokens,
+            "one_to_one_share": total.num_one_to_one / max(1, total.num_chunks),
+        }
+
+
+def compare_tokenizers(
+    source: TextEncoder, target: TextEncoder, files: Mapping[str, Iterable[str]]
+) -> PairReport:
+    """Align every text of every file and count.
+
+    Args:
+        source: encoder of one side.
+        target: encoder of the other.
+        files: texts by file name.
+    """
+    report = PairReport(len(overlapping_tokens(source.byte_vocab, target.byte_vocab)))
+    for name, texts in files.items():
+        counts = report.by_file.setdefault(name, PairCounts())
+        for batch in _batches(texts):
+            sources = source(batch, add_start=False, add_end=False)
+            targets = target(batch, add_start=False, add_end=False)
+            alignments = align_batch(sources, targets, source.byte_vocab, target.byte_vocab)
+            for triple in zip(sources, targets, alignments, strict=True):
+                counts.add(*triple)
+                report.total.add(*triple)
+    return report
+
+
+def _batches(texts: Iterable[str]) -> Iterable[list[str]]:
+    batch: list[str] = []
+    for text in texts:
+        batch.append(text)
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _tokens_per_chunk(chunk_ids: np.ndarray, num_chunks: int) -> np.ndarray:
+    return np.bincount(chunk_ids[chunk_ids >= 0], minlength=num_chunks)
+
+
+def _exact_bytes(spans: Spans) -> np.ndarray:
+    """For each byte of the text, whether the token over it spells it as it was written."""
+    return np.repeat(spans.exact, spans.ends - spans.starts)

@@ -1,0 +1,72 @@
+"""Batches and scores made up for tests of objectives."""
+
+from dataclasses import fields
+
+import torch
+
+from crosstok.models import Scores
+from crosstok.objectives import AlignedBatch
+
+
+def batch_of(
+    student_chunk_ids: list[list[int]],
+    teacher_chunk_ids: list[list[int]],
+    num_chunks: int,
+    special: tuple[int, ...] = (),
+) -> AlignedBatch:
+    """A batch in which every chunk that is named exists; token 0 of each row is unpredicted."""
+    student, teacher = torch.tensor(student_chunk_ids), torch.tensor(teacher_chunk_ids)
+    mask = torch.stack([(student == c).any(1) for c in range(num_chunks)], 1)
+    is_special = torch.zeros(len(student), num_chunks, dtype=torch.bool)
+    is_special[:, list(special)] = True
+    loss_mask = torch.ones_like(student, dtype=torch.bool)
+    loss_mask[:, 0] = False
+    zeros = torch.zeros(len(student), dtype=torch.long)
+    return AlignedBatch(
+        student_ids=torch.zeros_like(student),
+        student_attention_mask=torch.ones_like(student),
+        student_loss_mask=loss_mask,
+        student_chunk_ids=student,
+        teacher_ids=torch.zeros_like(teacher),
+        teacher_attention_mask=torch.ones_like(teacher),
+        teacher_chunk_ids=teacher,
+        chunk_mask=mask,
+        chunk_is_special=is_special,
+        num_bytes=zeros,
+        covered_bytes=zeros,
+        rows=zeros,
+    )
+
+
+def random_batch(seed: int, rows: int = 3, length: int = 12) -> AlignedBatch:
+    """Random chunkings: ids rise along each row, some tokens are in no chunk."""
+    generator = torch.Generator().manual_seed(seed)
+    num_chunks = length - 4
+
+    def side() -> list[list[int]]:
+        out = []
+        for _ in range(rows):
+            ids = torch.arange(num_chunks).tolist()
+            extra = torch.randint(0, num_chunks, (length - 1 - num_chunks,), generator=generator)
+            out.append([-1, *sorted(ids + extra.tolist())])
+        return out
+
+    return batch_of(side(), side(), num_chunks, special=(num_chunks - 1,))
+
+
+def random_scores(seed: int, like: torch.Tensor, *, grad: bool = False) -> Scores:
+    """Log-probabilities drawn anew for each seed."""
+    generator = torch.Generator().manual_seed(seed)
+    draw = lambda: -torch.rand(like.shape, generator=generator, dtype=torch.float64) * 3  # noqa: E731
+    tokens, boundary = draw(), draw()
+    return Scores(tokens.requires_grad_(grad), boundary.requires_grad_(grad))
+
+
+def rows_of(batch: AlignedBatch, rows: slice) -> AlignedBatch:
+    """Some rows of a batch."""
+    return AlignedBatch(**{f.name: getattr(batch, f.name)[rows] for f in fields(AlignedBatch)})
+
+
+def scores_of(scores: Scores, rows: slice) -> Scores:
+    """The same rows of its scores."""
+    return Scores(scores.token_logprobs[rows], scores.boundary_logprobs[rows])
