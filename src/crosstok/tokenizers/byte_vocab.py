@@ -93,7 +93,8 @@ class ByteVocab:
     def boundary_mask(self, size: int | None = None) -> Bool[np.ndarray, " V"]:
         """Ids that may stand after a word boundary.
 
-        They begin with space, newline or tab, or are special. This is the set of the outcome-chunk debiasing of Minixhofer et al. 2025 (arXiv 2503.20083).
+        They begin with space, newline or tab, or are special. This is the set of the
+        outcome-chunk debiasing of Minixhofer et al. 2025 (arXiv 2503.20083).
 
         Args:
             size: Length of the mask, for an output matrix with more rows than the tokenizer has

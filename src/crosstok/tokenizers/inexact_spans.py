@@ -8,6 +8,7 @@ here: they may overlap, leave gaps, and lump several tokens on the same characte
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -48,42 +49,57 @@ def cut_by_offsets(
         The ends, non-decreasing, the last one the number of bytes (a token starts where the one
         before it ends); and whether the token's bytes are those of its span.
     """
-    payload, to_byte = text.encode(), char_to_byte(text)
-    reach = np.maximum.accumulate(to_byte[np.array([end for _, end in offsets], dtype=np.int64)])
-    begins = to_byte[np.array([start for start, _ in offsets], dtype=np.int64)]
+    payload, to_byte, size = text.encode(), char_to_byte(text), len(offsets)
+    edges = np.fromiter(chain.from_iterable(offsets), np.int64, 2 * size).reshape(size, 2)
+    begins, reach = to_byte[edges[:, 0]], np.maximum.accumulate(to_byte[edges[:, 1]])
     reach[-1] = len(payload)
     first = np.concatenate([[0], 1 + np.flatnonzero(begins[1:] >= reach[:-1])])
-    last = np.concatenate([first[1:], [len(offsets)]])
-    known = np.array([piece is not None for piece in token_bytes])
-    joined = b"".join(piece or b"" for piece in token_bytes)
-    joined_ends = np.cumsum([len(piece or b"") for piece in token_bytes])
-    joined_starts = np.concatenate([[0], joined_ends[:-1]])
+    last = np.concatenate([first[1:], [size]])
+    low, high = np.concatenate([[0], reach[last[:-1] - 1]]), reach[last - 1]
+    joined_ends = np.cumsum([0, *(len(piece or b"") for piece in token_bytes)])
+    origin, drop, agrees = _compare(
+        token_bytes, joined_ends, payload, (first, last), (low, high), may_drop_space
+    )
 
-    low = np.concatenate([[0], reach[last[:-1] - 1]])
-    high = reach[last - 1]
-    extra = joined_ends[last - 1] - joined_starts[first] - (high - low)
-    drop = ((extra == 1) & may_drop_space[first]).astype(np.int64)
-    fits = (extra == drop) & np.logical_and.reduceat(known, first)
-    ends, exact = reach.copy(), np.zeros(len(offsets), dtype=np.bool_)
-    for cluster, (one, past) in enumerate(zip(first.tolist(), last.tolist(), strict=True)):
-        begin, stop = int(low[cluster]), int(high[cluster])
-        origin, skip = int(joined_starts[one]), int(drop[cluster])
-        if fits[cluster] and _agrees(joined, origin, skip, payload[begin:stop]):
-            cuts = begin + joined_ends[one:past] - origin - skip
-            ends[one:past] = np.maximum(cuts, begin)
-            exact[one:past] = True
-        elif past - one > 1:
-            _cut_from_both_sides(
-                token_bytes, payload, (one, past), (begin, stop), bool(may_drop_space[one]),
-                ends, exact,
-            )  # fmt: skip
+    cluster = np.repeat(np.arange(len(first)), last - first)
+    cuts = low[cluster] + joined_ends[1:] - (origin + drop)[cluster]
+    exact = agrees[cluster]
+    ends = np.where(exact, np.maximum(cuts, low[cluster]), reach)
+    for index in np.flatnonzero(~agrees & (last - first > 1)).tolist():
+        tokens, region = (first[index], last[index]), (low[index], high[index])
+        may_drop = bool(may_drop_space[first[index]])
+        _cut_from_both_sides(token_bytes, payload, tokens, region, may_drop, ends, exact)
     return ends, exact
 
 
-def _agrees(joined: bytes, origin: int, skip: int, covered: bytes) -> bool:
-    if skip and joined[origin] != 0x20:
-        return False
-    return joined.startswith(covered, origin + skip)
+def _compare(
+    token_bytes: TokenBytes,
+    joined_ends: Int64[np.ndarray, " T+1"],
+    payload: bytes,
+    tokens: tuple[Int64[np.ndarray, " K"], Int64[np.ndarray, " K"]],
+    region: tuple[Int64[np.ndarray, " K"], Int64[np.ndarray, " K"]],
+    may_drop_space: Bool[np.ndarray, " T"],
+) -> tuple[Int64[np.ndarray, " K"], Int64[np.ndarray, " K"], Bool[np.ndarray, " K"]]:
+    """Compare the bytes of K clusters of tokens with the bytes of the text that they cover.
+
+    Returns:
+        Where each cluster begins in the joined bytes of the tokens; how many spaces to leave out
+        at its start (0 or 1); and whether the rest is what the cluster covers.
+    """
+    (first, last), (low, high) = tokens, region
+    joined = b"".join(piece or b"" for piece in token_bytes)
+    known = np.logical_and.reduceat([piece is not None for piece in token_bytes], first)
+    origin, past = joined_ends[first], joined_ends[last]
+    extra = past - origin - (high - low)
+    leading = np.frombuffer(joined + b"\0", dtype=np.uint8)[origin]
+    drop = ((extra == 1) & may_drop_space[first] & (leading == 0x20)).astype(np.int64)
+    agrees = known & (extra == drop)
+    places = [bounds[agrees].tolist() for bounds in (origin + drop, past, low, high)]
+    agrees[agrees] = [
+        joined[begin:end] == payload[start:stop]
+        for begin, end, start, stop in zip(*places, strict=True)
+    ]
+    return origin, drop, agrees
 
 
 def _is_character_start(payload: bytes, place: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -33,7 +34,10 @@ def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> PreTrainedT
     path = Path(name)
     try:
         if path.is_file():
-            return PreTrainedTokenizerFast(tokenizer_file=str(path))
+            return cast(
+                PreTrainedTokenizerFast,
+                cast(Any, PreTrainedTokenizerFast)(tokenizer_file=str(path)),
+            )
         _check_folder(name, path)
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
     except _Explained as error:
@@ -54,7 +58,7 @@ def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> PreTrainedT
             f"tokenizer {name!r} has an empty vocabulary ({len(tokenizer)} tokens, all special): "
             f"its vocabulary file is missing; the folder needs one of {', '.join(_FILES)}"
         )
-    return tokenizer
+    return cast(PreTrainedTokenizerFast, tokenizer)
 
 
 class _Explained(Exception):

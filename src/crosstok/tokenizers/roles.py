@@ -7,8 +7,8 @@ contents is compared. With ``user U, assistant A, user U, assistant A`` a templa
     U  end_of_turn  start_header assistant end_header  A  end_of_turn  start_header user ...
 
 so that `end_of_turn` is what the gap after an inner ``A`` and what follows the last ``A`` have in
-common at their start, and the two headers differ only in the role's name. Comparison is by ids of the rendered
-text, as the model would see them, never by characters.
+common at their start, and the two headers differ only in the role's name. Comparison is by ids of
+the rendered text, as the model would see them, never by characters.
 """
 
 from __future__ import annotations

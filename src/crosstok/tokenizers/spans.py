@@ -15,6 +15,9 @@ from transformers import PreTrainedTokenizerFast
 from crosstok.tokenizers.byte_vocab import ByteVocab
 from crosstok.tokenizers.inexact_spans import cut_by_offsets
 
+# Ends of the spans of a text's tokens, and which of them are exact (True: all).
+_Cut = tuple[Int64[np.ndarray, " T"], bool | Bool[np.ndarray, " T"]]
+
 # A tokenizer that keeps these bytes keeps nearly every text: case, runs of white space, line
 # breaks, punctuation against a word, an accent, a ligature.
 _PROBE = "A  b\n\nCaf\u00c9, \ufb01\tx "
@@ -75,7 +78,8 @@ class TextEncoder:
         self._added[list(self.tokenizer.backend_tokenizer.get_added_tokens_decoder())] = True
         self._words_begin_with_space = _begins_words_with_space(self._backend)
         payload = _PROBE.encode()
-        self._mostly_exact = self._cut_exactly(self._encode([_PROBE])[0].ids, payload) is not None
+        ids = self._encode([_PROBE])[0].ids
+        self._mostly_exact = self._cut_exactly(ids, np.array(ids), payload) is not None
 
     def __getstate__(self) -> dict[str, Any]:
         return {"tokenizer": self.tokenizer, "byte_vocab": self.byte_vocab}
@@ -104,7 +108,11 @@ class TextEncoder:
         payloads = [_utf8(text, row) for row, text in enumerate(texts)]
         encodings = self._encode(texts, offsets=not self._mostly_exact)
         ids = [encoding.ids for encoding in encodings]
-        cuts = [self._cut_exactly(row, payload) for row, payload in zip(ids, payloads, strict=True)]
+        arrays = [np.array(row, dtype=np.int64) for row in ids]
+        cuts: list[_Cut | None] = [
+            self._cut_exactly(row, array, payload)
+            for row, array, payload in zip(ids, arrays, payloads, strict=True)
+        ]
         changed = [row for row, cut in enumerate(cuts) if cut is None]
         if changed and self._mostly_exact:
             again = self._encode([texts[row] for row in changed], offsets=True)
@@ -116,7 +124,7 @@ class TextEncoder:
         end = self.byte_vocab.document_end if add_end else None
         return [
             _with_specials(row, *cut, len(payload), start, end)
-            for row, cut, payload in zip(ids, cuts, payloads, strict=True)
+            for row, cut, payload in zip(arrays, cuts, payloads, strict=True)
             if cut is not None
         ]
 
@@ -125,8 +133,8 @@ class TextEncoder:
         return encode(texts, add_special_tokens=False)
 
     def _cut_exactly(
-        self, ids: list[int], payload: bytes
-    ) -> tuple[Int64[np.ndarray, " T"], bool] | None:
+        self, ids: list[int], array: Int64[np.ndarray, " T"], payload: bytes
+    ) -> _Cut | None:
         """Ends of the spans, where the tokens' bytes join to the text's; None where they do not."""
         token_bytes = self.byte_vocab.token_bytes
         try:
@@ -139,14 +147,12 @@ class TextEncoder:
                 return None
         elif extra != 1 or joined[:1] != b" " or not joined.endswith(payload):
             return None
-        ends = np.cumsum(self._num_bytes_of[ids])
+        ends = np.cumsum(self._num_bytes_of[array])
         if extra:
             ends -= 1
         return ends, True
 
-    def _cut_by_offsets(
-        self, encoding: Encoding, text: str
-    ) -> tuple[Int64[np.ndarray, " T"], Bool[np.ndarray, " T"]]:
+    def _cut_by_offsets(self, encoding: Encoding, text: str) -> _Cut:
         ids = encoding.ids
         if not ids:
             return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.bool_)
@@ -158,7 +164,7 @@ class TextEncoder:
 
 
 def _with_specials(
-    ids: list[int],
+    ids: Int64[np.ndarray, " T"],
     ends: Int64[np.ndarray, " T"],
     exact: bool | Bool[np.ndarray, " T"],
     num_bytes: int,
@@ -201,7 +207,7 @@ def _utf8(text: str, row: int) -> bytes:
 
 
 def _begins_words_with_space(backend: Tokenizer) -> bool:
-    """Whether a piece begins with a space by convention, also where the text has none (WordPiece)."""
+    """Whether a word's first piece has a space by convention, text or no text (WordPiece)."""
     return bool(getattr(backend.model, "continuing_subword_prefix", None))
 
 
