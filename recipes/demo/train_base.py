@@ -199,6 +199,7 @@ class HeldOutLog(TrainerCallback):
         self.started = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Score the sample when it is time."""
         if state.global_step % 500 == 0:
             entry: dict[str, float] = {"step": state.global_step}
             entry["seconds"] = round(time.monotonic() - self.started)

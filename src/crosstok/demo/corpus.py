@@ -39,7 +39,7 @@ _TOPICS_FILE = "pydoc_data/topics.py"
 _SKIPPED_PREFIXES = ("encodings/", "pydoc_data/", "config-", "_sysconfigdata")
 
 _Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-_Edit = tuple[int, int, str]
+_Edit = tuple[int, int, str]  # start and end (characters, half-open) and what goes there instead
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def docstrings(source: str) -> list[str]:
     Raises:
         SyntaxError: The source is not Python of the running version.
     """
-    return [inspect.cleandoc(node.value) for _, node in _docstring_nodes(ast.parse(source))]
+    return [inspect.cleandoc(str(node.value)) for _, node in _docstring_nodes(ast.parse(source))]
 
 
 def topics(source: str) -> dict[str, str]:
@@ -205,7 +205,7 @@ def _read(path: Path) -> str:
 
 
 def _docstring_nodes(tree: ast.Module) -> list[tuple[_Documented, ast.Constant]]:
-    """Every documented node with its docstring (cast to a constant of type str)."""
+    """Every documented node with its docstring, a constant of type str, in order of appearance."""
     found: list[tuple[_Documented, ast.Constant]] = []
     for node in ast.walk(tree):
         if isinstance(node, _Documented) and node.body:

@@ -1,10 +1,12 @@
 """The tokenizer that the demo moves its model to: made on the spot, of another family.
 
-The shipped model reads byte-level BPE. This one is a Unigram model in the manner of SentencePiece:
-it cuts text at white space only, writes a space as "▁", has beginning and end of document tokens,
-and falls back to byte tokens for characters it does not know.
+The shipped model reads byte-level BPE, cut by GPT-2's pattern. This one is BPE in the manner of
+SentencePiece, as Llama 2 has it: it cuts text at white space only (so "(self," or "None:" can be
+one token), writes a space as "▁", has its own beginning and end of document, and falls back to byte
+tokens for characters it does not know.
 """
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 
@@ -21,55 +23,100 @@ from tokenizers import (
 )
 from transformers import PreTrainedTokenizerFast
 
-BOS, EOS, UNK, PAD = "<s>", "</s>", "<unk>", "<pad>"
 NUM_TOKENS = 3000
-MAX_TRAINING_CHARACTERS = 3_000_000
-MIN_CHARACTER_COUNT = 100
+UNK, BOS, EOS, PAD = SPECIAL_TOKENS = ("<unk>", "<s>", "</s>", "<pad>")
+BYTE_TOKENS = tuple(f"<0x{byte:02X}>" for byte in range(256))
 
-# "▁▁▁▁def" is "▁▁▁" and "▁def"; every line's end stands alone.
+_MAX_TRAINING_CHARACTERS = 3_000_000
+_MIN_CHARACTER_COUNT = 100
+_MAX_TOKEN_CHARACTERS = 16
+# "▁▁▁▁def" is "▁▁▁" and "▁def"; the end of a line never joins what stands before or after it.
 _WORDS = r"\n+|▁+(?=▁)|▁?[^▁\n]+|▁"
 
 
 def build_target_tokenizer(
     texts: Sequence[str], num_tokens: int = NUM_TOKENS
 ) -> PreTrainedTokenizerFast:
-    """Train a Unigram tokenizer with byte fallback; takes a few seconds.
+    """Train a BPE tokenizer with byte fallback; takes a few seconds.
 
-    Equal texts give equal tokenizers. `decode(encode(text))` is the text, white space included,
-    with the one exception that all SentencePiece tokenizers share: "▁" (U+2581) reads as a space.
+    Equal texts give equal tokenizers. Decoding the ids of a text (encoded without special tokens)
+    gives the text, white space included, with the one exception that all tokenizers of
+    SentencePiece share: "▁" (U+2581) itself comes back as a space.
 
     Args:
-        texts: Training text. Of a long list, evenly spaced documents are used.
+        texts: Training text. Of more than three million characters, evenly spaced documents are
+            used. Characters outside ASCII that are rare in them are left to bytes.
         num_tokens: Size of the vocabulary: 4 special tokens, 256 bytes, and trained pieces. Fewer
             come out when the texts are too small for that many.
 
+    Returns:
+        A tokenizer that puts `<s>` before a text, as Llama's do.
+
     Raises:
-        ValueError: No text, or a vocabulary that leaves no room for trained pieces.
+        ValueError: No text, or a vocabulary that leaves too little room for trained pieces.
     """
-    reserved = [UNK, BOS, EOS, PAD, *(f"<0x{byte:02X}>" for byte in range(256))]
+    reserved = (*SPECIAL_TOKENS, *BYTE_TOKENS)
     if num_tokens < 2 * len(reserved):
         raise ValueError(
-            f"num_tokens is {num_tokens}: {len(reserved)} are special tokens and bytes; "
+            f"num_tokens is {num_tokens}: {len(reserved)} of them are special tokens and bytes; "
             f"ask for at least {2 * len(reserved)}"
         )
     if not any(texts):
-        raise ValueError("texts hold no text: a tokenizer is trained on some")
-    pieces = _train_pieces(_training_sample(texts), num_tokens - len(reserved))
-    vocabulary = [(token, 0.0) for token in reserved] + [
-        piece for piece in pieces if piece[0] not in reserved
+        raise ValueError("texts hold no text at all: give the text to train the tokenizer on")
+    every = -(-sum(map(len, texts)) // _MAX_TRAINING_CHARACTERS)
+    characters, merges = _train(texts[::every], num_tokens - len(reserved))
+    vocabulary = {token: token_id for token_id, token in enumerate((*reserved, *characters))}
+    usable_merges = []
+    for left, right in merges:
+        # A merge that spells a reserved token ("<0x0A>" in a table) would turn text into that byte.
+        if left in vocabulary and right in vocabulary and left + right not in reserved:
+            vocabulary.setdefault(left + right, len(vocabulary))
+            usable_merges.append((left, right))
+    model = models.BPE(vocabulary, usable_merges, unk_token=UNK, byte_fallback=True, fuse_unk=False)
+    return _wrap(_pipeline(model), vocabulary[BOS])
+
+
+def _train(texts: Sequence[str], num_pieces: int) -> tuple[list[str], list[tuple[str, str]]]:
+    """The characters and the merges of a BPE model of `num_pieces` pieces."""
+    counts = Counter[str]()
+    for text in texts:
+        counts.update(text)
+    rare = [
+        char for char, count in counts.items() if ord(char) > 127 and count < _MIN_CHARACTER_COUNT
     ]
-    tokenizer = _pipeline(models.Unigram(vocabulary, unk_id=0, byte_fallback=True))
+    without_rare = {ord(char): None for char in rare}
+    tokenizer = _pipeline(models.BPE())
+    trainer = trainers.BpeTrainer(
+        vocab_size=num_pieces,
+        max_token_length=_MAX_TOKEN_CHARACTERS,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator((text.translate(without_rare) for text in texts), trainer)
+    trained = json.loads(tokenizer.to_str())["model"]
+    merges = [(left, right) for left, right in trained["merges"]]
+    composed = {left + right for left, right in merges}
+    return sorted(token for token in trained["vocab"] if token not in composed), merges
+
+
+def _pipeline(model: models.Model) -> Tokenizer:
+    """Text to words to pieces, and back."""
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_WORDS), behavior="isolated")
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
     )
-    special = [AddedToken(token, special=True, normalized=False) for token in (UNK, BOS, EOS, PAD)]
-    tokenizer.add_special_tokens(special)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A",
-        pair=f"{BOS} $A {BOS} $B",
-        special_tokens=[(BOS, reserved.index(BOS))],
+    return tokenizer
+
+
+def _wrap(tokenizer: Tokenizer, bos_id: int) -> PreTrainedTokenizerFast:
+    tokenizer.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS]
     )
-    return PreTrainedTokenizerFast(
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", pair=f"{BOS} $A {BOS} $B", special_tokens=[(BOS, bos_id)]
+    )
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         bos_token=BOS,
         eos_token=EOS,
@@ -77,35 +124,3 @@ def build_target_tokenizer(
         pad_token=PAD,
         clean_up_tokenization_spaces=False,
     )
-
-
-def _training_sample(texts: Sequence[str]) -> list[str]:
-    """Evenly spaced documents, without the characters that are left to the byte tokens."""
-    every = -(-sum(map(len, texts)) // MAX_TRAINING_CHARACTERS)
-    sample = texts[:: max(1, every)]
-    counts = Counter[str]()
-    for text in sample:
-        counts.update(text)
-    rare = {ord(char) for char, count in counts.items() if count < MIN_CHARACTER_COUNT}
-    rare -= set(range(128))
-    return [text.translate(dict.fromkeys(rare)) for text in sample]
-
-
-def _train_pieces(texts: Sequence[str], num_pieces: int) -> list[tuple[str, float]]:
-    """Pieces with their log-probabilities (nats), the most likely first."""
-    tokenizer = _pipeline(models.Unigram())
-    trainer = trainers.UnigramTrainer(
-        vocab_size=num_pieces, max_piece_length=16, show_progress=False, unk_token=None
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    import json
-
-    vocabulary = json.loads(tokenizer.to_str())["model"]["vocab"]
-    return [(piece, score) for piece, score in vocabulary]
-
-
-def _pipeline(model: models.Model) -> Tokenizer:
-    tokenizer = Tokenizer(model)
-    tokenizer.normalizer = normalizers.Replace(" ", "▁")
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_WORDS), behavior="isolated")
-    return tokenizer
