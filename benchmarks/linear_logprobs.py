@@ -1,6 +1,6 @@
 """Time and peak memory of the log-probabilities of labels, forward and backward.
 
-    python benchmarks/linear_logprobs.py [--repeats 5] [--case N V D ...]
+    python benchmarks/linear_logprobs.py [--repeats 5] [--case N V D] [--skip METHOD ...]
 
 Compares, in turn within each repeat (so that a slow minute hits all of them):
 
@@ -124,14 +124,14 @@ def highest_resident_kibibytes() -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
-def compare(case: tuple[int, int, int], repeats: int) -> None:
+def compare(case: tuple[int, int, int], repeats: int, names: list[str]) -> None:
     inputs = make_inputs(*case)
-    times: dict[str, list[float]] = {name: [] for name in METHODS}
+    times: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(repeats + 1):
-        for name, method in METHODS.items():
+        for name in names:
             if times[name] and times[name][0] > 10 * times["dense"][0]:
                 continue
-            times[name].append(seconds(method, inputs))
+            times[name].append(seconds(METHODS[name], inputs))
     medians = {name: statistics.median(values[1:] or values) for name, values in times.items()}
     del inputs
     for name, median in medians.items():
@@ -148,6 +148,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--case", type=int, nargs=3, action="append", metavar=("N", "V", "D"))
+    parser.add_argument("--skip", choices=METHODS, nargs="*", default=[])
     parser.add_argument("--peak-of", choices=METHODS)
     arguments = parser.parse_args()
     cases = [tuple(case) for case in arguments.case or []] or [
@@ -166,7 +167,7 @@ def main() -> None:
     print("| N | V | D | method | seconds | / dense | peak MiB above inputs |")
     print("|---|---|---|---|---|---|---|")
     for case in cases:
-        compare(case, arguments.repeats)
+        compare(case, arguments.repeats, [name for name in METHODS if name not in arguments.skip])
 
 
 if __name__ == "__main__":
