@@ -3,7 +3,10 @@ import math
 import numpy as np
 import pytest
 
-from crosstok.evaluation import bits_per_byte
+from crosstok.corpora import read_rows
+from crosstok.evaluation import Scorer, bits_per_byte
+from crosstok.models import load_model
+from crosstok.tokenizers import load_tokenizer
 from tests.tiny import KINDS, LOSSLESS_KINDS, SENTENCES
 
 TEXTS = [*SENTENCES, " ".join(SENTENCES), "x", ""]
@@ -89,6 +92,16 @@ def test_the_start_may_stand_in_front_of_the_text_only(make_scorer, naive_logpro
     result = bits_per_byte(scorer, [text], start_every_window=False)
     assert result.bits == pytest.approx(bits, rel=1e-5)
     assert result.num_bytes == len(text.encode())
+
+
+@pytest.mark.slow
+def test_the_pretrained_model_has_the_figure_of_its_card(shared):
+    folder = str(shared / "models" / "llama-6m-bpe4k")
+    books = shared / "data" / "corpora" / "public_domain_books" / "validation.jsonl.xz"
+    texts = [row["text"][:60_000] for row in read_rows(str(books))]
+    scorer = Scorer(load_model(folder, dtype="float32"), load_tokenizer(folder), max_length=257)
+    result = bits_per_byte(scorer, texts, start_every_window=False)
+    assert round(result.bits_per_byte, 3) == 1.846
 
 
 def test_wrong_arguments_name_the_rule(make_scorer):

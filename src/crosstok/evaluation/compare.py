@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -16,7 +17,7 @@ from crosstok.corpora import TextUnit, load_corpus, plain_name, read_rows
 from crosstok.evaluation.bits_per_byte import bits_per_byte
 from crosstok.evaluation.exams import Item, read_exam, take_exam
 from crosstok.evaluation.fidelity import fidelity
-from crosstok.evaluation.scoring import TOKENS_PER_BATCH, Scorer
+from crosstok.evaluation.scoring import Scorer
 from crosstok.models import load_model
 from crosstok.tokenizers import load_tokenizer
 
@@ -39,6 +40,9 @@ class EvaluationOptions:
     overlap: int = 0
     """Tokens of a window that repeat the end of the one before (bits per byte)."""
 
+    start_every_window: bool = True
+    """Put the start token in front of every window, not of every text only (bits per byte)."""
+
     max_texts: int | None = None
     """Texts of each data set that are used, from its beginning; None for all."""
 
@@ -54,8 +58,8 @@ class EvaluationOptions:
     split: str = "train"
     """Split of a data set's name or folder; a file has none."""
 
-    tokens_per_batch: int = TOKENS_PER_BATCH
-    """Tokens in one forward pass, padding included."""
+    tokens_per_batch: int | None = None
+    """Tokens in one forward pass, padding included; the default goes by the device."""
 
     dtype: torch.dtype | str | None = None
     """Of models loaded by name; None for float32 on CPU, and the saved one on an accelerator."""
@@ -133,7 +137,7 @@ def evaluate(
             scorer = run.attempt("loading", partial(_scorer, model, options))
             if scorer is None:
                 continue
-            _measure(run, scorer, texts, questions, options.overlap)
+            _measure(run, scorer, texts, questions, options)
             if judge is not None and _model_name(model) != judge.name:
                 _compare_with_teacher(run, scorer, judge, texts)
             del scorer
@@ -148,7 +152,7 @@ def render_table(result: _Result) -> Table:
     table = Table(title=None)
     table.add_column("")
     for entry in models:
-        table.add_column(_short_name(entry["model"]), justify="right")
+        table.add_column(escape(_short_name(entry["model"])), justify="right")
     for section, key, label, scale, best in _ROWS:
         for name in _names(models, section):
             figures = [entry.get(section, {}).get(name) for entry in models]
@@ -160,7 +164,7 @@ def render_table(result: _Result) -> Table:
                     cells[i] += f" ± {figure['stderr'] * scale:.1f}"
                 if len(known) > 1 and values[i] == best(known):
                     cells[i] = f"[bold]{cells[i]}[/bold]"
-            table.add_row(f"{name}: {label}", *cells)
+            table.add_row(f"{escape(name)}: {label}", *cells)
     return table
 
 
@@ -200,7 +204,8 @@ class _Run:
 
     def figures(self, section: str, name: str, total: int, work: Callable[..., Any]) -> None:
         """Put the figures of `work(on_progress=...)` into the entry."""
-        task = self._progress.add_task(f"{_short_name(self.entry['model'])}: {name}", total=total)
+        what = escape(f"{_short_name(self.entry['model'])}: {name}")
+        task = self._progress.add_task(what, total=total)
 
         def advance(count: int) -> None:
             self._progress.advance(task, count)
@@ -216,15 +221,17 @@ def _measure(
     scorer: Scorer,
     texts: dict[str, list[str]],
     questions: dict[str, list[Item]],
-    overlap: int,
+    options: EvaluationOptions,
 ) -> None:
     for name, group in texts.items():
-        run.figures(
-            "data",
-            name,
-            len(group),
-            partial(bits_per_byte, scorer, group, overlap=overlap),
+        work = partial(
+            bits_per_byte,
+            scorer,
+            group,
+            overlap=options.overlap,
+            start_every_window=options.start_every_window,
         )
+        run.figures("data", name, len(group), work)
     for name, items in questions.items():
         run.figures("exams", name, len(items), partial(take_exam, scorer, items))
 
