@@ -35,7 +35,8 @@ def cut_by_offsets(
 
     Tokens whose characters overlap form a cluster. A cluster covers the bytes from the end of the
     one before to the end of its last character, so that dropped white space belongs to what
-    follows it. Where the bytes of a cluster's tokens are the bytes it covers, it is cut exactly;
+    follows it; other dropped characters belong to what they follow. Where the bytes of a cluster's
+    tokens are the bytes it covers, it is cut exactly;
     otherwise from both sides as far as the bytes agree, and of the tokens between the first takes
     what is left of the characters they share.
 
@@ -51,7 +52,7 @@ def cut_by_offsets(
     """
     payload, to_byte, size = text.encode(), char_to_byte(text), len(offsets)
     edges = np.fromiter(chain.from_iterable(offsets), np.int64, 2 * size).reshape(size, 2)
-    begins, reach = to_byte[edges[:, 0]], np.maximum.accumulate(to_byte[edges[:, 1]])
+    begins, reach = to_byte[edges[:, 0]], to_byte[_reach(edges[:, 0], edges[:, 1], text)]
     reach[-1] = len(payload)
     first = np.concatenate([[0], 1 + np.flatnonzero(begins[1:] >= reach[:-1])])
     last = np.concatenate([first[1:], [size]])
@@ -70,6 +71,23 @@ def cut_by_offsets(
         may_drop = bool(may_drop_space[first[index]])
         _cut_from_both_sides(token_bytes, payload, tokens, region, may_drop, ends, exact)
     return ends, exact
+
+
+def _reach(
+    begins: Int64[np.ndarray, " T"], ends: Int64[np.ndarray, " T"], text: str
+) -> Int64[np.ndarray, " T"]:
+    """The furthest character end up to every token, dropped marks included.
+
+    Of the characters that no token covers, those before the first white space go with the token
+    before them: an accent that was composed with its letter, or stripped from it.
+    """
+    reach: Int64[np.ndarray, " T"] = np.maximum.accumulate(ends)
+    for token in np.flatnonzero(reach[:-1] < begins[1:]).tolist():
+        place, stop = int(reach[token]), int(begins[token + 1])
+        while place < stop and not text[place].isspace():
+            place += 1
+        reach[token] = place
+    return reach
 
 
 def _compare(

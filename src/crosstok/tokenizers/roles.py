@@ -42,11 +42,11 @@ def find_roles(tokenizer: PreTrainedTokenizerFast) -> dict[str, Ids]:
         if index is not None:
             roles[role] = (int(index),)
     if getattr(tokenizer, "chat_template", None):
-        roles.update(_chat_roles(tokenizer))
+        roles.update(_chat_roles(tokenizer, bos=roles.get("bos", ())))
     return roles
 
 
-def _chat_roles(tokenizer: PreTrainedTokenizerFast) -> dict[str, Ids]:
+def _chat_roles(tokenizer: PreTrainedTokenizerFast, *, bos: Ids) -> dict[str, Ids]:
     dialogue = [
         {"role": role, "content": content}
         for role, content in zip(("user", "assistant") * 2, _TURNS, strict=True)
@@ -68,7 +68,8 @@ def _chat_roles(tokenizer: PreTrainedTokenizerFast) -> dict[str, Ids]:
         system = [{"role": "system", "content": _SYSTEM}, *dialogue]
         with_system = _gaps(tokenizer, system)
         if not isinstance(with_system, str):
-            roles.update(_system_role(with_system[0], with_system[1], roles))
+            before = _without_prefix(with_system[0], bos)
+            roles.update(_system_role(before, with_system[1], roles))
     return roles
 
 
@@ -167,10 +168,9 @@ def _system_role(before: Ids, after: Ids, roles: dict[str, Ids]) -> dict[str, Id
     end_of_turn = roles.get("end_of_turn", ())
     if after != end_of_turn + start + roles["user"] + end:
         return {}
-    header = _without_prefix(before, roles.get("bos", ()))
-    if header[: len(start)] != start or header[len(header) - len(end) :] != end:
+    if before[: len(start)] != start or before[len(before) - len(end) :] != end:
         return {}
-    name = header[len(start) : len(header) - len(end)]
+    name = before[len(start) : len(before) - len(end)]
     return {"system": name} if name else {}
 
 

@@ -31,7 +31,8 @@ class Spans:
     NFKC, lower-casing, accent stripping) changed it before it was cut; `exact` says where the
     token's bytes are those of its span. Text tokens cover `[0, num_bytes)` without gap or overlap:
     each starts where the one before it ends. White space that the tokenizer drops belongs to the
-    token after it (at the end of the text to the last one). A dummy prefix space, which the
+    token after it (at the end of the text to the last one), a dropped or composed accent to the
+    token before it. A dummy prefix space, which the
     tokenizer puts there and the text does not have, takes no bytes. Of several tokens on the same
     characters, where their bytes do not say how to cut these, the first has them and the others
     are empty. A text of which the tokenizer keeps nothing has no text tokens.
@@ -75,7 +76,8 @@ class TextEncoder:
         self._backend = _text_backend(self.tokenizer.backend_tokenizer, vocab)
         self._num_bytes_of = np.array([len(piece or b"") for piece in vocab.token_bytes], np.int64)
         self._added = np.zeros(len(vocab), dtype=np.bool_)
-        self._added[list(self.tokenizer.backend_tokenizer.get_added_tokens_decoder())] = True
+        added = set(self.tokenizer.backend_tokenizer.get_added_tokens_decoder())
+        self._added[list(added - vocab.special_ids)] = True
         self._words_begin_with_space = _begins_words_with_space(self._backend)
         payload = _PROBE.encode()
         ids = self._encode([_PROBE])[0].ids

@@ -1,0 +1,61 @@
+import json
+from pathlib import Path
+
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from crosstok.tokenizers import load_tokenizer
+from tests.tiny import tiny_tokenizer
+
+
+def test_a_saved_tokenizer_loads_from_its_folder_and_from_its_file(tmp_path: Path):
+    tiny_tokenizer("spm_bpe").save_pretrained(tmp_path)
+    tokenizer = load_tokenizer(str(tmp_path))
+    assert isinstance(tokenizer, PreTrainedTokenizerFast)
+    assert tokenizer.eos_token == "</s>"
+    assert len(load_tokenizer(str(tmp_path / "tokenizer.json"))) == len(tokenizer)
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"there is no tokenizer folder.*check the path"):
+        load_tokenizer(str(tmp_path / "nowhere"))
+
+
+def test_a_folder_without_a_tokenizer_says_what_it_holds(tmp_path: Path):
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(
+        ValueError, match=r"holds no tokenizer \(there is: config.json\).*tokenizer\.json"
+    ):
+        load_tokenizer(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["", "tokenizer.json"])
+def test_a_broken_tokenizer_file(tmp_path: Path, name: str):
+    (tmp_path / "tokenizer.json").write_text('{"model": ')
+    with pytest.raises(ValueError, match=r"tokenizer\.json"):
+        load_tokenizer(str(tmp_path / name))
+
+
+def test_a_slow_tokenizer_that_cannot_be_made_fast(tmp_path: Path):
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "ByT5Tokenizer"})
+    )
+    with pytest.raises(ValueError, match=r"slow tokenizer.*ByT5Tokenizer.*tokenizer.json"):
+        load_tokenizer(str(tmp_path))
+
+
+def test_a_vocabulary_that_is_missing(tmp_path: Path):
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "LlamaTokenizer"})
+    )
+    with pytest.raises(ValueError, match="empty vocabulary"):
+        load_tokenizer(str(tmp_path))
+
+
+def test_a_sentencepiece_file_that_cannot_be_read_names_what_to_install(tmp_path: Path):
+    (tmp_path / "tokenizer.model").write_bytes(b"\x00not a model")
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "LlamaTokenizer"})
+    )
+    with pytest.raises(ValueError, match="pip install sentencepiece"):
+        load_tokenizer(str(tmp_path))
