@@ -25,7 +25,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from linear_logprobs import highest_resident_kibibytes
+from linear_logprobs import resident_kibibytes
 from torch import Tensor
 from torch.nn import functional
 
@@ -60,7 +60,7 @@ class Inputs:
 
 def make_side(length: int, vocab_size: int, width: int, *, trained: bool) -> Side:
     hidden = torch.randn(NUM_TEXTS, length, width).requires_grad_(trained)
-    weight = (torch.randn(vocab_size, width) * width**-0.5).requires_grad_(trained)
+    weight = torch.randn(vocab_size, width).mul_(width**-0.5).requires_grad_(trained)
     ids = torch.randint(0, vocab_size, (NUM_TEXTS, length))
     starts_chunk = torch.rand(NUM_TEXTS, length) < 0.7
     starts_chunk[:, :2] = torch.tensor([False, True])
@@ -158,9 +158,9 @@ def peak_mebibytes(name: str, case: tuple[int, int, int]) -> float:
 def report_peak(name: str, case: tuple[int, int, int]) -> None:
     inputs = make_inputs(*case)
     METHODS[name](make_inputs(64, 64, 16)).backward()
-    before = highest_resident_kibibytes()
+    before = resident_kibibytes("VmRSS")
     METHODS[name](inputs).backward()
-    print((highest_resident_kibibytes() - before) / 1024)
+    print((resident_kibibytes("VmHWM") - before) / 1024)
 
 
 def compare(case: tuple[int, int, int], repeats: int, names: list[str]) -> None:

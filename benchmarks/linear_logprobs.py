@@ -90,7 +90,7 @@ METHODS: dict[str, Loss] = {
 def make_inputs(num_tokens: int, vocab_size: int, width: int) -> tuple[Tensor, ...]:
     torch.manual_seed(0)
     hidden = torch.randn(num_tokens, width, requires_grad=True)
-    weight = (torch.randn(vocab_size, width) * width**-0.5).requires_grad_()
+    weight = torch.randn(vocab_size, width).mul_(width**-0.5).requires_grad_()
     labels = torch.randint(0, vocab_size, (num_tokens,))
     return hidden, weight, labels, torch.rand(vocab_size) < 0.5
 
@@ -114,14 +114,15 @@ def report_peak(name: str, case: tuple[int, int, int]) -> None:
     inputs = make_inputs(*case)
     small = make_inputs(8, 64, 16)
     METHODS[name](*small).backward()
-    before = highest_resident_kibibytes()
+    before = resident_kibibytes("VmRSS")
     METHODS[name](*inputs).backward()
-    print((highest_resident_kibibytes() - before) / 1024)
+    print((resident_kibibytes("VmHWM") - before) / 1024)
 
 
-def highest_resident_kibibytes() -> int:
+def resident_kibibytes(field: str) -> int:
+    """Resident size of this process: VmRSS now, VmHWM at its highest (Linux)."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    return next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 
 def compare(case: tuple[int, int, int], repeats: int, names: list[str]) -> None:
