@@ -3,7 +3,9 @@
 import inspect as python_inspect
 import json
 import logging
+import os
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -29,6 +31,7 @@ def main() -> None:
     """Run a command; what a user can cause ends in one message and exit status 1."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("crosstok").setLevel(logging.INFO)
+    _quiet_libraries()
     try:
         app()
     except (ValueError, OSError, RuntimeError) as error:
@@ -36,6 +39,14 @@ def main() -> None:
             raise
         Console(stderr=True).print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True)
         raise SystemExit(1) from error
+
+
+def _quiet_libraries() -> None:
+    """Keep standard error for our own progress: set what the libraries read when they are loaded."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
 def _is_ours(error: BaseException) -> bool:

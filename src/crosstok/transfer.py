@@ -90,11 +90,12 @@ def transfer(recipe: TransferRecipe) -> TransferResult:
             recipe.max_length,
             recipe.teacher_max_length,
         ),
+        processing_class=target.tokenizer,
         train_dataset=windows(recipe, corpus, source, target),
     )
     trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
     trainer.add_callback(ProgressBar())
-    metrics = trainer.train_to_end()
+    metrics = trainer.train_to_end(resume_point(recipe))
     assert student.report is not None
     result = TransferResult(output, student.report, metrics)
     save_transfer(recipe, student, result, saved_dtype)
@@ -158,7 +159,7 @@ def windows(
 ) -> Any:
     """The corpus as windows of text that fill ``max_length`` tokens."""
     teacher_length = recipe.teacher_max_length or recipe.max_length
-    sides = [(source, teacher_length), (target, recipe.max_length)]
+    sides = [(source, teacher_length - 2), (target, recipe.max_length - 2)]  # less bos and eos
     rows = text_windows(corpus, window_length(corpus, sides))
     return rows.shuffle(seed=recipe.seed, buffer_size=10_000) if recipe.streaming else rows
 
@@ -174,6 +175,7 @@ def training_arguments(recipe: TransferRecipe, model: PreTrainedModel) -> Traini
             model.num_parameters() / 1e6,
         )
     warmup = recipe.warmup_steps
+    checkpointing = {"gradient_checkpointing": True} if recipe.gradient_checkpointing else {}
     output = Path(recipe.output)
     os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(output / "runs"))
     return TrainingArguments(
@@ -189,7 +191,6 @@ def training_arguments(recipe: TransferRecipe, model: PreTrainedModel) -> Traini
         max_grad_norm=recipe.max_grad_norm,
         bf16=recipe.precision == "bf16",
         fp16=recipe.precision == "fp16",
-        gradient_checkpointing=recipe.gradient_checkpointing,
         seed=recipe.seed,
         data_seed=recipe.seed,
         dataloader_num_workers=recipe.num_workers,
@@ -199,7 +200,10 @@ def training_arguments(recipe: TransferRecipe, model: PreTrainedModel) -> Traini
         save_total_limit=2,
         logging_steps=recipe.log_every,
         disable_tqdm=True,
+        use_cpu=not torch.accelerator.is_available(),
+        dataloader_pin_memory=torch.cuda.is_available(),
         report_to=[] if recipe.report_to == "none" else recipe.report_to.split(","),
+        **checkpointing,
     )
 
 

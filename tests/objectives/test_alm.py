@@ -48,7 +48,7 @@ def slow_alm(batch, student, teacher, *, temperature, gamma, debias, keep_open_t
 
 @pytest.mark.parametrize(
     ("temperature", "gamma", "debias", "keep"),
-    itertools.product([1.0, 5.0, 100.0], [0.0, 0.1, 0.5], [True, False], [True, False]),
+    list(itertools.product([1.0, 5.0, 100.0], [0.0, 0.1, 0.5], [True, False], [True, False])),
 )
 def test_equals_the_method_written_out(temperature, gamma, debias, keep):
     batch = random_batch(seed=7)

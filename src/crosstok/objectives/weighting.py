@@ -85,12 +85,12 @@ def last_layer_parameters(model: nn.Module) -> list[nn.Parameter]:
 
 
 def gradient(loss: Float[Tensor, ""], parameters: Sequence[nn.Parameter]) -> Float[Tensor, " P"]:
-    """The loss's gradient in these parameters, flat and in fp32; the graph is kept."""
-    if not loss.requires_grad:
-        return torch.zeros(sum(p.numel() for p in parameters), device=loss.device)
-    parts = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-    flat = [
-        torch.zeros(p.numel(), device=p.device) if part is None else part.float().flatten()
-        for p, part in zip(parameters, parts, strict=True)
-    ]
-    return torch.cat(flat)
+    """The loss's gradient in these parameters, flat, in fp32 or wider; the graph is kept."""
+    parts: Sequence[Tensor | None] = [None] * len(parameters)
+    if loss.requires_grad:
+        parts = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    full = (
+        torch.zeros_like(parameter) if part is None else part
+        for parameter, part in zip(parameters, parts, strict=True)
+    )
+    return torch.cat([p.to(torch.promote_types(p.dtype, torch.float32)).flatten() for p in full])

@@ -1,6 +1,5 @@
 """Checkpoints that are whole or not there: killed or full disks never cost the one before."""
 
-import errno
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ def saving(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not _is_io_error(error):
+        if not is_io_error(error):
             raise
         shutil.rmtree(folder, ignore_errors=True)
         stands = last_checkpoint(folder.parent)
@@ -50,7 +49,7 @@ def last_checkpoint(folder: Path) -> Path | None:
     return max(whole, key=lambda checkpoint: int(checkpoint.name.split("-")[-1]), default=None)
 
 
-def _is_io_error(error: BaseException) -> bool:
+def is_io_error(error: BaseException) -> bool:
     """Whether it is about the disk: safetensors and torch wrap OSErrors in errors of their own."""
     if isinstance(error, OSError):
         return True
@@ -58,7 +57,3 @@ def _is_io_error(error: BaseException) -> bool:
     signs = ("No space left", "os error", "I/O error", "file write failed", "iostream error")
     return error.__class__.__name__ == "SafetensorError" or any(sign in text for sign in signs)
 
-
-def is_disk_full(error: OSError) -> bool:
-    """Whether there was no room left."""
-    return error.errno == errno.ENOSPC

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from crosstok.training.checkpoints import SaveError, last_checkpoint
+from crosstok.training.checkpoints import SaveError, is_io_error, last_checkpoint
+from crosstok.training.tokenizer_files import save_tokenizer
 
 CHECKPOINTS = "checkpoints"
 RECIPE = "recipe.yaml"
@@ -67,12 +68,14 @@ def save_outputs(
     partial = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
     try:
         model.to(dtype).save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
+        save_tokenizer(partial, tokenizer)
         for name, content in files.items():
             (partial / name).write_text(content, encoding="utf-8")
         for entry in partial.iterdir():
             os.replace(entry, folder / entry.name)
     except Exception as error:
+        if not is_io_error(error):
+            raise
         checkpoint = last_checkpoint(folder / CHECKPOINTS)
         stands = f"The checkpoint {checkpoint} stands: --resume" if checkpoint else "A rerun"
         raise SaveError(

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from crosstok.models import output_head
 from crosstok.ops import OutputHead
-from crosstok.teachers import LocalTeacher, SharedTeacher, Teacher, adapters_off, vocabulary_masks
+from crosstok.teachers import SharedTeacher, vocabulary_masks
 from crosstok.tokenizers import TextEncoder
 from crosstok.transplant import TransplantReport
 
@@ -116,14 +116,3 @@ def compute_dtype(precision: Literal["fp32", "bf16", "fp16"], device: torch.devi
         return torch.bfloat16
     return torch.float16 if precision == "fp16" and device.type == "cuda" else torch.float32
 
-
-__all__ = [
-    "LocalTeacher",
-    "Lora",
-    "OriginalEmbeddings",
-    "Student",
-    "Teacher",
-    "adapters_off",
-    "add_lora",
-    "compute_dtype",
-]

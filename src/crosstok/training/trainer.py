@@ -9,7 +9,6 @@ adds up to the same gradient however the batch is cut.
 """
 
 import json
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -126,6 +125,23 @@ class DistillationTrainer(Trainer):
             if len(self.objectives) > 1:
                 logs |= {f"weight_{name}": weight for name, weight in self._weights.items()}
         super().log(logs, start_time)
+
+    def train_to_end(self, checkpoint: str | None) -> dict[str, float]:
+        """Train up to ``max_steps``, from a checkpoint or from the start, and sum up.
+
+        Returns:
+            Steps, seconds, and the means of the logged metrics over the last tenth of the run.
+        """
+        outcome = self.train(resume_from_checkpoint=checkpoint)
+        logged = [entry for entry in self.state.log_history if "loss" in entry]
+        last = logged[-max(1, len(logged) // 10) :]
+        means = {
+            name: sum(entry[name] for entry in last) / len(last)
+            for name in (last[0] if last else {})
+            if name not in ("step", "epoch", "learning_rate")
+        }
+        seconds = outcome.metrics.get("train_runtime", 0.0)
+        return {"steps": self.state.global_step, "seconds": seconds, **means}
 
     def _with_teacher(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         if self.teacher is None:

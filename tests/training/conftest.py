@@ -1,0 +1,66 @@
+"""A tiny model, a tokenizer for it to move to, and texts, as folders and files."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from crosstok.recipes import TransferRecipe
+from tests.tiny import SENTENCES, tiny_tokenizer
+from tests.tiny_models import tiny_model
+
+
+@pytest.fixture(scope="session")
+def texts_file(tmp_path_factory) -> Path:
+    """Forty documents of a few sentences each."""
+    file = tmp_path_factory.mktemp("data") / "texts.jsonl"
+    rows = [" ".join(SENTENCES[i % 14 :] + SENTENCES[: i % 5]) + f" {i}" for i in range(40)]
+    file.write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
+    return file
+
+
+@pytest.fixture(scope="session")
+def tokenizer_folder(tmp_path_factory) -> Path:
+    """A SentencePiece-like tokenizer."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    tiny_tokenizer("spm_bpe").save_pretrained(folder)
+    return folder
+
+
+def save_model(folder: Path, architecture: str = "llama", **overrides) -> Path:
+    """A tiny model with the byte-level tokenizer."""
+    tokenizer = tiny_tokenizer("bytelevel_bpe")
+    model = tiny_model(architecture, len(tokenizer), **overrides)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory) -> Path:
+    return save_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def recipe(model_folder, tokenizer_folder, texts_file, tmp_path):
+    """A recipe of a few small steps; keyword arguments change it."""
+
+    def make(**changes) -> TransferRecipe:
+        values = {
+            "model": str(model_folder),
+            "tokenizer": str(tokenizer_folder),
+            "data": str(texts_file),
+            "output": str(tmp_path / "out"),
+            "max_steps": 4,
+            "batch_size": 4,
+            "max_length": 48,
+            "learning_rate": 1e-3,
+            "warmup_steps": 0,
+            "num_workers": 0,
+            "log_every": 1,
+            "save_every": 2,
+            "report_to": "none",
+        }
+        return TransferRecipe(**{**values, **changes})
+
+    return make
