@@ -1,14 +1,15 @@
 """The main job: give a model another tokenizer."""
 
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
-from transformers import PreTrainedModel, TrainingArguments
+from torch.utils.tensorboard import SummaryWriter
+from transformers import PreTrainedModel, TrainingArguments, set_seed
+from transformers.integrations import TensorBoardCallback
+from transformers.trainer_callback import PrinterCallback
 
 from crosstok.corpora import Corpus, load_corpus
 from crosstok.models import load_model
@@ -63,6 +64,7 @@ def transfer(recipe: TransferRecipe) -> TransferResult:
     check_output_folder(output, resume=recipe.resume, overwrite=recipe.overwrite)
     check_same_recipe(recipe, output)
     objectives, weighting = recipe.objectives(), recipe.combination()
+    set_seed(recipe.seed)
     source = TextEncoder(load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code))
     target = TextEncoder(load_tokenizer(recipe.tokenizer, trust_remote_code=recipe.trust_remote_code))
     corpus = load_corpus(
@@ -93,8 +95,10 @@ def transfer(recipe: TransferRecipe) -> TransferResult:
         processing_class=target.tokenizer,
         train_dataset=windows(recipe, corpus, source, target),
     )
-    trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
+    trainer.remove_callback(PrinterCallback)
     trainer.add_callback(ProgressBar())
+    if "tensorboard" in _reports(recipe):
+        trainer.add_callback(TensorBoardCallback(SummaryWriter(str(output / "runs"))))
     metrics = trainer.train_to_end(resume_point(recipe))
     assert student.report is not None
     result = TransferResult(output, student.report, metrics)
@@ -177,7 +181,6 @@ def training_arguments(recipe: TransferRecipe, model: PreTrainedModel) -> Traini
     warmup = recipe.warmup_steps
     checkpointing = {"gradient_checkpointing": True} if recipe.gradient_checkpointing else {}
     output = Path(recipe.output)
-    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(output / "runs"))
     return TrainingArguments(
         output_dir=str(output / CHECKPOINTS),
         max_steps=recipe.max_steps,
@@ -202,9 +205,14 @@ def training_arguments(recipe: TransferRecipe, model: PreTrainedModel) -> Traini
         disable_tqdm=True,
         use_cpu=not torch.accelerator.is_available(),
         dataloader_pin_memory=torch.cuda.is_available(),
-        report_to=[] if recipe.report_to == "none" else recipe.report_to.split(","),
+        report_to=[name for name in _reports(recipe) if name != "tensorboard"],
         **checkpointing,
     )
+
+
+def _reports(recipe: TransferRecipe) -> list[str]:
+    """Where metrics go."""
+    return [name.strip() for name in recipe.report_to.split(",") if name.strip() != "none"]
 
 
 def default_learning_rate(num_parameters: int) -> float:

@@ -125,7 +125,7 @@ transfer(load_recipe(TransferRecipe, sys.argv[1], {}))
 """
 
 
-@pytest.mark.parametrize("changes", [{}, {"lora": True, "objective": "alm+cross_entropy"}])
+@pytest.mark.parametrize("changes", [{}, {"lora": True}, {"objective": "alm+cross_entropy"}])
 def test_a_killed_run_resumes_to_the_same_weights(recipe, tmp_path, changes):
     changes = {**changes, "max_steps": 24, "save_every": 3, "num_workers": 1}
     left_alone = recipe(**changes, output=str(tmp_path / "alone"))
