@@ -237,7 +237,9 @@ def generate(
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option(help="Folder for the models it makes.")] = Path("out/demo"),
+    output: Annotated[Path, typer.Option(help="Folder for the models it makes.")] = Path(
+        "out/demo"
+    ),
     overwrite: Annotated[bool, typer.Option(help="Replace what the folder holds.")] = False,
 ) -> None:
     """Move the small model that comes along to another tokenizer, and compare four ways."""

@@ -65,7 +65,9 @@ class TransferRecipe(TransplantRecipe):
     batch_size: int = option("Windows of text in a micro-batch, on each device.", 16)
     gradient_accumulation_steps: int = option("Micro-batches in an optimizer step.", 1)
     max_length: int = option("Tokens of a window, on either side.", 512)
-    teacher_max_length: int | None = option("Teacher's tokens of a window, if another number.", None)
+    teacher_max_length: int | None = option(
+        "Teacher's tokens of a window, if another number.", None
+    )
     learning_rate: float | None = option("Peak rate; chosen by model size if not given.", None)
     warmup_steps: int | None = option("Steps up to the peak; a tenth of all if not given.", None)
     weight_decay: float = option("AdamW's weight decay.", 0.0)

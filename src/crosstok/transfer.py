@@ -66,7 +66,9 @@ def transfer(recipe: TransferRecipe) -> TransferResult:
     objectives, weighting = recipe.objectives(), recipe.combination()
     set_seed(recipe.seed)
     source = TextEncoder(load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code))
-    target = TextEncoder(load_tokenizer(recipe.tokenizer, trust_remote_code=recipe.trust_remote_code))
+    target = TextEncoder(
+        load_tokenizer(recipe.tokenizer, trust_remote_code=recipe.trust_remote_code)
+    )
     corpus = load_corpus(
         recipe.data,
         text_field=recipe.text_field,
@@ -231,7 +233,9 @@ def check_same_recipe(recipe: TransferRecipe, output: Path) -> None:
         return
     free = {"resume", "overwrite", "output", "num_workers", "report_to", "log_every", "save_every"}
     old, new = _lines(started.read_text()), _lines(recipe_yaml(recipe))
-    changed = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k) and k not in free)
+    changed = sorted(
+        k for k in old.keys() | new.keys() if old.get(k) != new.get(k) and k not in free
+    )
     if changed:
         raise ValueError(
             f"cannot resume: {', '.join(f'{k} was {old.get(k)}, is {new.get(k)}' for k in changed)}. "
@@ -255,9 +259,7 @@ def save_transfer(
         *describe(result.report),
     ]
     files = {
-        "README.md": model_card(
-            result.folder.name, lines, result.metrics, recipe_yaml(recipe)
-        ),
+        "README.md": model_card(result.folder.name, lines, result.metrics, recipe_yaml(recipe)),
         RECIPE: recipe_yaml(recipe),
         "transplant.json": to_json(result.report.as_dict()),
         "training.json": to_json(result.metrics),

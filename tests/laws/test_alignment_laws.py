@@ -44,8 +44,10 @@ def brute_force(source: Spans, target: Spans) -> list[tuple[list[int], list[int]
 
 def aligned(one: str, other: str, text: str) -> tuple[Spans, Spans, Alignment]:
     source, target = ENCODERS[one]([text])[0], ENCODERS[other]([text])[0]
-    return source, target, align(
-        source, target, ENCODERS[one].byte_vocab, ENCODERS[other].byte_vocab
+    return (
+        source,
+        target,
+        align(source, target, ENCODERS[one].byte_vocab, ENCODERS[other].byte_vocab),
     )
 
 

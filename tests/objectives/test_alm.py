@@ -54,9 +54,7 @@ def test_equals_the_method_written_out(temperature, gamma, debias, keep):
     batch = random_batch(seed=7)
     teacher = random_scores(1, batch.teacher_chunk_ids)
     fast, slow = (random_scores(2, batch.student_chunk_ids, grad=True) for _ in range(2))
-    alm = ALM(
-        temperature=temperature, min_boundary_mass=gamma, debias=debias, keep_open_tail=keep
-    )
+    alm = ALM(temperature=temperature, min_boundary_mass=gamma, debias=debias, keep_open_tail=keep)
     loss = alm(batch, fast, teacher)
     total, count = slow_alm(
         batch, slow, teacher,

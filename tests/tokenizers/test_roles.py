@@ -170,3 +170,11 @@ def test_the_roles_of_real_templates(shared: Path):
         "unk": ["<unk>"],
         "end_of_turn": ["</s>"],
     }
+
+
+def test_documents_of_a_chat_tokenizer_without_bos_are_parted_by_its_pad(shared):
+    """Qwen's eos ends a turn; its documents were parted by <|endoftext|>, which is its pad."""
+    vocab = ByteVocab.from_tokenizer(load_tokenizer(str(shared / "data/tokenizers/qwen2.5")))
+    end_of_text = vocab.roles["pad"][0]
+    assert vocab.roles["eos"][0] != end_of_text
+    assert vocab.document_start == vocab.document_end == end_of_text

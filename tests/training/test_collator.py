@@ -24,9 +24,11 @@ def test_chunks_with_an_unpredicted_token_are_left_out():
     assert batch["student_chunk_ids"][0, 0] == -1  # bos
     assert batch["teacher_chunk_ids"][0, 0] == -1  # the first text token: nothing predicts it
     first = int(batch["chunk_mask"][0].nonzero()[0])
-    assert not (batch["student_chunk_ids"][0] < first)[1:].logical_and(
-        batch["student_chunk_ids"][0, 1:] >= 0
-    ).any()
+    assert (
+        not (batch["student_chunk_ids"][0] < first)[1:]
+        .logical_and(batch["student_chunk_ids"][0, 1:] >= 0)
+        .any()
+    )
 
 
 @pytest.mark.parametrize("limit", [8, 16, 33])
@@ -66,7 +68,10 @@ def test_the_document_end_is_only_there_where_the_text_ends():
 def test_empty_and_tiny_texts_make_a_batch():
     batch = AlignedCollator(SPM, BPE, 8)(rows("", "a"))
     assert batch["student_ids"].shape[0] == 2
-    assert AlignedCollator(UNIGRAM, UNIGRAM, 8)(rows("", is_end=False))["student_ids"].shape == (1, 1)
+    assert AlignedCollator(UNIGRAM, UNIGRAM, 8)(rows("", is_end=False))["student_ids"].shape == (
+        1,
+        1,
+    )
 
 
 def test_without_a_teacher_there_are_no_teacher_tokens():
@@ -90,4 +95,6 @@ def test_a_text_without_spaces_is_cut_all_the_same():
 
 
 def test_batches_are_tensors_only():
-    assert all(isinstance(v, torch.Tensor) for v in AlignedCollator(SPM, BPE, 8)(rows("a")).values())
+    assert all(
+        isinstance(v, torch.Tensor) for v in AlignedCollator(SPM, BPE, 8)(rows("a")).values()
+    )

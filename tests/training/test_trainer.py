@@ -121,9 +121,8 @@ class Largest(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("name", COMBINATIONS)
-def test_a_step_makes_no_tensor_of_tokens_times_vocabulary(tmp_path, name, monkeypatch):
-    """Teacher and student side, forward and backward; blocks are made small for a small model."""
-    monkeypatch.setattr("crosstok.ops.linear_logprobs.BLOCK_BYTES", 64 * 1024)
+def test_a_step_makes_no_tensor_of_tokens_times_vocabulary(tmp_path, name):
+    """Teacher and student side, forward and backward."""
     trainer = build(tmp_path, *COMBINATIONS[name])
     inputs = trainer.data_collator(ROWS)
     vocabularies = [len(e.byte_vocab.token_bytes) for e in (SOURCE, TARGET)]

@@ -56,7 +56,9 @@ def test_outputs_load_where_crosstok_cannot_be_imported(tmp_path, recipe):
             transfer(recipe(model=str(model), output=output, lora=lora, max_steps=1))
             folders.append(output)
     process = subprocess.run(
-        [sys.executable, "-c", f"TOKENS = {tokens!r}\n{LOAD_EVERYWHERE}", *folders], capture_output=True, text=True
+        [sys.executable, "-c", f"TOKENS = {tokens!r}\n{LOAD_EVERYWHERE}", *folders],
+        capture_output=True,
+        text=True,
     )
     assert process.returncode == 0, process.stderr[-2000:]
     assert process.stdout.count("loaded") == 2 * len(ARCHITECTURES)
@@ -72,7 +74,9 @@ def test_a_run_leaves_model_recipe_card_and_figures(recipe):
     assert not [name for name in held if name.startswith(".saving")]
     assert list(result.folder.rglob("events.out.tfevents*"))
     saved = yaml.safe_load((result.folder / "recipe.yaml").read_text())
-    assert saved == yaml.safe_load(recipe_yaml(recipe(objective="alm+cross_entropy", report_to="tensorboard")))
+    assert saved == yaml.safe_load(
+        recipe_yaml(recipe(objective="alm+cross_entropy", report_to="tensorboard"))
+    )
     figures = json.loads((result.folder / "training.json").read_text())
     assert figures["coverage"] == 1.0
     assert figures["steps"] == 4
@@ -80,7 +84,9 @@ def test_a_run_leaves_model_recipe_card_and_figures(recipe):
 
 def test_training_brings_the_student_nearer_to_its_teacher(recipe):
     """On a teacher that knows something: one that was trained on these texts before."""
-    first = transfer(recipe(objective="cross_entropy", max_steps=60, output="/".join([recipe().output, "a"])))
+    first = transfer(
+        recipe(objective="cross_entropy", max_steps=60, output="/".join([recipe().output, "a"]))
+    )
     back = recipe(
         model=str(first.folder), tokenizer=recipe().model, max_steps=80, learning_rate=3e-3,
         output="/".join([recipe().output, "b"]),
@@ -252,4 +258,6 @@ def test_transplant_only_writes_a_model_without_training(recipe, tmp_path):
     result = transplant_only(plain)
     counts = json.loads((result.folder / "transplant.json").read_text())
     assert counts["copied"] + counts["mapped"] + counts["composed"] + counts["fallback"] == 600
-    assert {"model.safetensors", "README.md", "recipe.yaml"} <= {p.name for p in result.folder.iterdir()}
+    assert {"model.safetensors", "README.md", "recipe.yaml"} <= {
+        p.name for p in result.folder.iterdir()
+    }

@@ -17,7 +17,8 @@ UNIGRAM = TextEncoder(tiny_tokenizer("unigram"))
 
 @pytest.mark.parametrize("encoder", [BPE, SPM, UNIGRAM])
 @pytest.mark.parametrize(
-    "token", [b" zebra", b"zebra", b"\n\n\n", b" ", b"  ", "ß".encode(), b"\xf0\x9f", b"\x80", b"<s>"]
+    "token",
+    [b" zebra", b"zebra", b"\n\n\n", b" ", b"  ", "ß".encode(), b"\xf0\x9f", b"\x80", b"<s>"],
 )
 def test_pieces_spell_the_token_without_a_prefix_space_of_their_own(encoder, token):
     (pieces,) = source_pieces([token], encoder)

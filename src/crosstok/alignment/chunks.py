@@ -73,7 +73,9 @@ def align_batch(
     if not sources:
         return []
     widths = np.array([spans.num_bytes + 1 for spans in sources], dtype=np.int64)
-    origins = np.concatenate([[0], np.cumsum(widths)])  # text i owns bytes [origins[i], origins[i+1])
+    origins = np.concatenate(
+        [[0], np.cumsum(widths)]
+    )  # text i owns bytes [origins[i], origins[i+1])
     source, target = _Side.join(sources, origins), _Side.join(targets, origins)
 
     is_cut = source.marks_ends(int(origins[-1])) & target.marks_ends(int(origins[-1]))
@@ -82,7 +84,9 @@ def align_batch(
     is_first = np.zeros(len(cuts), dtype=bool)
     is_first[first_cut_of_text[:-1][first_cut_of_text[:-1] < first_cut_of_text[1:]]] = True
     text_of_cut = np.repeat(np.arange(len(sources)), np.diff(first_cut_of_text))
-    cut_starts = np.where(is_first, origins[text_of_cut], np.concatenate([[0], cuts[:-1]])[: len(cuts)])
+    cut_starts = np.where(
+        is_first, origins[text_of_cut], np.concatenate([[0], cuts[:-1]])[: len(cuts)]
+    )
 
     source_chunks, target_chunks = source.chunks(cuts), target.chunks(cuts)
     _drop_unequal(source, source_chunks, target, target_chunks, source_vocab, target_vocab)
@@ -263,7 +267,9 @@ def _number_chunks(
     kept[source_cuts[source_cuts >= 0]] = True
     specials = _match_specials(source, target)
     num_text = int(kept.sum())
-    starts = np.concatenate([cut_starts[kept], [place for place, _, _ in specials]]).astype(np.int64)
+    starts = np.concatenate([cut_starts[kept], [place for place, _, _ in specials]]).astype(
+        np.int64
+    )
     ends = np.concatenate([cut_ends[kept], [place for place, _, _ in specials]]).astype(np.int64)
     is_special = np.arange(len(ends)) >= num_text
     order = np.lexsort((is_special, ends))  # text that ends at byte b comes before a special at b
@@ -316,9 +322,7 @@ def _special_groups(spans: Spans) -> list[_Special]:
     return groups
 
 
-def _tokens_by_chunk(
-    chunk_ids: Int[np.ndarray, " T"], num_chunks: int
-) -> Int[np.ndarray, " C"]:
+def _tokens_by_chunk(chunk_ids: Int[np.ndarray, " T"], num_chunks: int) -> Int[np.ndarray, " C"]:
     """Number of tokens up to and with the last token of each chunk."""
     counts = np.zeros(num_chunks, dtype=np.int64)
     placed = np.flatnonzero(chunk_ids >= 0)

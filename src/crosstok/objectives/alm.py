@@ -104,7 +104,10 @@ class ALM:
             count,
             {
                 "chunk_gap_nats": (gap.masked_fill(~chunks.mask, 0.0).sum(), count),
-                "open_tail": (counted(batch.chunk_mask & (chunks.group < 0)), counted(batch.chunk_mask)),
+                "open_tail": (
+                    counted(batch.chunk_mask & (chunks.group < 0)),
+                    counted(batch.chunk_mask),
+                ),
             },
         )
 

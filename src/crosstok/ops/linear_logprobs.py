@@ -70,7 +70,9 @@ def linear_logprobs(
     """
     _check_arguments(hidden, head, labels, boundary_mask, valid_ids)
     if tokens_per_block is None:
-        tokens_per_block = default_tokens_per_block(hidden.device, head.weight.shape[0])
+        tokens_per_block = default_tokens_per_block(
+            hidden.device, head.weight.shape[0], hidden.shape[0]
+        )
     if tokens_per_block < 1:
         raise ValueError(f"tokens_per_block is {tokens_per_block}; it must be at least 1.")
     operand_dtype = _operand_dtype(hidden, head.weight)
@@ -87,10 +89,13 @@ def linear_logprobs(
     return outputs
 
 
-def default_tokens_per_block(device: torch.device, vocab_size: int) -> int:
-    """Rows of fp32 logits that fit in the device's block budget, at least 1."""
+def default_tokens_per_block(device: torch.device, vocab_size: int, num_tokens: int) -> int:
+    """Rows of fp32 logits that fit in the device's block budget, but never over a quarter of all.
+
+    So the logits of all tokens are never held at once, however small the vocabulary.
+    """
     budget = BLOCK_BYTES.get(device.type, BLOCK_BYTES_ACCELERATOR)
-    return max(1, budget // (4 * vocab_size))
+    return max(1, min(budget // (4 * vocab_size), -(-num_tokens // 4)))
 
 
 def _operand_dtype(hidden: Tensor, weight: Tensor) -> torch.dtype:

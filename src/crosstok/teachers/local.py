@@ -20,9 +20,7 @@ class Teacher(Protocol):
 
     supports: Needs
 
-    def scores(
-        self, input_ids: Int[Tensor, "B T"], attention_mask: Int[Tensor, "B T"]
-    ) -> Scores:
+    def scores(self, input_ids: Int[Tensor, "B T"], attention_mask: Int[Tensor, "B T"]) -> Scores:
         """Log-probabilities of the tokens and of the boundary set after each (nats), no gradient."""
         ...
 
@@ -54,9 +52,7 @@ class LocalTeacher:
         self.boundary_mask, self.valid_ids = vocabulary_masks(byte_vocab, self.head)
 
     @torch.no_grad()
-    def scores(
-        self, input_ids: Int[Tensor, "B T"], attention_mask: Int[Tensor, "B T"]
-    ) -> Scores:
+    def scores(self, input_ids: Int[Tensor, "B T"], attention_mask: Int[Tensor, "B T"]) -> Scores:
         """See :class:`Teacher`."""
         return token_scores(
             self.model,
@@ -95,9 +91,7 @@ class SharedTeacher:
         self.boundary_mask, self.valid_ids = vocabulary_masks(byte_vocab, head)
 
     @torch.no_grad()
-    def scores(
-        self, input_ids: Int[Tensor, "B T"], attention_mask: Int[Tensor, "B T"]
-    ) -> Scores:
+    def scores(self, input_ids: Int[Tensor, "B T"], attention_mask: Int[Tensor, "B T"]) -> Scores:
         """See :class:`Teacher`."""
         with adapters_off(self.model), self._original_embeddings():
             return token_scores(
@@ -139,9 +133,7 @@ def adapters_off(model: nn.Module) -> Iterator[None]:
             layer.enable_adapters(True)
 
 
-def vocabulary_masks(
-    byte_vocab: ByteVocab, head: OutputHead
-) -> tuple[Tensor, Tensor | None]:
+def vocabulary_masks(byte_vocab: ByteVocab, head: OutputHead) -> tuple[Tensor, Tensor | None]:
     """Boundary set and real tokens among the rows of an output matrix (None: all are real).
 
     Rows that pad the matrix, and gaps in the ids, are no outcomes: they are left out of the softmax.

@@ -128,13 +128,21 @@ class ByteVocab:
 
     @property
     def document_start(self) -> int | None:
-        """The id that begins a document: bos, else eos, else None."""
+        """The id that begins a document: bos, else what parts documents, else None."""
         return self._single("bos") if "bos" in self.roles else self.document_end
 
     @property
     def document_end(self) -> int | None:
-        """The id that ends a document: eos, else None."""
-        return self._single("eos")
+        """The id that ends a document: eos, or None.
+
+        A chat tokenizer without bos whose eos ends a *turn* (Qwen's ``<|im_end|>``) parts documents
+        by its pad (``<|endoftext|>``), as its base model did.
+        """
+        end, pad = self._single("eos"), self._single("pad")
+        ends_turns = end in self.roles.get("end_of_turn", ())
+        if ends_turns and pad is not None and "bos" not in self.roles:
+            return pad
+        return end
 
     def _single(self, role: str) -> int | None:
         ids = self.roles.get(role)

@@ -56,4 +56,3 @@ def is_io_error(error: BaseException) -> bool:
     text = str(error)
     signs = ("No space left", "os error", "I/O error", "file write failed", "iostream error")
     return error.__class__.__name__ == "SafetensorError" or any(sign in text for sign in signs)
-

@@ -51,9 +51,7 @@ class AlignedCollator:
         ]
         batch = _pad(examples, self.student.byte_vocab.document_end or 0)
         batch["rows"] = torch.tensor([row["row"] for row in rows])
-        batch["cut_bytes"] = torch.tensor(
-            [a.num_bytes for a in alignments]
-        ) - batch["num_bytes"]
+        batch["cut_bytes"] = torch.tensor([a.num_bytes for a in alignments]) - batch["num_bytes"]
         if self.teacher is None:
             for name in ("teacher_ids", "teacher_attention_mask", "teacher_chunk_ids"):
                 batch[name] = batch[name][:, :0]
@@ -135,7 +133,9 @@ def _pad(examples: Sequence[_Example], pad_id: int) -> dict[str, Tensor]:
         batch[f"{side}_chunk_ids"] = _rectangle(chunk_ids, -1)
     batch["student_loss_mask"] = batch["student_attention_mask"].bool()
     batch["student_loss_mask"][:, 0] = False
-    num_chunks = [int(np.flatnonzero(e.chunk_mask)[-1]) + 1 if e.chunk_mask.any() else 0 for e in examples]
+    num_chunks = [
+        int(np.flatnonzero(e.chunk_mask)[-1]) + 1 if e.chunk_mask.any() else 0 for e in examples
+    ]
     for name in ("chunk_mask", "chunk_is_special"):
         columns = [getattr(e, name)[:n] for e, n in zip(examples, num_chunks, strict=True)]
         batch[name] = _rectangle(columns, 0).bool()

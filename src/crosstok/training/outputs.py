@@ -31,7 +31,9 @@ def check_output_folder(folder: Path, *, resume: bool = False, overwrite: bool =
     held = sorted(entry.name for entry in folder.iterdir())
     if held:
         more = f" and {len(held) - 3} more" if len(held) > 3 else ""
-        stands = " It holds a checkpoint: --resume goes on from it." if _has_checkpoint(folder) else ""
+        stands = (
+            " It holds a checkpoint: --resume goes on from it." if _has_checkpoint(folder) else ""
+        )
         raise ValueError(
             f"--output {folder} already holds {', '.join(held[:3])}{more}. Choose another folder, "
             f"or pass --overwrite to replace what is there.{stands}"
@@ -133,4 +135,10 @@ def _has_checkpoint(folder: Path) -> bool:
 
 
 def _shown(value: Any) -> str:
-    return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+    return (
+        f"{value:,.4g}"
+        if isinstance(value, float)
+        else f"{value:,}"
+        if isinstance(value, int)
+        else str(value)
+    )

@@ -79,9 +79,7 @@ class OriginalEmbeddings:
 
     def teacher(self, student: Student, source: TextEncoder) -> SharedTeacher:
         """The teacher that is the student's weights without adapters, with these embeddings."""
-        return SharedTeacher(
-            student.model, self.inputs, self.outputs, self.head, source.byte_vocab
-        )
+        return SharedTeacher(student.model, self.inputs, self.outputs, self.head, source.byte_vocab)
 
 
 def add_lora(student: Student, lora: Lora) -> Student:
@@ -115,4 +113,3 @@ def compute_dtype(precision: Literal["fp32", "bf16", "fp16"], device: torch.devi
     if precision == "bf16":
         return torch.bfloat16
     return torch.float16 if precision == "fp16" and device.type == "cuda" else torch.float32
-

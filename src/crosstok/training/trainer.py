@@ -186,7 +186,9 @@ class DistillationTrainer(Trainer):
         parameters = last_layer_parameters(self.student.model)
         for name, loss in losses.items():
             part = gradient(loss, parameters)
-            self._gradients[name] = self._gradients[name] + part if name in self._gradients else part
+            self._gradients[name] = (
+                self._gradients[name] + part if name in self._gradients else part
+            )
 
     def _update_norms(self) -> None:
         for name, grad in self._gradients.items():

@@ -19,9 +19,7 @@ def characters_per_token(corpus: Corpus, encoder: TextEncoder) -> float:
     return sum(map(len, texts)) / max(1, num_tokens)
 
 
-def window_length(
-    corpus: Corpus, sides: Sequence[tuple[TextEncoder, int]]
-) -> int:
+def window_length(corpus: Corpus, sides: Sequence[tuple[TextEncoder, int]]) -> int:
     """Characters of a window that fill ``max_length`` tokens on the side that needs the most."""
     return max(
         1, int(min(limit * characters_per_token(corpus, encoder) for encoder, limit in sides))

@@ -27,9 +27,7 @@ def source_pieces(tokens: Sequence[bytes], encoder: TextEncoder) -> list[tuple[i
     texts = {i: text for i, token in enumerate(tokens) if (text := _as_text(token)) is not None}
     for context in _CONTEXTS:
         open_tokens = [i for i in texts if not pieces[i]]
-        spans = encoder(
-            [context + texts[i] for i in open_tokens], add_start=False, add_end=False
-        )
+        spans = encoder([context + texts[i] for i in open_tokens], add_start=False, add_end=False)
         for i, span in zip(open_tokens, spans, strict=True):
             ids = tuple(int(id_) for id_ in span.ids[span.starts >= len(context)])
             if _spell(ids, encoder.byte_vocab) == tokens[i]:

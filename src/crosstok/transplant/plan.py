@@ -8,7 +8,7 @@ from crosstok.tokenizers import ByteVocab, TextEncoder
 from crosstok.transplant.heuristics import Method, source_pieces
 
 READ_ROLES = ("bos", "start_header", "end_header", "system", "user", "assistant", "tool", "pad")
-WRITE_ROLES = ("eos", "end_of_turn")
+WRITE_ROLES = ("document_end", "eos", "end_of_turn")
 """A special that plays several roles (``<|endoftext|>`` starts and ends documents) is read in the
 first of these and predicted in the first of those: input and output rows may differ."""
 
@@ -80,7 +80,7 @@ def _special_twin(
     """The source special that plays the first of these roles that the target special plays."""
     old, new = source.byte_vocab, target.byte_vocab
     for role in (*roles, "unk"):
-        ours = [token for token in new.roles.get(role, ()) if token in new.special_ids]
+        ours = [token for token in _role_ids(new, role) if token in new.special_ids]
         theirs = [token for token in _role_ids(old, role) if token in old.special_ids]
         if id_ in ours and theirs:
             return theirs[min(ours.index(id_), len(theirs) - 1)], RowSource.MAPPED
@@ -98,6 +98,7 @@ def _role_ids(vocab: ByteVocab, role: str) -> tuple[int, ...]:
         return vocab.roles[role]
     stand_in = {
         "bos": vocab.document_start,
+        "document_end": vocab.document_end,
         "eos": vocab.document_end,
         "end_of_turn": vocab.document_end,
         "pad": vocab.document_end,

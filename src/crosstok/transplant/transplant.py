@@ -48,9 +48,7 @@ def transplant(
     Raises:
         ValueError: the source tokenizer has more ids than the model has rows.
     """
-    check_vocabulary_fits(
-        model, len(source.byte_vocab.token_bytes), source.tokenizer.name_or_path
-    )
+    check_vocabulary_fits(model, len(source.byte_vocab.token_bytes), source.tokenizer.name_or_path)
     plan = plan_rows(source, target, method)
     num_source, num_target = len(source.byte_vocab.token_bytes), len(plan.sources)
     old_input = model.get_input_embeddings().weight.detach()
