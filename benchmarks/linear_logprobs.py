@@ -67,7 +67,7 @@ def torch_chunked(hidden: Tensor, weight: Tensor, labels: Tensor, _mask: Tensor)
 def torch_chunked_like_ours(
     hidden: Tensor, weight: Tensor, labels: Tensor, _mask: Tensor
 ) -> Tensor:
-    rows = default_tokens_per_block(hidden.device, weight.shape[0])
+    rows = default_tokens_per_block(hidden.device, weight.shape[0], hidden.shape[0])
     options = torch.nn.LinearCrossEntropyOptions(
         batch_chunk_size=min(rows, len(hidden)), chunking_method=None
     )

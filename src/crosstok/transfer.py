@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.tensorboard import SummaryWriter
 from transformers import PreTrainedModel, TrainingArguments, set_seed
-from transformers.integrations import TensorBoardCallback
+from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 
 from crosstok.corpora import Corpus, load_corpus
@@ -143,7 +143,7 @@ def build_models(
     saved_dtype = model.dtype
     device = TrainingArguments(output_dir=recipe.output, report_to=[]).device
     frozen = compute_dtype(recipe.precision, device)
-    model = model.to(torch.float32)
+    model = model.float()
     original = OriginalEmbeddings.of(model) if recipe.lora and needs_teacher else None
     report = transplant(model, source, target, method=recipe.method)
     student = Student(model, target, report)
@@ -171,7 +171,7 @@ def windows(
 
 
 def training_arguments(recipe: TransferRecipe, model: PreTrainedModel) -> TrainingArguments:
-    """transformers' arguments for a recipe; what is not in it stays at transformers' default."""
+    """Transformers' arguments for a recipe; what is not in it stays at transformers' default."""
     learning_rate = recipe.learning_rate
     if learning_rate is None:
         learning_rate = default_learning_rate(model.num_parameters())
@@ -181,7 +181,9 @@ def training_arguments(recipe: TransferRecipe, model: PreTrainedModel) -> Traini
             model.num_parameters() / 1e6,
         )
     warmup = recipe.warmup_steps
-    checkpointing = {"gradient_checkpointing": True} if recipe.gradient_checkpointing else {}
+    checkpointing: dict[str, Any] = (
+        {"gradient_checkpointing": True} if recipe.gradient_checkpointing else {}
+    )
     output = Path(recipe.output)
     return TrainingArguments(
         output_dir=str(output / CHECKPOINTS),
@@ -219,7 +221,7 @@ def _reports(recipe: TransferRecipe) -> list[str]:
 
 def default_learning_rate(num_parameters: int) -> float:
     """The paper's 1e-5 for 2.6 billion parameters; more for smaller models, at most 1e-3."""
-    return min(1e-3, max(1e-5, 1e-5 * (2.6e9 / num_parameters) ** 0.75))
+    return float(min(1e-3, max(1e-5, 1e-5 * (2.6e9 / num_parameters) ** 0.75)))
 
 
 def check_same_recipe(recipe: TransferRecipe, output: Path) -> None:
@@ -237,8 +239,9 @@ def check_same_recipe(recipe: TransferRecipe, output: Path) -> None:
         k for k in old.keys() | new.keys() if old.get(k) != new.get(k) and k not in free
     )
     if changed:
+        differences = ", ".join(f"{k} was {old.get(k)}, is {new.get(k)}" for k in changed)
         raise ValueError(
-            f"cannot resume: {', '.join(f'{k} was {old.get(k)}, is {new.get(k)}' for k in changed)}. "
+            f"cannot resume: {differences}. "
             f"Resume with `--recipe {started} --resume`, or start anew in another --output."
         )
 
@@ -270,8 +273,9 @@ def save_transfer(
 def describe(report: TransplantReport) -> list[str]:
     """The transplant's counts, in words."""
     return [
-        f"Of {report.target_rows:,} embedding rows {report.copied:,} were copied, {report.mapped:,} "
-        f"mapped by role, {report.composed:,} composed from pieces, {report.fallback:,} set to the mean.",
+        f"Of {report.target_rows:,} embedding rows {report.copied:,} were copied, "
+        f"{report.mapped:,} mapped by role, {report.composed:,} composed from pieces, "
+        f"{report.fallback:,} set to the mean.",
     ]
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from crosstok.tokenizers import load_tokenizer
+from crosstok.tokenizers import ByteVocab, load_tokenizer
 from crosstok.tokenizers.roles import find_roles
 from tests.tiny import tiny_tokenizer, with_chat_template
 

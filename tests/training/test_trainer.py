@@ -114,9 +114,10 @@ class Largest(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         for tensor in out if isinstance(out, tuple | list) else (out,):
-            if isinstance(tensor, torch.Tensor) and tensor.shape not in self._allowed:
-                if tensor.numel() > self.num_elements:
-                    self.num_elements, self.shape = tensor.numel(), tensor.shape
+            if not isinstance(tensor, torch.Tensor) or tensor.shape in self._allowed:
+                continue
+            if tensor.numel() > self.num_elements:
+                self.num_elements, self.shape = tensor.numel(), tensor.shape
         return out
 
 

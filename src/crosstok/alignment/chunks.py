@@ -73,9 +73,8 @@ def align_batch(
     if not sources:
         return []
     widths = np.array([spans.num_bytes + 1 for spans in sources], dtype=np.int64)
-    origins = np.concatenate(
-        [[0], np.cumsum(widths)]
-    )  # text i owns bytes [origins[i], origins[i+1])
+    # text i owns bytes [origins[i], origins[i+1])
+    origins = np.concatenate([[0], np.cumsum(widths)])
     source, target = _Side.join(sources, origins), _Side.join(targets, origins)
 
     is_cut = source.marks_ends(int(origins[-1])) & target.marks_ends(int(origins[-1]))
@@ -182,7 +181,7 @@ class _Side:
 
     def chunks(self, cuts: Int[np.ndarray, " cuts"]) -> Int[np.ndarray, " N"]:
         """Index of the cut that ends each token's chunk; -1 for specials and unclosed tails."""
-        chunks = np.searchsorted(cuts, self.ends + self.is_leading)
+        chunks: np.ndarray = np.searchsorted(cuts, self.ends + self.is_leading)
         beyond = np.append(cuts, np.iinfo(np.int64).max)[chunks] > self.limits
         chunks[beyond | ~self.is_text] = -1
         return chunks
@@ -197,7 +196,7 @@ def _check_same_texts(sources: Sequence[Spans], targets: Sequence[Spans]) -> Non
     for i, (source, target) in enumerate(zip(sources, targets, strict=True)):
         if source.num_bytes != target.num_bytes:
             raise ValueError(
-                f"text {i} has {source.num_bytes} bytes on the source side and {target.num_bytes} on "
+                f"text {i} has {source.num_bytes} bytes on the source side, {target.num_bytes} on "
                 "the target side; both sides must come from the same text. Encode the same strings."
             )
 

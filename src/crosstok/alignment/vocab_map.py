@@ -28,7 +28,7 @@ def overlapping_tokens(source: ByteVocab, target: ByteVocab) -> VocabOverlap:
     Where one vocabulary spells a byte string twice (SentencePiece has both ``a`` and ``<0x61>``),
     the id that its encoder emits stands for it.
 
-    Example: ``Ġthe`` of a byte-level BPE and ``▁the`` of a SentencePiece model are both ``b" the"``.
+    Example: ``Ġthe`` of a byte-level BPE and ``▁the`` of SentencePiece are both ``b" the"``.
     """
     source_ids = _canonical_ids(source)
     target_ids = _canonical_ids(target)

@@ -31,7 +31,7 @@ def hidden_states(
 
     The call goes through whatever wraps the model (DistributedDataParallel, PEFT), so gradients
     are synchronised and adapters apply. A hook on the output embeddings takes their input and
-    lets only the last position through, so the logits that the model makes are [B 1 V].
+    lets a single position through, so the logits that the model makes are [1 1 V].
 
     Args:
         model: A causal language model of transformers, possibly wrapped.
@@ -47,7 +47,7 @@ def hidden_states(
 
     def take_input(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         seen.append(args[0])
-        return (args[0][:, -1:], *args[1:])
+        return (args[0][:1, -1:], *args[1:])
 
     handle = output_matrix_module(model).register_forward_pre_hook(take_input)
     try:

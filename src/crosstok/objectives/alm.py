@@ -51,7 +51,7 @@ class ALM:
     """Form of f: forward KL(teacher || student), or total variation."""
 
     temperature: float = 5.0
-    """tau; ``inf`` for the limit, in which surprisals are compared. Paper's tables: 100; advice: 5."""
+    """tau; ``inf``: the limit, in which surprisals are compared. Paper's tables: 100; advice: 5."""
 
     min_boundary_mass: float = 0.1
     """gamma: teacher's boundary mass that a chunk end needs (paper: 0.1). 0 keeps every chunk."""
@@ -63,7 +63,7 @@ class ALM:
     """Largest pull on an over-confident chunk, relative to the largest on an unlikely one (1)."""
 
     keep_open_tail: bool = False
-    """Keep the chunks behind a text's last boundary as one more chunk, as the reference code does."""
+    """Keep the chunks behind a text's last boundary as one more chunk, as the reference does."""
 
     name: ClassVar[str] = "alm"
     needs: ClassVar[Needs] = Needs(teacher=True, boundary_mass=True)
@@ -158,7 +158,7 @@ def merge_chunks(
 ) -> MergedChunks:
     """Merge each chunk that may not end with those that follow it, up to one that may.
 
-    Example: ends [no, yes, no, no, yes, no] give groups [0, 0, 1, 1, 1, -1]: the last one stays open.
+    Example: ends [no, yes, no, no, yes, no] give groups [0, 0, 1, 1, 1, -1]: the last stays open.
     """
     ends_before = is_end.cumsum(1) - is_end.long()
     num_closed = is_end.sum(1, keepdim=True)

@@ -1,7 +1,7 @@
 """What an objective is: two models' scores of one batch in, a sum and a count out.
 
-Shapes: ``B`` batch, ``Ts`` / ``Tt`` student / teacher tokens, ``C`` chunks. Log-probabilities are in
-nats and follow the convention of :class:`~crosstok.models.Scores`: position k holds the
+Shapes: ``B`` batch, ``Ts`` / ``Tt`` student / teacher tokens, ``C`` chunks. Log-probabilities are
+in nats and follow the convention of :class:`~crosstok.models.Scores`: position k holds the
 log-probability *of* token k, and the boundary mass *after* token k.
 """
 
@@ -57,7 +57,7 @@ class Needs:
 
 @runtime_checkable
 class Objective(Protocol):
-    """A training objective. ``count`` must not depend on the student: it is known before its pass."""
+    """A training objective. ``count`` must not depend on the student: it is known beforehand."""
 
     name: ClassVar[str]
     needs: ClassVar[Needs]

@@ -1,4 +1,4 @@
-"""From values of tokens to values of chunks, by chunk id: segment sums, no [tokens, chunks] matrix."""
+"""From values of tokens to values of chunks: segment sums, no [tokens, chunks] matrix."""
 
 import torch
 from jaxtyping import Bool, Float, Int

@@ -1,6 +1,6 @@
 r"""Divergences between two Bernoulli outcomes, "this chunk" and "anything else", in log space.
 
-Arguments are log-likelihoods in nats, ``teacher_logprobs`` = log p and ``student_logprobs`` = log q.
+Arguments are log-likelihoods in nats: ``teacher_logprobs`` log p, ``student_logprobs`` log q.
 Every divergence is zero, in value and gradient, where the two agree.
 
 With ``a = p^(1/tau)`` and ``b = q^(1/tau)`` the three forms of ALM (arXiv 2503.20083, section 3 and
@@ -11,8 +11,8 @@ appendix on temperature) are, multiplied by ``tau`` so that the scale does not d
 * :func:`surprisal_kl`           the limit of the first for ``tau -> infinity``:
   ``s log(s/r) - s + r`` with surprisals ``s = -log p``, ``r = -log q``
 
-**Bound on over-confidence.** The slope of the KL forms in ``log q`` lies in [-1, 0] where the student
-is too unlikely, but is unbounded where it is too sure: teacher -1, student -0.001 has slope 904 at
+**Bound on over-confidence.** The slope of the KL forms in ``log q`` lies in [-1, 0] where the
+student is too unlikely, but is unbounded where it is too sure: teacher -1, student -0.001 has slope 904 at
 ``tau = 100``. One such one-byte chunk would drown a batch. With ``max_slope = M`` the loss follows
 its tangent from the point where the slope reaches M on: it stays convex, smooth, zero only at the
 optimum, and pulls an over-confident student back with force M instead of 0 (as clamping ``log q``
@@ -62,7 +62,7 @@ def surprisal_kl(
     student_logprobs: Float[Tensor, "*shape"],
     max_slope: float | None = None,
 ) -> Float[Tensor, "*shape"]:
-    """Limit of :func:`binary_kl` for infinite temperature: a Poisson KL between surprisals (nats)."""
+    """Limit of :func:`binary_kl` for infinite temperature: Poisson KL between surprisals (nats)."""
     p, q = _floored(teacher_logprobs, student_logprobs)
 
     def kl(q: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Teachers that run in this process: a model of their own, or the student's weights as they were."""
+"""Teachers that run in this process: a model of their own, or the student's first weights."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ class Teacher(Protocol):
     supports: Needs
 
     def scores(self, input_ids: Int[Tensor, "B T"], attention_mask: Int[Tensor, "B T"]) -> Scores:
-        """Log-probabilities of the tokens and of the boundary set after each (nats), no gradient."""
+        """Log-probabilities of tokens and of the boundary set after each (nats), no gradient."""
         ...
 
 
@@ -136,7 +136,7 @@ def adapters_off(model: nn.Module) -> Iterator[None]:
 def vocabulary_masks(byte_vocab: ByteVocab, head: OutputHead) -> tuple[Tensor, Tensor | None]:
     """Boundary set and real tokens among the rows of an output matrix (None: all are real).
 
-    Rows that pad the matrix, and gaps in the ids, are no outcomes: they are left out of the softmax.
+    Rows that pad the matrix, and gaps in the ids, are no outcomes: the softmax leaves them out.
     """
     rows, device = head.weight.shape[0], head.weight.device
     boundary = torch.from_numpy(byte_vocab.boundary_mask(rows)).to(device)

@@ -28,7 +28,7 @@ def saving(folder: Path) -> Iterator[None]:
         stands = last_checkpoint(folder.parent)
         kept = f"The checkpoint {stands} stands" if stands else "No earlier checkpoint was saved"
         raise SaveError(
-            f"could not save {folder}: {error}. {kept}; the half-written one was removed. Make room "
+            f"could not save {folder}: {error}. {kept}; the half-written one is gone. Make room "
             "(or choose another --output), then run the same command with --resume."
         ) from error
 

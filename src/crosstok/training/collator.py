@@ -119,7 +119,8 @@ def _without_end(spans: Spans) -> Spans:
 
 
 def _lookup(mask: Int[np.ndarray, " C"], chunk_ids: Int[np.ndarray, " T"]) -> np.ndarray:
-    return np.append(mask, False)[chunk_ids]  # -1 finds the appended entry
+    found: np.ndarray = np.append(mask, False)[chunk_ids]  # -1 finds the appended entry
+    return found
 
 
 def _pad(examples: Sequence[_Example], pad_id: int) -> dict[str, Tensor]:

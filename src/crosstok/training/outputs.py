@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from crosstok.training.checkpoints import SaveError, is_io_error, last_checkpoint
@@ -69,7 +70,7 @@ def save_outputs(
     folder.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
     try:
-        model.to(dtype).save_pretrained(partial)
+        nn.Module.to(model, dtype).save_pretrained(partial)
         save_tokenizer(partial, tokenizer)
         for name, content in files.items():
             (partial / name).write_text(content, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a bar with rate and time left on standard error, and its log lines."""
+"""What a person sees of a run: a bar with rate and time left, and log lines, on stderr."""
 
 import sys
 from typing import Any

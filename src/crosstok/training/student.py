@@ -1,4 +1,4 @@
-"""The student: the source model with the target tokenizer's embeddings, trained whole or by LoRA."""
+"""The student: the source model with the target's embeddings, trained whole or by LoRA."""
 
 import copy
 from dataclasses import dataclass, field
@@ -53,7 +53,7 @@ class Student:
 
 @dataclass(frozen=True)
 class OriginalEmbeddings:
-    """The source model's embeddings before the transplant, for a teacher that shares its weights."""
+    """The source model's embeddings before the transplant, for a teacher that shares weights."""
 
     inputs: nn.Module
     outputs: nn.Module

@@ -3,7 +3,7 @@
 Losses are sums. Before the student runs, the teacher has scored every micro-batch of the optimizer
 step (two numbers a token), so the divisor of the whole global batch is known, and
 
-    loss of a micro-batch = sum over objectives of  weight * total / (count over all micro-batches, ranks)
+    loss of a micro-batch = sum over objectives of  weight * total / (count of the global batch)
 
 adds up to the same gradient however the batch is cut.
 """
@@ -112,7 +112,7 @@ class DistillationTrainer(Trainer):
         return (loss, None) if return_outputs else loss
 
     def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
-        """One forward and backward pass; after the last of a step the norms are brought up to date."""
+        """One forward and backward pass; after the last of a step the norms are renewed."""
         loss: Tensor = super().training_step(model, *args, **kwargs)
         if self.weighting.measures_gradients and self.accelerator.sync_gradients:
             self._update_norms()
@@ -175,10 +175,10 @@ class DistillationTrainer(Trainer):
     def _measure_norms(self, scored: list[dict[str, Tensor]]) -> None:
         """Before the first step: the norms of its own batch, by a pass that updates nothing."""
         meters, self.meters = self.meters, Meters()
-        self.model.train()
+        self.student.model.train()
         for inputs in scored:
             with self.compute_loss_context_manager():
-                self._add_gradients(self._losses(self.model, inputs))
+                self._add_gradients(self._losses(self.student.model, inputs))
         self._update_norms()
         self.meters = meters
 
@@ -206,13 +206,14 @@ class DistillationTrainer(Trainer):
             return
         rows = ", ".join(str(row) for row in inputs["rows"].tolist())
         raise NonFiniteLossError(
-            f"the loss is {float(loss)} at step {self.state.global_step + 1}, on the data rows {rows}. "
+            f"the loss is {float(loss)} at step {self.state.global_step + 1}, on the data rows "
+            f"{rows}. "
             "Nothing was changed by this step, and the last checkpoint stands. Lower "
             "--learning-rate or use --precision fp32, then continue with --resume."
         )
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        folder = Path(self.args.output_dir or "") / f"checkpoint-{self.state.global_step}"
         with saving(folder):
             super()._save_checkpoint(model, trial)
             mark_complete(folder)

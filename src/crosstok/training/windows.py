@@ -29,7 +29,7 @@ def window_length(corpus: Corpus, sides: Sequence[tuple[TextEncoder, int]]) -> i
 def text_windows(
     corpus: Corpus, num_characters: int
 ) -> datasets.Dataset | datasets.IterableDataset:
-    """Cut every text into windows of at most ``num_characters``, in front of a space if there is one.
+    """Cut every text into windows of at most ``num_characters``, before a space if there is one.
 
     Rows are ``{"text", "row", "is_end"}``; see :class:`~crosstok.training.collator.Row`. Works on
     streams as well: windows are cut when they are read.

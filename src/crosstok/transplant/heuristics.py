@@ -13,7 +13,7 @@ from crosstok.tokenizers import ByteVocab, TextEncoder
 Method = Literal["fvt", "mean"]
 
 _CONTEXTS = ("", "\n", "a")
-"""Tried in turn in front of a token, so that a dummy prefix space falls on them, not on the token."""
+"""Tried in turn in front of a token, so that a dummy prefix space falls on them, not on it."""
 
 
 def source_pieces(tokens: Sequence[bytes], encoder: TextEncoder) -> list[tuple[int, ...]]:

@@ -80,27 +80,28 @@ def _special_twin(
     """The source special that plays the first of these roles that the target special plays."""
     old, new = source.byte_vocab, target.byte_vocab
     for role in (*roles, "unk"):
-        ours = [token for token in _role_ids(new, role) if token in new.special_ids]
-        theirs = [token for token in _role_ids(old, role) if token in old.special_ids]
+        ours = [token for token in _own_ids(new, role) if token in new.special_ids]
+        theirs = [token for token in _nearest_ids(old, role) if token in old.special_ids]
         if id_ in ours and theirs:
             return theirs[min(ours.index(id_), len(theirs) - 1)], RowSource.MAPPED
     name = target.tokenizer.convert_ids_to_tokens(id_)
     same = source.tokenizer.convert_tokens_to_ids(name) if name else None
-    if isinstance(same, int) and same in old.special_ids:
-        if source.tokenizer.convert_ids_to_tokens(same) == name:
-            return same, RowSource.COPIED
-    return None
+    if not isinstance(same, int) or same not in old.special_ids:
+        return None
+    is_same = source.tokenizer.convert_ids_to_tokens(same) == name
+    return (same, RowSource.COPIED) if is_same else None
 
 
-def _role_ids(vocab: ByteVocab, role: str) -> tuple[int, ...]:
-    """Ids of a role, or of the one that stands in for it where the vocabulary has none."""
-    if role in vocab.roles:
-        return vocab.roles[role]
-    stand_in = {
-        "bos": vocab.document_start,
-        "document_end": vocab.document_end,
-        "eos": vocab.document_end,
-        "end_of_turn": vocab.document_end,
-        "pad": vocab.document_end,
-    }.get(role)
-    return () if stand_in is None else (stand_in,)
+def _own_ids(vocab: ByteVocab, role: str) -> tuple[int, ...]:
+    """Ids that play a role, counting the places of a document as roles."""
+    places = {"bos": vocab.document_start, "document_end": vocab.document_end}
+    place = places.get(role)
+    return vocab.roles.get(role, () if place is None else (place,))
+
+
+def _nearest_ids(vocab: ByteVocab, role: str) -> tuple[int, ...]:
+    """Ids of a role, or what comes nearest to it where the vocabulary has none."""
+    own = _own_ids(vocab, role)
+    if not own and role in ("end_of_turn", "pad") and vocab.document_end is not None:
+        return (vocab.document_end,)
+    return own
