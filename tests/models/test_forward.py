@@ -102,7 +102,7 @@ def test_padding_changes_nothing():
     torch.testing.assert_close(alone.boundary_logprobs, batched.boundary_logprobs[short])
 
 
-def test_only_the_last_position_reaches_the_output_matrix():
+def test_a_single_position_reaches_the_output_matrix():
     model = tiny_model("gpt2", VOCAB)
     input_ids, attention_mask, _ = make_batch()
     widths = []

@@ -1,6 +1,7 @@
 """Give a model the embedding rows of another tokenizer, in place."""
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -51,9 +52,10 @@ def transplant(
     check_vocabulary_fits(model, len(source.byte_vocab.token_bytes), source.tokenizer.name_or_path)
     plan = plan_rows(source, target, method)
     num_source, num_target = len(source.byte_vocab.token_bytes), len(plan.sources)
-    old_input = model.get_input_embeddings().weight.detach()
+    inputs: Any = model.get_input_embeddings()
     output = model.get_output_embeddings()
-    tied = output is None or output.weight is model.get_input_embeddings().weight
+    old_input = inputs.weight.detach()
+    tied = output is None or output.weight is inputs.weight
     new_input = _rows(old_input[:num_source], plan.input_rows)
     new_output = None if tied else _rows(output.weight.detach()[:num_source], plan.output_rows)
     old_bias = None if output is None else getattr(output, "bias", None)
@@ -62,8 +64,9 @@ def transplant(
     )
 
     model.resize_token_embeddings(num_target, mean_resizing=False)
+    inputs = model.get_input_embeddings()
     with torch.no_grad():
-        model.get_input_embeddings().weight.copy_(new_input)
+        inputs.weight.copy_(new_input)
         if new_output is not None:
             model.get_output_embeddings().weight.copy_(new_output)
         if new_bias is not None:
@@ -88,11 +91,12 @@ def _set_special_ids(model: PreTrainedModel, vocab: ByteVocab) -> None:
     ends = [id_ for id_ in (vocab.document_end, *_last(vocab, "end_of_turn")) if id_ is not None]
     ends = list(dict.fromkeys(ends))
     pad = next(iter(vocab.roles.get("pad", ())), vocab.document_end)
-    for config in filter(None, (model.config, model.generation_config)):
+    configs: tuple[Any, ...] = (model.config, model.generation_config)
+    for config in filter(None, configs):
         config.bos_token_id = vocab.document_start
         config.eos_token_id = ends[0] if len(ends) == 1 else ends or None
         config.pad_token_id = pad
-    embeddings = model.get_input_embeddings()
+    embeddings: Any = model.get_input_embeddings()
     if getattr(embeddings, "padding_idx", None) is not None:
         embeddings.padding_idx = None  # would stop the gradient of whichever row now has that id
 
