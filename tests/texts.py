@@ -6,8 +6,8 @@ PIECES = (
     "the quick brown fox", "Hello", " world", "\n", "\n\n", "\t", "    ", " ", "  ", "é", "e\u0301",
     "naïve café", "Größe", "Кошка", " спит", "猫はソファ", "狗在门口", "안녕하세요", "שלום",
     "مرحبا", "नमस्ते", "ไทย", "🙂", "👩‍👩‍👧", "ﬁ", "①", "İ", "ß", "123", "3.14",
-    "def f(x):\n\treturn x", "<0x0A>", "<|endoftext|>", "</s>", "<s>", "[UNK]", "▁", "Ġ", "\u00a0", "\u200b",
-    "\r\n", "''", "'s", "don't", "\x00", "\ufeff", "ABC", "user", "assistant",
+    "def f(x):\n\treturn x", "<0x0A>", "<|endoftext|>", "</s>", "<s>", "[UNK]", "▁", "Ġ", "\u00a0",
+    "\u200b", "\r\n", "''", "'s", "don't", "\x00", "\ufeff", "ABC", "user", "assistant",
 )  # fmt: skip
 
 texts = st.one_of(

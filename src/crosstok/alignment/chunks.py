@@ -196,7 +196,8 @@ def _check_same_texts(sources: Sequence[Spans], targets: Sequence[Spans]) -> Non
     for i, (source, target) in enumerate(zip(sources, targets, strict=True)):
         if source.num_bytes != target.num_bytes:
             raise ValueError(
-                f"text {i} has {source.num_bytes} bytes on the source side, {target.num_bytes} on "
+                f"text {i} has {source.num_bytes} bytes on the source side and "
+                f"{target.num_bytes} on "
                 "the target side; both sides must come from the same text. Encode the same strings."
             )
 
