@@ -197,8 +197,8 @@ def _check_same_texts(sources: Sequence[Spans], targets: Sequence[Spans]) -> Non
         if source.num_bytes != target.num_bytes:
             raise ValueError(
                 f"text {i} has {source.num_bytes} bytes on the source side and "
-                f"{target.num_bytes} on "
-                "the target side; both sides must come from the same text. Encode the same strings."
+                f"{target.num_bytes} on the target side; both sides must come from the same text. "
+                "Encode the same strings."
             )
 
 

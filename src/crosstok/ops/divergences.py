@@ -12,11 +12,11 @@ appendix on temperature) are, multiplied by ``tau`` so that the scale does not d
   ``s log(s/r) - s + r`` with surprisals ``s = -log p``, ``r = -log q``
 
 **Bound on over-confidence.** The slope of the KL forms in ``log q`` lies in [-1, 0] where the
-student is too unlikely, but is unbounded where it is too sure: teacher -1, student -0.001 has slope
-904 at ``tau = 100``. One such one-byte chunk would drown a batch. With ``max_slope = M`` the loss
-follows its tangent from the point where the slope reaches M on: it stays convex, smooth, zero only at the
-optimum, and pulls an over-confident student back with force M instead of 0 (as clamping ``log q``
-would) or 904. ``max_slope=None`` gives the paper's form.
+student is too unlikely, but is unbounded where it is too sure: teacher -1, student -0.001 has
+slope 904 at ``tau = 100``. One such one-byte chunk would drown a batch. With ``max_slope = M`` the
+loss follows its tangent from the point where the slope reaches M on: it stays convex, smooth, zero
+only at the optimum, and pulls an over-confident student back with force M instead of 0 (as
+clamping ``log q`` would) or 904. ``max_slope=None`` gives the paper's form.
 """
 
 import math
