@@ -1,0 +1,148 @@
+"""Approximate Likelihood Matching (arXiv 2503.20083) on one page: no trainer, no batches.
+
+    python examples/alm_from_scratch.py
+
+The teacher is the small model that comes with crosstok. The student is the same model with another
+tokenizer, made here from the training text: its embeddings are composed from the old ones, then it
+is trained to give every chunk of bytes the likelihood that the teacher gives it. Tokenizers, byte
+spans and first embeddings come from the library; the method itself is written out below. A test
+checks that it gives the library's numbers.
+"""
+
+import argparse
+import heapq
+import inspect
+import math
+import shlex
+import textwrap
+from importlib.resources import files
+
+import torch
+from torch import Tensor
+
+from crosstok.demo.target_tokenizer import build_target_tokenizer
+from crosstok.models import load_model
+from crosstok.tokenizers import ByteVocab, Spans, TextEncoder, load_tokenizer
+from crosstok.transplant import transplant
+
+TEMPERATURE = 5.0  # tau: chunk likelihoods are compared as p^(1/tau)
+MIN_BOUNDARY_MASS = 0.1  # gamma: below it a chunk may not end, and is merged with the next one
+
+
+def chunk_ids(teacher: Spans, student: Spans) -> tuple[Tensor, Tensor]:
+    """Chunk of every token: chunks end at the bytes where both sides end a token."""
+    teacher_ends, student_ends = torch.tensor(teacher.ends), torch.tensor(student.ends)
+    cuts = torch.tensor(sorted(set(teacher_ends.tolist()) & set(student_ends.tolist())))
+    return torch.searchsorted(cuts, teacher_ends), torch.searchsorted(cuts, student_ends)
+
+
+def scores(model: torch.nn.Module, vocab: ByteVocab, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """For tokens 1, 2, ...: log p(token), and log p(a word boundary follows it), in nats."""
+    logprobs = model(ids[None]).logits[0].float().log_softmax(-1)
+    boundary = torch.from_numpy(vocab.boundary_mask())
+    token_logprobs = logprobs[:-1].gather(1, ids[1:, None])[:, 0]
+    return token_logprobs, logprobs[1:, boundary].logsumexp(-1)
+
+
+def merge(boundary_mass: list[float]) -> list[list[int]]:
+    """Runs of chunks, each closed by one with enough boundary mass; an open tail is left out."""
+    merged, run = [], []
+    for chunk, mass in enumerate(boundary_mass):
+        run.append(chunk)
+        if mass > MIN_BOUNDARY_MASS:
+            merged.append(run)
+            run = []
+    return merged
+
+
+def merged_logprobs(
+    token_logprobs: Tensor, boundary: Tensor, chunks: Tensor, merged: list[list[int]]
+) -> Tensor:
+    """Of every run of chunks: log p(its bytes) + log p(a boundary follows), in nats."""
+    of_chunk = torch.zeros(int(chunks.max()) + 1).index_add(0, chunks, token_logprobs)
+    last_token = [int((chunks == run[-1]).nonzero().max()) for run in merged]
+    sums = [
+        of_chunk[run].sum() + boundary[last] for run, last in zip(merged, last_token, strict=True)
+    ]
+    return torch.stack(sums)
+
+
+def binary_kl(teacher: Tensor, student: Tensor) -> Tensor:
+    """KL(teacher || student) of "this chunk" against "anything else", times tau."""
+    p, q = teacher / TEMPERATURE, student / TEMPERATURE
+    rest = torch.log(-torch.expm1(p)) - torch.log(-torch.expm1(q))
+    return TEMPERATURE * (p.exp() * (p - q) - torch.expm1(p) * rest)
+
+
+def alm(teacher: tuple, student: tuple) -> tuple[Tensor, int]:
+    """Sum of the loss over the merged chunks of one text, and their number.
+
+    Both arguments are (model, vocabulary, spans with a start token in front).
+    """
+    teacher_chunks, student_chunks = chunk_ids(teacher[2], student[2])
+    # The start token, index 0, ends at byte 0: it makes chunk 0 of both sides. Nothing predicts it.
+    teacher_chunks, student_chunks = teacher_chunks[1:] - 1, student_chunks[1:] - 1
+    with torch.no_grad():
+        model, vocab, spans = teacher
+        token_logprobs, boundary = scores(model, vocab, torch.tensor(spans.ids))
+        last = [int((teacher_chunks == c).nonzero().max()) for c in teacher_chunks.unique()]
+        merged = merge(boundary[last].exp().tolist())
+        if not merged:
+            return torch.zeros(()), 0
+        wanted = merged_logprobs(token_logprobs, boundary, teacher_chunks, merged)
+    model, vocab, spans = student
+    found = merged_logprobs(*scores(model, vocab, torch.tensor(spans.ids)), student_chunks, merged)
+    return binary_kl(wanted, found).sum(), len(merged)
+
+
+@torch.no_grad()
+def bits_per_byte(model: torch.nn.Module, encoder: TextEncoder, texts: list[str]) -> float:
+    """What the model needs to write the texts, in a unit that no tokenizer can change."""
+    ids = [torch.tensor(spans.ids) for spans in encoder(texts, add_end=False)]
+    nats = -sum(float(scores(model, encoder.byte_vocab, row)[0].sum()) for row in ids)
+    return nats / math.log(2) / sum(len(text.encode()) for text in texts)
+
+
+def load_texts() -> list[str]:
+    """Three modules of the standard library, in pieces of 300 characters."""
+    source = "\n".join(inspect.getsource(module) for module in (heapq, textwrap, shlex))
+    return [source[i : i + 300] for i in range(0, len(source), 300)]
+
+
+def main(steps: int = 30, texts_per_step: int = 4) -> tuple[float, float, float]:
+    """Train; returns bits per byte of the teacher, and of the student before and after."""
+    torch.manual_seed(0)
+    texts = load_texts()
+    train, held_out = texts[:-10], texts[-10:]
+    folder = str(files("crosstok.demo") / "model")
+    teacher, student = (load_model(folder, dtype=torch.float32) for _ in range(2))
+    source, target = TextEncoder(load_tokenizer(folder)), TextEncoder(build_target_tokenizer(train))
+    transplant(student, source, target)
+    before = bits_per_byte(student, target, held_out)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=1e-3, weight_decay=0.0)
+    for step in range(steps):
+        batch = [train[int(i)] for i in torch.randint(len(train), (texts_per_step,))]
+        spans = zip(source(batch, add_end=False), target(batch, add_end=False), strict=True)
+        parts = [
+            alm((teacher, source.byte_vocab, one), (student, target.byte_vocab, other))
+            for one, other in spans
+        ]
+        loss = sum(total for total, _ in parts) / max(1, sum(count for _, count in parts))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step % 5 == 0 or step == steps - 1:
+            print(f"step {step:3d}: {loss.item():.3f} a chunk")
+    figures = (
+        bits_per_byte(teacher, source, held_out),
+        before,
+        bits_per_byte(student, target, held_out),
+    )
+    print("bits per byte: teacher {:.2f}, student before {:.2f}, after {:.2f}".format(*figures))
+    return figures
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="ALM on one page.")
+    parser.add_argument("--steps", type=int, default=30)
+    main(parser.parse_args().steps)
