@@ -1,6 +1,8 @@
 """`load_corpus`: from what a person names to a data set with one column `text`."""
 
+import logging
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +23,9 @@ from crosstok.corpora.read import (
     usable,
 )
 
-_READER = (
-    "1"  # part of the cache key: change it when the reader yields other rows for the same file
-)
+log = logging.getLogger(__name__)
+
+_READER = "1"  # in the cache key: change it when the reader yields other rows for the same file
 _FEATURES = datasets.Features({"text": datasets.Value("large_string")})
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?(:[\w.-]+)?")
 
@@ -32,11 +34,21 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?(:[\w.-]+)?")
 class _Skipped:
     """Rows left out so far. Called by `filter` on every text of a streaming data set."""
 
+    source: str
     count: int = 0
 
     def __call__(self, text: str | None) -> bool:
-        self.count += text is None
-        return text is not None
+        if text is not None:
+            return True
+        self.count += 1
+        if str(self.count).strip("0") == "1":  # the 1st, 10th, 100th, ...: the end is not known
+            self.tell("so far")
+        return False
+
+    def tell(self, when: str) -> None:
+        """Say how many, as nothing is left out silently."""
+        rows = "row" if self.count == 1 else "rows"
+        log.warning("%s: %d %s without text skipped %s", self.source, self.count, rows, when)
 
 
 @dataclass(frozen=True)
@@ -50,7 +62,7 @@ class Corpus:
 
     name: str
     dataset: datasets.Dataset | datasets.IterableDataset
-    _skipped: _Skipped = field(default_factory=_Skipped, repr=False)
+    _skipped: _Skipped = field(repr=False)
 
     @property
     def num_skipped(self) -> int:
@@ -110,6 +122,33 @@ def load_corpus(
     return _from_hub(source, text_field, split, streaming)
 
 
+def load_corpora(
+    source: str,
+    *,
+    text_field: str = "text",
+    text_unit: TextUnit = "line",
+    split: str = "train",
+) -> list[Corpus]:
+    """Load a folder file by file, to count each by its name; a file or hub name gives one corpus.
+
+    Args and errors are those of `load_corpus`. Two files of one plain name (`a.txt` and `a.jsonl`)
+    keep their suffixes.
+
+    Returns:
+        One corpus for each data file of the split, in the order of their names.
+    """
+    path = Path(source).expanduser()
+    if not path.is_dir():
+        return [load_corpus(source, text_field=text_field, text_unit=text_unit, split=split)]
+    files = _files_of(path, split)
+    plain = Counter(map(plain_name, files))
+    names = [plain_name(file) if plain[plain_name(file)] == 1 else file.name for file in files]
+    return [
+        _from_files(name, str(file), [file], text_field, text_unit, streaming=False)
+        for name, file in zip(names, files, strict=True)
+    ]
+
+
 def read_rows(path: str) -> list[dict[str, Any]]:
     """All rows of a `.jsonl` or `.json` file (also packed), every field kept.
 
@@ -161,8 +200,7 @@ def _files_of(folder: Path, split: str) -> list[Path]:
     if split not in by_split:
         raise ValueError(
             f"The folder {folder} has no files of split {split!r}; splits there are: "
-            f"{', '.join(by_split)}. "
-            "Choose one of them, or name a file."
+            f"{', '.join(by_split)}. Choose one of them, or name a file."
         )
     return by_split[split]
 
@@ -203,14 +241,17 @@ def _loaded(name: str, source: str, rows: datasets.Dataset) -> Corpus:
     kept = rows.filter(_has_text, input_columns="text") if rows.data["text"].null_count else rows
     if not len(kept):
         raise _no_text(source, len(rows))
-    return Corpus(name, kept, _Skipped(len(rows) - len(kept)))
+    skipped = _Skipped(source, len(rows) - len(kept))
+    if skipped.count:
+        skipped.tell(f"of {len(rows)}")
+    return Corpus(name, kept, skipped)
 
 
 def _streamed(name: str, source: str, rows: datasets.IterableDataset) -> Corpus:
     """The same while reading; a first text is looked for at once, so that errors come early."""
     if next((row for row in rows if row["text"] is not None), None) is None:
         raise _no_text(source, sum(1 for _ in rows))
-    skipped = _Skipped()
+    skipped = _Skipped(source)
     return Corpus(name, rows.filter(skipped, input_columns="text"), skipped)
 
 
@@ -236,12 +277,10 @@ def _from_hub(source: str, text_field: str, split: str, streaming: bool) -> Corp
     except (ConnectionError, FileNotFoundError) as error:
         raise ValueError(
             f"There is no file or folder {source!r}, and no data set of that name could be had "
-            "from the Hugging "
-            f"Face hub: {error}. Check the spelling; without network, name a file or a folder."
+            f"from the Hugging Face hub: {error}. Check the spelling; "
+            "without network, name a file or a folder."
         ) from error
-    except (
-        ValueError
-    ) as error:  # a split or configuration not there; the message lists those there are
+    except ValueError as error:  # a split or configuration not there: the message lists those
         hint = "" if config else f" A configuration is named as {name}:CONFIGURATION."
         raise ValueError(f"The data set {source!r}, split {split!r}: {error}{hint}") from error
     columns = rows.column_names

@@ -100,14 +100,12 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         shown = error.object[:_SHOWN]
         raise ValueError(
             f"{path}, line {number}: not UTF-8 ({error.reason} at byte {error.start}); the line "
-            "starts "
-            f"{shown!r}. Save the file as UTF-8 (iconv -t utf-8) and try again."
+            f"starts {shown!r}. Save the file as UTF-8 (iconv -t utf-8) and try again."
         ) from None
     except (EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
         raise ValueError(
             f"{path} cannot be unpacked after line {number}: {error}. The file is damaged or cut "
-            "short: "
-            "fetch it again, or unpack it yourself and pass the unpacked file."
+            "short: fetch it again, or unpack it yourself and pass the unpacked file."
         ) from error
 
 
@@ -118,8 +116,8 @@ def _json_line(path: Path, number: int, line: str) -> object:
         shown = line.strip()[:_SHOWN]
         raise ValueError(
             f"{path}, line {number}: broken JSON ({error.msg} at column {error.colno}); the line "
-            f"starts {shown!r}. "
-            "Every line must hold one whole JSON object: mend or remove this line."
+            f"starts {shown!r}. Every line must hold one whole JSON object: "
+            "mend or remove this line."
         ) from None
 
 
@@ -131,8 +129,8 @@ def _json_array(path: Path, text: str) -> list[object]:
         shown = lines[min(error.lineno, len(lines)) - 1].strip()[:_SHOWN]
         raise ValueError(
             f"{path}, line {error.lineno}: broken JSON ({error.msg} at column {error.colno}); the "
-            "line starts "
-            f"{shown!r}. The file starts with '[', so it must be one JSON array: mend this line."
+            f"line starts {shown!r}. The file starts with '[', so it must be one JSON array: "
+            "mend this line."
         ) from None
     return list(rows)
 

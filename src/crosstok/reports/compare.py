@@ -1,9 +1,10 @@
 """Numbers about a pair of tokenizers on real text: what a change from one to the other means."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 
 import numpy as np
+from jaxtyping import Bool, Int
 
 from crosstok.alignment import Alignment, align_batch, overlapping_tokens
 from crosstok.tokenizers import Spans, TextEncoder
@@ -29,11 +30,18 @@ class PairCounts:
         target_sizes = _tokens_per_chunk(alignment.target_chunk_ids, alignment.num_chunks)
         self.num_bytes += alignment.num_bytes
         self.covered_bytes += alignment.covered_bytes
-        self.comparable_bytes += int((_exact_bytes(source) & _exact_bytes(target)).sum())
+        self.comparable_bytes += _comparable_bytes(source, target)
         self.num_chunks += alignment.num_chunks
         self.num_one_to_one += int(((source_sizes == 1) & (target_sizes == 1)).sum())
         self.source_tokens += len(source.ids)
         self.target_tokens += len(target.ids)
+
+    @classmethod
+    def sum(cls, parts: Iterable["PairCounts"]) -> "PairCounts":
+        """The counts of all parts together."""
+        parts = list(parts)
+        names = [f.name for f in fields(cls)]
+        return cls(**{name: sum(getattr(part, name) for part in parts) for name in names})
 
     @property
     def coverage(self) -> float:
@@ -42,8 +50,16 @@ class PairCounts:
 
     @property
     def comparable(self) -> float:
-        """Share of bytes that neither tokenizer's normaliser changed: as much as can be covered."""
+        """Share of bytes that neither tokenizer's normaliser changed; 1.0 where there are none.
+
+        Unknown tokens count as changed.
+        """
         return self.comparable_bytes / self.num_bytes if self.num_bytes else 1.0
+
+    @property
+    def one_to_one_share(self) -> float:
+        """Share of chunks with one token on both sides; 0.0 where there are no chunks."""
+        return self.num_one_to_one / self.num_chunks if self.num_chunks else 0.0
 
 
 @dataclass
@@ -51,8 +67,12 @@ class PairReport:
     """The pair's numbers, in all and by file."""
 
     overlapping_tokens: int
-    total: PairCounts = field(default_factory=PairCounts)
     by_file: dict[str, PairCounts] = field(default_factory=dict)
+
+    @property
+    def total(self) -> PairCounts:
+        """Counts over all files."""
+        return PairCounts.sum(self.by_file.values())
 
     def as_json(self) -> dict[str, object]:
         """Plain values; shares are of bytes, except ``one_to_one_share`` (of chunks)."""
@@ -67,7 +87,7 @@ class PairReport:
             "target_tokens": total.target_tokens,
             "bytes": total.num_bytes,
             "overlapping_tokens": self.overlapping_tokens,
-            "one_to_one_share": total.num_one_to_one / max(1, total.num_chunks),
+            "one_to_one_share": total.one_to_one_share,
         }
 
 
@@ -90,11 +110,10 @@ def compare_tokenizers(
             alignments = align_batch(sources, targets, source.byte_vocab, target.byte_vocab)
             for triple in zip(sources, targets, alignments, strict=True):
                 counts.add(*triple)
-                report.total.add(*triple)
     return report
 
 
-def _batches(texts: Iterable[str]) -> Iterable[list[str]]:
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
     batch: list[str] = []
     for text in texts:
         batch.append(text)
@@ -105,10 +124,18 @@ def _batches(texts: Iterable[str]) -> Iterable[list[str]]:
         yield batch
 
 
-def _tokens_per_chunk(chunk_ids: np.ndarray, num_chunks: int) -> np.ndarray:
+def _tokens_per_chunk(chunk_ids: Int[np.ndarray, " T"], num_chunks: int) -> Int[np.ndarray, " C"]:
     return np.bincount(chunk_ids[chunk_ids >= 0], minlength=num_chunks)
 
 
-def _exact_bytes(spans: Spans) -> np.ndarray:
+def _comparable_bytes(source: Spans, target: Spans) -> int:
+    if source.exact.all() and target.exact.all():
+        return source.num_bytes
+    return int((_exact_bytes(source) & _exact_bytes(target)).sum())
+
+
+def _exact_bytes(spans: Spans) -> Bool[np.ndarray, " bytes"]:
     """For each byte of the text, whether the token over it spells it as it was written."""
+    if not len(spans.ids):
+        return np.zeros(spans.num_bytes, dtype=np.bool_)  # a text of which nothing is kept
     return np.repeat(spans.exact, spans.ends - spans.starts)
