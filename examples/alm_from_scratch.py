@@ -9,7 +9,6 @@ spans and first embeddings come from the library; the method itself is written o
 checks that it gives the library's numbers.
 """
 
-import argparse
 import heapq
 import inspect
 import math
@@ -19,6 +18,7 @@ from importlib.resources import files
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from crosstok.demo.target_tokenizer import build_target_tokenizer
 from crosstok.models import load_model
@@ -109,15 +109,21 @@ def load_texts() -> list[str]:
     return [source[i : i + 300] for i in range(0, len(source), 300)]
 
 
+def build() -> tuple[PreTrainedModel, PreTrainedModel, TextEncoder, TextEncoder, list[str]]:
+    """Teacher, untrained student, their encoders, and texts."""
+    texts = load_texts()
+    folder = str(files("crosstok.demo") / "model")
+    teacher, student = (load_model(folder, dtype=torch.float32) for _ in range(2))
+    source, target = TextEncoder(load_tokenizer(folder)), TextEncoder(build_target_tokenizer(texts))
+    transplant(student, source, target)
+    return teacher, student, source, target, texts
+
+
 def main(steps: int = 30, texts_per_step: int = 4) -> tuple[float, float, float]:
     """Train; returns bits per byte of the teacher, and of the student before and after."""
     torch.manual_seed(0)
-    texts = load_texts()
+    teacher, student, source, target, texts = build()
     train, held_out = texts[:-10], texts[-10:]
-    folder = str(files("crosstok.demo") / "model")
-    teacher, student = (load_model(folder, dtype=torch.float32) for _ in range(2))
-    source, target = TextEncoder(load_tokenizer(folder)), TextEncoder(build_target_tokenizer(train))
-    transplant(student, source, target)
     before = bits_per_byte(student, target, held_out)
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-3, weight_decay=0.0)
     for step in range(steps):
@@ -133,16 +139,10 @@ def main(steps: int = 30, texts_per_step: int = 4) -> tuple[float, float, float]
         optimizer.step()
         if step % 5 == 0 or step == steps - 1:
             print(f"step {step:3d}: {loss.item():.3f} a chunk")
-    figures = (
-        bits_per_byte(teacher, source, held_out),
-        before,
-        bits_per_byte(student, target, held_out),
-    )
-    print("bits per byte: teacher {:.2f}, student before {:.2f}, after {:.2f}".format(*figures))
-    return figures
+    ends = bits_per_byte(teacher, source, held_out), bits_per_byte(student, target, held_out)
+    print(f"bits per byte: teacher {ends[0]:.2f}, student before {before:.2f}, after {ends[1]:.2f}")
+    return ends[0], before, ends[1]
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="ALM on one page.")
-    parser.add_argument("--steps", type=int, default=30)
-    main(parser.parse_args().steps)
+    main()

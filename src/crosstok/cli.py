@@ -1,6 +1,10 @@
-"""The command line: one command a job. Progress to standard error, results to standard output."""
+"""The command line: one command a job. Progress to standard error, results to standard output.
 
-import inspect as python_inspect
+Exit status: 0 done, 1 it could not be done, 2 it was asked for in a way that cannot be. Libraries
+that take seconds to load are imported where they are used.
+"""
+
+import inspect
 import json
 import logging
 import os
@@ -13,64 +17,214 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 from rich.console import Console
+from rich.markup import escape
+
+from crosstok import __version__
+from crosstok.recipes import (
+    EvaluateRecipe,
+    GenerateRecipe,
+    InspectRecipe,
+    RecipeError,
+    TransferRecipe,
+    TransplantRecipe,
+    load_recipe,
+    recipe_yaml,
+)
+
+_SHOWN_BYTES = 600  # of the first text, in `inspect --data`
 
 app = typer.Typer(
     help="Move language models, and what they know, across tokenizers.",
+    epilog="CROSSTOK_TRACEBACK=1 shows where an error comes from.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
-
-Json = Annotated[Path | None, typer.Option("--json", help="Also write the numbers to this file.")]
-TextField = Annotated[str, typer.Option(help="Field of the data that holds the text.")]
-TextUnitFlag = Annotated[str, typer.Option(help="line, paragraph or document (.txt files).")]
-Trust = Annotated[bool, typer.Option(help="Run Python code that comes with a model.")]
 
 
 def main() -> None:
-    """Run a command; what a user can cause ends in one message and exit status 1."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    """Run a command; what a user can cause ends in one message and exit status 1 or 2."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
     logging.getLogger("crosstok").setLevel(logging.INFO)
     _quiet_libraries()
     try:
         app()
     except (ValueError, OSError, RuntimeError) as error:
-        if not _is_ours(error):
+        if os.environ.get("CROSSTOK_TRACEBACK") or not _is_for_users(error):
             raise
-        Console(stderr=True).print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True)
-        raise SystemExit(1) from error
+        Console(stderr=True).print(
+            f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False
+        )
+        raise SystemExit(2 if isinstance(error, RecipeError) else 1) from error
 
 
 def _quiet_libraries() -> None:
-    """Keep standard error for our own progress: set what the libraries read when they are loaded."""
+    """Keep standard error for our own progress: set what the libraries read when loaded."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
-def _is_ours(error: BaseException) -> bool:
-    """ValueErrors are for users; of the others, those that crosstok raises itself."""
-    return isinstance(error, ValueError) or type(error).__module__.startswith("crosstok")
+def _is_for_users(error: BaseException) -> bool:
+    """Wrong values and files; of the other errors, those that crosstok raises itself."""
+    return not isinstance(error, RuntimeError) or type(error).__module__.startswith("crosstok")
 
 
-def _escape(text: str) -> str:
-    from rich.markup import escape
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"crosstok {__version__}")
+        raise typer.Exit
 
-    return escape(text)
+
+@app.callback()
+def crosstok(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    """Move language models, and what they know, across tokenizers."""
 
 
-def _command(name: str, recipe_name: str, run: Callable[[Any], None], help_text: str) -> None:
-    """Register a command whose flags are the fields of a recipe."""
-    from crosstok import recipes
+def _run_transfer(recipe: TransferRecipe) -> None:
+    from crosstok.transfer import transfer
 
-    recipe_type = getattr(recipes, recipe_name)
+    recipe.objectives()
+    _show_outcome(transfer(recipe))
+
+
+def _run_transplant(recipe: TransplantRecipe) -> None:
+    from crosstok.transfer import transplant_only
+
+    _show_outcome(transplant_only(recipe))
+
+
+def _show_outcome(result: Any) -> None:
+    from crosstok.reports import outcome_table
+
+    console = _console()
+    console.print(outcome_table(result.report.as_dict(), result.metrics))
+    console.print(f"saved to {escape(str(result.folder))}", highlight=False, soft_wrap=True)
+
+
+def _run_evaluate(recipe: EvaluateRecipe) -> None:
+    from crosstok.evaluation import EvaluationError, evaluate, render_table
+
+    failure: EvaluationError | None = None
+    try:
+        result = evaluate(
+            recipe.model,
+            recipe.data or (),
+            recipe.exam or (),
+            teacher=recipe.teacher,
+            options=recipe.options(),
+        )
+    except EvaluationError as error:
+        failure, result = error, error.result
+    _console().print(render_table(result))
+    _write_json(recipe.json, result)
+    if failure is not None:
+        raise failure
+
+
+def _run_inspect(recipe: InspectRecipe) -> None:
+    if (recipe.data is None) == (recipe.text is None):
+        raise RecipeError("inspect needs one of --data (texts to count on) and --text.")
+    from crosstok.alignment import align
+    from crosstok.corpora import load_corpora
+    from crosstok.reports import compare_tokenizers, pair_table, print_chunks
+    from crosstok.tokenizers import TextEncoder, load_tokenizer
+
+    source, target = (
+        TextEncoder(load_tokenizer(name, trust_remote_code=recipe.trust_remote_code))
+        for name in (recipe.source, recipe.target)
+    )
+    if recipe.data is None:
+        shown = recipe.text or ""
+        report = compare_tokenizers(source, target, {"text": [shown]})
+    else:
+        corpora = load_corpora(
+            recipe.data,
+            text_field=recipe.text_field,
+            text_unit=recipe.text_unit,
+            split=recipe.split,
+        )
+        shown = next(corpora[0].texts(1))[:_SHOWN_BYTES]
+        files = {corpus.name: corpus.texts(recipe.max_texts) for corpus in corpora}
+        report = compare_tokenizers(source, target, files)
+    ours = source([shown], add_start=False, add_end=False)[0]
+    theirs = target([shown], add_start=False, add_end=False)[0]
+    alignment = align(ours, theirs, source.byte_vocab, target.byte_vocab)
+    console = _console()
+    print_chunks(console, ours, theirs, alignment, source.byte_vocab, target.byte_vocab)
+    console.print(pair_table(report.as_json(), recipe.source, recipe.target))
+    _write_json(recipe.json, report.as_json())
+
+
+def _run_generate(recipe: GenerateRecipe) -> None:
+    from crosstok.inference import generate
+    from crosstok.models import load_model
+    from crosstok.tokenizers import load_tokenizer
+
+    trust = recipe.trust_remote_code
+    tokenizer = load_tokenizer(recipe.model, trust_remote_code=trust)
+    model = load_model(recipe.model, trust_remote_code=trust)
+
+    def show(piece: str) -> None:
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+
+    show(recipe.prompt)
+    generate(
+        model,
+        tokenizer,
+        recipe.prompt,
+        max_new_tokens=recipe.max_new_tokens,
+        temperature=recipe.temperature,
+        seed=recipe.seed,
+        on_text=show,
+    )
+    show("\n")
+
+
+@app.command()
+def demo(
+    output: Annotated[str, typer.Option(help="Folder for the models it makes.")] = "out/demo",
+    overwrite: Annotated[bool, typer.Option(help="Replace what the folder holds.")] = False,
+) -> None:
+    """Move the small model that comes along to another tokenizer, and compare four ways."""
+    from crosstok.demo.run import run_demo
+
+    run_demo(Path(output), overwrite=overwrite, console=_console())
+
+
+def _console() -> Console:
+    """Standard output; where it is no terminal, wide enough for a table to keep its columns."""
+    return Console() if sys.stdout.isatty() else Console(width=max(Console().width, 120))
+
+
+def _write_json(file: str | None, values: Any) -> None:
+    if file is None:
+        return
+    path = Path(file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _add_command(
+    name: str, recipe_type: type[Any], run: Callable[[Any], None], *, show_recipe: bool
+) -> None:
+    """Register a command whose flags are the fields of a recipe, in their order."""
 
     def command(**flags: Any) -> None:
         file = flags.pop("recipe")
-        given = {key: value for key, value in flags.items() if value is not None}
-        recipe = recipes.load_recipe(recipe_type, file, given)
-        typer.echo(recipes.recipe_yaml(recipe), err=True)
+        given = {key: value for key, value in flags.items() if value not in (None, [])}
+        recipe = load_recipe(recipe_type, file, given)
+        if show_recipe:
+            typer.echo(recipe_yaml(recipe), err=True)
         run(recipe)
 
     recipe_flag = typer.Option(help="YAML file with these options as keys; flags win.")
@@ -78,179 +232,32 @@ def _command(name: str, recipe_name: str, run: Callable[[Any], None], help_text:
     hints = get_type_hints(recipe_type)
     for field in fields(recipe_type):
         if hints[field.name] == dict[str, float] | None:
-            continue
-        default = "required" if field.default is MISSING else str(field.default)
-        flag = typer.Option(help=field.metadata["help"], show_default=default)
+            continue  # YAML only
+        flag = typer.Option(help=_help(field.metadata["help"], field.default))
         parameters.append(_parameter(field.name, Annotated[hints[field.name] | None, flag]))
-    command.__signature__ = python_inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
-    app.command(name, help=help_text)(command)
+    app.command(name, help=recipe_type.__doc__)(command)
 
 
-def _parameter(name: str, annotation: Any) -> python_inspect.Parameter:
-    kind = python_inspect.Parameter.KEYWORD_ONLY
-    return python_inspect.Parameter(name, kind, default=None, annotation=annotation)
+def _help(text: str, default: Any) -> str:
+    """A flag's help with its default, which is the recipe's: the flag itself has none."""
+    if default is None:
+        return text
+    note = "required" if default is MISSING else f"default: {str(default).lower()}"
+    return f"{text} [{note}]"
 
 
-def _run_transfer(recipe: Any) -> None:
-    from crosstok.reports import outcome_table
-    from crosstok.transfer import transfer
-
-    result = transfer(recipe)
-    console = Console()
-    console.print(outcome_table(result.report.as_dict(), result.metrics))
-    console.print(f"saved to {result.folder}", highlight=False, soft_wrap=True)
+def _parameter(name: str, annotation: Any) -> inspect.Parameter:
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, default=None, annotation=annotation)
 
 
-def _run_transplant(recipe: Any) -> None:
-    from crosstok.reports import outcome_table
-    from crosstok.transfer import transplant_only
-
-    result = transplant_only(recipe)
-    console = Console()
-    console.print(outcome_table(result.report.as_dict(), {}))
-    console.print(f"saved to {result.folder}", highlight=False, soft_wrap=True)
-
-
-_command(
-    "transfer",
-    "TransferRecipe",
-    _run_transfer,
-    "Give a model another tokenizer, and train it to be what it was.",
-)
-_command(
-    "transplant",
-    "TransplantRecipe",
-    _run_transplant,
-    "Give a model the embeddings of another tokenizer, without training.",
-)
-
-
-@app.command()
-def evaluate(
-    model: Annotated[list[str], typer.Option(help="Model to evaluate; may be given again.")],
-    data: Annotated[list[str] | None, typer.Option(help="Texts for bits per byte.")] = None,
-    exam: Annotated[list[str] | None, typer.Option(help="File of exam items.")] = None,
-    teacher: Annotated[str | None, typer.Option(help="Compare likelihoods with it.")] = None,
-    json_file: Json = None,
-    max_length: Annotated[int | None, typer.Option(help="Tokens of a window.")] = None,
-    max_texts: Annotated[int | None, typer.Option(help="Texts of each data set.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Items of each exam, evenly spaced.")] = None,
-    text_field: TextField = "text",
-    text_unit: TextUnitFlag = "line",
-    split: Annotated[str, typer.Option(help="Split of a data set or folder.")] = "train",
-    trust_remote_code: Trust = False,
-) -> None:
-    """Compare models by bits per byte, exams and likeness to a teacher."""
-    from crosstok.evaluation import EvaluationError, EvaluationOptions, render_table
-    from crosstok.evaluation import evaluate as evaluate_models
-
-    options = EvaluationOptions(
-        max_length=max_length,
-        max_texts=max_texts,
-        max_items=limit,
-        text_field=text_field,
-        text_unit=text_unit,  # type: ignore[arg-type]
-        split=split,
-        trust_remote_code=trust_remote_code,
-    )
-    failure: EvaluationError | None = None
-    try:
-        result = evaluate_models(model, data or (), exam or (), teacher=teacher, options=options)
-    except EvaluationError as error:
-        failure, result = error, error.result
-    Console().print(render_table(result))
-    if json_file is not None:
-        _write_json(json_file, result)
-    if failure is not None:
-        raise failure
-
-
-@app.command()
-def inspect(
-    source: Annotated[str, typer.Option(help="Tokenizer or model, name or folder.")],
-    target: Annotated[str, typer.Option(help="Tokenizer or model to compare it with.")],
-    data: Annotated[str | None, typer.Option(help="Texts to count on.")] = None,
-    text: Annotated[str | None, typer.Option(help="A text to show cut by both.")] = None,
-    json_file: Json = None,
-    max_texts: Annotated[int | None, typer.Option(help="Texts of each file.")] = None,
-    text_field: TextField = "text",
-    text_unit: TextUnitFlag = "line",
-    split: Annotated[str, typer.Option(help="Split of a data set or folder.")] = "train",
-    trust_remote_code: Trust = False,
-) -> None:
-    """Show how two tokenizers cut the same text, and count what they share."""
-    from crosstok.alignment import align
-    from crosstok.corpora import load_corpora
-    from crosstok.reports import compare_tokenizers, pair_table, print_chunks
-    from crosstok.tokenizers import TextEncoder, load_tokenizer
-
-    if (data is None) == (text is None):
-        raise ValueError("inspect needs one of --data and --text.")
-    one = TextEncoder(load_tokenizer(source, trust_remote_code=trust_remote_code))
-    other = TextEncoder(load_tokenizer(target, trust_remote_code=trust_remote_code))
-    if data is None:
-        files = {"text": [text or ""]}
-    else:
-        corpora = load_corpora(data, text_field=text_field, text_unit=text_unit, split=split)  # type: ignore[arg-type]
-        files = {corpus.name: list(corpus.texts(max_texts)) for corpus in corpora}
-    shown = text or next(iter(files.values()))[0][:600]
-    spans = [encoder([shown], add_start=False, add_end=False)[0] for encoder in (one, other)]
-    vocabs = one.byte_vocab, other.byte_vocab
-    console = Console()
-    print_chunks(console, *spans, align(*spans, *vocabs), *vocabs)
-    numbers = compare_tokenizers(one, other, files).as_json()
-    console.print(pair_table(numbers, source, target))
-    if json_file is not None:
-        _write_json(json_file, numbers)
-
-
-@app.command()
-def generate(
-    model: Annotated[str, typer.Option(help="Model, name or folder.")],
-    prompt: Annotated[str, typer.Option(help="Text to continue.")],
-    max_new_tokens: Annotated[int, typer.Option(help="At most so many.")] = 128,
-    temperature: Annotated[float, typer.Option(help="0: the likeliest token each time.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
-    trust_remote_code: Trust = False,
-) -> None:
-    """Continue a text; tokens are printed as they come."""
-    from transformers import TextStreamer
-
-    from crosstok import inference
-    from crosstok.models import load_model
-    from crosstok.tokenizers import load_tokenizer
-
-    tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
-    language_model = load_model(model, trust_remote_code=trust_remote_code)
-    typer.echo(prompt, nl=False)
-    inference.generate(
-        language_model,
-        tokenizer,
-        prompt,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        seed=seed,
-        streamer=TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True),
-    )
-
-
-@app.command()
-def demo(
-    output: Annotated[Path, typer.Option(help="Folder for the models it makes.")] = Path(
-        "out/demo"
-    ),
-    overwrite: Annotated[bool, typer.Option(help="Replace what the folder holds.")] = False,
-) -> None:
-    """Move the small model that comes along to another tokenizer, and compare four ways."""
-    from crosstok.demo.run import run_demo
-
-    run_demo(output, overwrite=overwrite, console=Console())
-
-
-def _write_json(file: Path, values: Any) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+_add_command("transfer", TransferRecipe, _run_transfer, show_recipe=True)
+_add_command("transplant", TransplantRecipe, _run_transplant, show_recipe=True)
+_add_command("evaluate", EvaluateRecipe, _run_evaluate, show_recipe=True)
+_add_command("inspect", InspectRecipe, _run_inspect, show_recipe=False)
+_add_command("generate", GenerateRecipe, _run_generate, show_recipe=False)
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def test_a_single_position_reaches_the_output_matrix():
     )
     hidden = hidden_states(model, input_ids, attention_mask)
     handle.remove()
-    assert widths == [(4, 1, VOCAB)]
+    assert widths == [(1, 1, VOCAB)]
     assert hidden.shape == (4, LENGTH, 32)
     logits = model(input_ids=input_ids, attention_mask=attention_mask).logits
     assert logits.shape == (4, LENGTH, VOCAB)  # the hook is gone

@@ -98,3 +98,11 @@ def test_batches_are_tensors_only():
     assert all(
         isinstance(v, torch.Tensor) for v in AlignedCollator(SPM, BPE, 8)(rows("a")).values()
     )
+
+
+def test_padding_is_an_id_of_either_vocabulary():
+    gapped = TextEncoder(tiny_tokenizer("gapped"))  # its specials lie beyond the other's ids
+    batch = AlignedCollator(gapped, UNIGRAM, 64)(rows("a", "Hello there, general reader."))
+    assert int(batch["teacher_ids"].max()) < len(UNIGRAM.byte_vocab.token_bytes)
+    batch = AlignedCollator(UNIGRAM, gapped, 64)(rows("a", "Hello there, general reader."))
+    assert int(batch["student_ids"].max()) < len(UNIGRAM.byte_vocab.token_bytes)

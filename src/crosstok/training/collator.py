@@ -49,7 +49,7 @@ class AlignedCollator:
             self._cut(student, teacher, alignment)
             for student, teacher, alignment in zip(students, teachers, alignments, strict=True)
         ]
-        batch = _pad(examples, self.student.byte_vocab.document_end or 0)
+        batch = _pad(examples)
         batch["rows"] = torch.tensor([row["row"] for row in rows])
         batch["cut_bytes"] = torch.tensor([a.num_bytes for a in alignments]) - batch["num_bytes"]
         if self.teacher is None:
@@ -123,12 +123,15 @@ def _lookup(mask: Int[np.ndarray, " C"], chunk_ids: Int[np.ndarray, " T"]) -> np
     return found
 
 
-def _pad(examples: Sequence[_Example], pad_id: int) -> dict[str, Tensor]:
-    """Stack on the right-padded rectangle; at least one column, so that empty texts are legal."""
+def _pad(examples: Sequence[_Example]) -> dict[str, Tensor]:
+    """Stack on the right-padded rectangle; at least one column, so that empty texts are legal.
+
+    Padding is id 0, which every vocabulary has; the attention mask says that it is none.
+    """
     batch = {}
     for side in ("student", "teacher"):
         ids = [getattr(example, f"{side}_ids") for example in examples]
-        batch[f"{side}_ids"] = _rectangle(ids, pad_id)
+        batch[f"{side}_ids"] = _rectangle(ids, 0)
         batch[f"{side}_attention_mask"] = _rectangle([np.ones_like(i) for i in ids], 0)
         chunk_ids = [getattr(example, f"{side}_chunk_ids") for example in examples]
         batch[f"{side}_chunk_ids"] = _rectangle(chunk_ids, -1)

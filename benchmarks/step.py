@@ -1,0 +1,138 @@
+"""A whole ALM step against the same student's fine-tuning step plus the teacher's forward pass.
+
+Same run, same texts, interleaved, ratio of medians. The fine-tuning step is transformers' own loss on
+the student's tokens with AdamW; the teacher's forward pass makes its logits, as any distillation must.
+
+    OMP_NUM_THREADS=1 python benchmarks/step.py
+"""
+
+import argparse
+import platform
+import statistics
+import subprocess
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+
+import torch
+import transformers
+from transformers import TrainingArguments
+
+from crosstok.corpora import load_corpus
+from crosstok.models import load_model
+from crosstok.objectives import ALM, CrossEntropy, FixedWeights, GradientMagnitude
+from crosstok.teachers import LocalTeacher
+from crosstok.tokenizers import TextEncoder, load_tokenizer
+from crosstok.training import AlignedCollator, DistillationTrainer, Student
+from crosstok.training.windows import window_starts
+from crosstok.transplant import transplant
+
+RESULTS = Path("benchmarks/step_cpu_202611.md")
+OBJECTIVES = {
+    "alm": ([ALM()], FixedWeights()),
+    "alm+cross_entropy": ([ALM(), CrossEntropy()], GradientMagnitude()),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--shared", type=Path, default=Path("../shared"))
+    parser.add_argument("--targets", nargs="+", default=["small-spm-bpe-bytefallback-8k", "gpt2"])
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--length", type=int, default=256)
+    parser.add_argument("--repeats", type=int, default=9)
+    arguments = parser.parse_args()
+    rows = [
+        measure(arguments, target, name) for target in arguments.targets for name in OBJECTIVES
+    ]
+    RESULTS.write_text(report(arguments, rows))
+    print(RESULTS.read_text())
+
+
+def measure(arguments: argparse.Namespace, target_name: str, objective: str) -> str:
+    """One line of the table."""
+    model_folder = str(arguments.shared / "models/llama-6m-bpe4k")
+    source = TextEncoder(load_tokenizer(model_folder))
+    target = TextEncoder(load_tokenizer(str(arguments.shared / "data/tokenizers" / target_name)))
+    teacher_model = load_model(model_folder, dtype=torch.float32)
+    student_model = load_model(model_folder, dtype=torch.float32)
+    transplant(student_model, source, target)
+    trainer = DistillationTrainer(
+        Student(student_model, target),
+        LocalTeacher(teacher_model, source.byte_vocab),
+        *OBJECTIVES[objective],
+        TrainingArguments(
+            output_dir=tempfile.mkdtemp(), report_to=[], use_cpu=True, label_names=[]
+        ),
+    )
+    optimizer = torch.optim.AdamW(student_model.parameters(), lr=1e-4)
+    batch = AlignedCollator(target, source, arguments.length)(rows_of(arguments))
+
+    def ours() -> None:
+        (scored,), count = trainer.get_batch_samples(iter([batch]), 1, torch.device("cpu"))
+        trainer.training_step(student_model, scored, count)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def fine_tuning() -> None:
+        student_model.train()
+        labels = batch["student_ids"].masked_fill(batch["student_attention_mask"] == 0, -100)
+        student_model(
+            batch["student_ids"], attention_mask=batch["student_attention_mask"], labels=labels
+        ).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    @torch.no_grad()
+    def teacher_forward() -> None:
+        teacher_model(batch["teacher_ids"], attention_mask=batch["teacher_attention_mask"])
+
+    seconds: dict[str, list[float]] = {"ours": [], "fine_tuning": [], "teacher": []}
+    works = {"ours": ours, "fine_tuning": fine_tuning, "teacher": teacher_forward}
+    for repeat in range(arguments.repeats + 1):
+        for name, work in works.items():
+            start = time.perf_counter()
+            work()
+            if repeat:  # the first is for warming up
+                seconds[name].append(time.perf_counter() - start)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    ratio = medians["ours"] / (medians["fine_tuning"] + medians["teacher"])
+    return (
+        f"| {target_name} | {objective} | {medians['ours']:.3f} | {medians['fine_tuning']:.3f} | "
+        f"{medians['teacher']:.3f} | {ratio:.2f} |"
+    )
+
+
+def rows_of(arguments: argparse.Namespace) -> list[dict[str, object]]:
+    """Windows of Wikipedia text that fill a batch."""
+    folder = arguments.shared / "data/corpora/english_wikipedia_2019"
+    rows = []
+    for text in load_corpus(str(folder / "validation.jsonl.xz")).texts(arguments.batch_size):
+        end = window_starts(text, int(3.1 * arguments.length))[1]
+        rows.append({"text": text[:end], "row": 0, "is_end": False})
+    return rows
+
+
+def report(arguments: argparse.Namespace, rows: list[str]) -> str:
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+    ).stdout.strip()
+    head = [
+        "# A training step against fine-tuning plus the teacher's forward pass",
+        "",
+        f"Command: `OMP_NUM_THREADS=1 python benchmarks/step.py`. Commit {commit}, {date.today()}, "
+        f"torch {torch.__version__}, transformers {transformers.__version__}, Python "
+        f"{platform.python_version()}, {platform.machine()} CPU, one thread, fp32.",
+        "",
+        f"Llama of 6M parameters, full fine-tuning, {arguments.batch_size} x {arguments.length} "
+        f"tokens; seconds, medians of {arguments.repeats} interleaved repeats. Target: at most 1.15.",
+        "",
+        "| target | objective | our step | fine-tuning step | teacher's forward | ratio |",
+        "|---|---|---|---|---|---|",
+    ]
+    return "\n".join([*head, *rows]) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""What the demo says about its four models: recovered shares, a table, a sentence. Loads nothing."""
+
+from collections.abc import Mapping
+
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+BitsPerByte = Mapping[str, Mapping[str, float]]
+"""Model to domain to bits per byte."""
+
+TEACHER, TRANSPLANT, CROSS_ENTROPY, ALM = "teacher", "transplant", "cross-entropy", "ALM"
+METHODS = (CROSS_ENTROPY, ALM)
+DOMAINS = {"code": "code (trained on)", "prose": "prose (never trained on)"}
+BOTH = "both"
+"""The mean of the domains' bits per byte, in which each domain counts the same."""
+
+
+def with_mean(bits_per_byte: BitsPerByte) -> dict[str, dict[str, float]]:
+    """Add the mean over domains to every model's bits per byte."""
+    return {
+        model: {**figures, BOTH: sum(figures[name] for name in DOMAINS) / len(DOMAINS)}
+        for model, figures in bits_per_byte.items()
+    }
+
+
+def recovered_shares(bits_per_byte: BitsPerByte) -> dict[str, dict[str, float]]:
+    """Of what the untrained transplant lost against the teacher, the share each method won back.
+
+        (transplant - student) / (transplant - teacher)
+
+    is 0 for the transplant, 1 for the teacher, and more than 1 for a model better than the teacher.
+
+    Args:
+        bits_per_byte: of all four models, on the domains and on both.
+
+    Returns:
+        Method to domain to share.
+
+    Raises:
+        ValueError: the transplant lost nothing on a domain, so there is no share of it.
+    """
+    teacher, transplant = bits_per_byte[TEACHER], bits_per_byte[TRANSPLANT]
+    for name in transplant:
+        if not transplant[name] > teacher[name]:
+            raise ValueError(
+                f"the transplant has {transplant[name]:.3f} bits per byte on {name} and the teacher "
+                f"{teacher[name]:.3f}: nothing was lost, so there is nothing to recover. Give the "
+                "demo a trained model and a tokenizer that is not its own."
+            )
+    return {
+        method: {
+            name: (transplant[name] - bits) / (transplant[name] - teacher[name])
+            for name, bits in bits_per_byte[method].items()
+        }
+        for method in METHODS
+    }
+
+
+def table(bits_per_byte: BitsPerByte, shares: BitsPerByte) -> Table:
+    """A column for each model, a row for each domain, and the recovered shares below."""
+    shown = Table(title="Bits per byte on held-out text (lower is better)", title_justify="left")
+    shown.add_column("")
+    for model in bits_per_byte:
+        shown.add_column(model, justify="right")
+    rows = {**DOMAINS, BOTH: "mean of both"}
+    for name, label in rows.items():
+        cells = (f"{figures[name]:.3f}" for figures in bits_per_byte.values())
+        shown.add_row(label, *cells, end_section=name == BOTH)
+    for name in rows:
+        cells = (f"{shares[m][name]:.1%}" if m in shares else "" for m in bits_per_byte)
+        shown.add_row(f"recovered, {name}", *cells)
+    return shown
+
+
+def sentence(shares: BitsPerByte) -> str:
+    """The result in words."""
+    alm, cross_entropy = shares[ALM], shares[CROSS_ENTROPY]
+    return (
+        f"ALM recovers {alm['code']:.1%} of the bits per byte that the transplant lost on code, "
+        f"which it was trained on, and {alm['prose']:.1%} on prose, which it never saw "
+        f"({alm[BOTH]:.1%} over both); cross-entropy recovers {cross_entropy['code']:.1%} on code "
+        f"and {cross_entropy['prose']:.1%} on prose ({cross_entropy[BOTH]:.1%} over both)."
+    )
+
+
+def continuation(model: str, text: str) -> Padding:
+    """What a model wrote, indented under its name."""
+    written = Text.from_markup(f"[bold]{escape(model)}[/bold]\n")
+    return Padding(written + Text(text.strip("\n").expandtabs(4)), (0, 0, 1, 2))
