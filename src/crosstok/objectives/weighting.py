@@ -33,6 +33,7 @@ class FixedWeights:
     """Weight by objective name, e.g. ``{"alm": 1.0, "cross_entropy": 0.5}``."""
 
     measures_gradients: ClassVar[bool] = False
+    measure_every: ClassVar[int] = 0
 
     def __call__(self, norms: Mapping[str, float]) -> dict[str, float]:
         """Weights of the objectives named in ``norms``; the norms themselves play no part.
@@ -55,6 +56,9 @@ class GradientMagnitude:
     """GradMag: every objective's gradient has the same norm in the last transformer layer."""
 
     kind: Literal["gradient_magnitude"] = "gradient_magnitude"
+
+    measure_every: int = 10
+    """Optimizer steps between two measurements of the norms."""
 
     measures_gradients: ClassVar[bool] = True
 

@@ -69,6 +69,7 @@ class DistillationTrainer(Trainer):
         self._counts: dict[str, Tensor] = {}
         self._weights = weighting(self._norms)
         self._norms_are_measured = False
+        self._is_measuring = False
         super().__init__(model=student.model, args=args, **kwargs)
         self.loss_is_scaled_for_ga = True  # by the counts of the global batch
         self._needs_boundary = any(o.needs.boundary_mass for o in objectives)
@@ -93,6 +94,10 @@ class DistillationTrainer(Trainer):
         self._counts = dict(zip(self.objectives, counts, strict=True))
         if self.weighting.measures_gradients and not self._norms_are_measured:
             self._measure_norms(scored)
+        self._is_measuring = (
+            self.weighting.measures_gradients
+            and self.state.global_step % self.weighting.measure_every == 0
+        )
         self._weights = self.weighting(self._norms)
         return scored, counts.sum()
 
@@ -105,7 +110,7 @@ class DistillationTrainer(Trainer):
     ) -> Any:
         """This micro-batch's share of the loss of the global batch."""
         losses = self._losses(model, inputs)
-        if self.weighting.measures_gradients:
+        if self._is_measuring:
             self._add_gradients(losses)
         loss = torch.stack([self._weights[name] * losses[name] for name in losses]).sum()
         self._check_finite(loss, inputs)
@@ -114,7 +119,7 @@ class DistillationTrainer(Trainer):
     def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
         """One forward and backward pass; after the last of a step the norms are renewed."""
         loss: Tensor = super().training_step(model, *args, **kwargs)
-        if self.weighting.measures_gradients and self.accelerator.sync_gradients:
+        if self._is_measuring and self.accelerator.sync_gradients:
             self._update_norms()
         return loss
 
