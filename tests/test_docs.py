@@ -21,6 +21,7 @@ from crosstok.objectives.base import AlignedBatch
 from crosstok.recipes import TransferRecipe, load_recipe
 from crosstok.teachers import LocalTeacher
 from crosstok.training import AlignedCollator
+from crosstok.transfer import default_learning_rate
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -95,6 +96,42 @@ def test_command_lines_parse(page):
             group.commands[words[0]].make_context(words[0], list(rest))
         except Exception as error:
             pytest.fail(f"{line}\n{error}")
+
+
+@each_page
+def test_flags_exist(page):
+    text = page.read_text(encoding="utf-8")
+    options = {
+        name
+        for command in typer.main.get_command(app).commands.values()
+        for option in command.params
+        for name in (*option.opts, *option.secondary_opts)
+    }
+    assert set(re.findall(r"(?<=`)--[a-z][a-z-]*", text)) <= options
+
+
+def test_settings_of_alm_are_those_of_the_recipe():
+    page = ROOT / "docs" / "methods" / "alm.md"
+    rows = re.findall(r"^\| `--([a-z-]+)` \| (\S+) \|", page.read_text(), re.MULTILINE)
+    assert len(rows) == 5
+    for flag, shown in rows:
+        default = getattr(TransferRecipe, flag.replace("-", "_"))
+        assert shown == spelled(default), flag
+
+
+def spelled(default: object) -> str:
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def test_the_table_of_learning_rates_is_that_of_the_code():
+    text = (ROOT / "docs" / "guides" / "transfer.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([\d.]+) (million|billion)[\w ]* \| (\S+) \|", text, re.MULTILINE)
+    assert len(rows) == 4
+    for number, unit, rate in rows:
+        size = float(number) * {"million": 1e6, "billion": 1e9}[unit]
+        assert default_learning_rate(int(size)) == pytest.approx(float(rate), rel=0.02)
 
 
 def test_there_are_command_lines_to_parse():
