@@ -14,6 +14,7 @@ import torch
 import typer.main
 import yaml
 
+import crosstok
 from crosstok.cli import app
 from crosstok.models import token_scores
 from crosstok.objectives import ALM
@@ -176,6 +177,12 @@ def test_no_page_names_a_path_of_a_machine(page):
     text = page.read_text(encoding="utf-8")
     found = re.findall(r"(?<![\w./])/(?:home|root|work|tmp|Users|mnt|data|usr|opt|var)/\S*", text)
     assert not found
+
+
+def test_the_citation_names_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == crosstok.__version__
+    assert citation["license"] == "Apache-2.0"
 
 
 def test_every_page_can_be_reached_from_the_index():
