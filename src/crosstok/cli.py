@@ -45,7 +45,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run a command; what a user can cause ends in one message and exit status 1 or 2."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("crosstok").setLevel(logging.INFO)
     _quiet_libraries()
     try:
