@@ -1,4 +1,4 @@
-"""What the demo says about its four models: recovered shares, a table, a sentence. Loads nothing."""
+"""What the demo says about its four models: recovered shares, a table, a sentence."""
 
 from collections.abc import Mapping
 
@@ -7,12 +7,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from crosstok.demo.corpus import Domain
+
 BitsPerByte = Mapping[str, Mapping[str, float]]
 """Model to domain to bits per byte."""
 
 TEACHER, TRANSPLANT, CROSS_ENTROPY, ALM = "teacher", "transplant", "cross-entropy", "ALM"
 METHODS = (CROSS_ENTROPY, ALM)
-DOMAINS = {"code": "code (trained on)", "prose": "prose (never trained on)"}
+DOMAINS: dict[Domain, str] = {"code": "code (trained on)", "prose": "prose (never trained on)"}
 BOTH = "both"
 """The mean of the domains' bits per byte, in which each domain counts the same."""
 
@@ -45,8 +47,8 @@ def recovered_shares(bits_per_byte: BitsPerByte) -> dict[str, dict[str, float]]:
     for name in transplant:
         if not transplant[name] > teacher[name]:
             raise ValueError(
-                f"the transplant has {transplant[name]:.3f} bits per byte on {name} and the teacher "
-                f"{teacher[name]:.3f}: nothing was lost, so there is nothing to recover. Give the "
+                f"bits per byte on {name}: transplant {transplant[name]:.3f}, teacher "
+                f"{teacher[name]:.3f}. Nothing was lost, so nothing can be recovered: give the "
                 "demo a trained model and a tokenizer that is not its own."
             )
     return {
@@ -64,7 +66,7 @@ def table(bits_per_byte: BitsPerByte, shares: BitsPerByte) -> Table:
     shown.add_column("")
     for model in bits_per_byte:
         shown.add_column(model, justify="right")
-    rows = {**DOMAINS, BOTH: "mean of both"}
+    rows = {**{str(name): label for name, label in DOMAINS.items()}, BOTH: "mean of both"}
     for name, label in rows.items():
         cells = (f"{figures[name]:.3f}" for figures in bits_per_byte.values())
         shown.add_row(label, *cells, end_section=name == BOTH)

@@ -1,7 +1,7 @@
 """`crosstok demo`: the shipped model moved to another tokenizer, in four versions side by side.
 
 Needs no network, no GPU and no data: the text is the source of the Python standard library. Both
-trainings see code only, the same windows of it in the same order, and start from the same transplant.
+trainings start from the same transplant and see code only, the same windows in the same order.
 """
 
 import json
@@ -24,6 +24,7 @@ from crosstok.demo.corpus import Domain, SplitDocuments, load_domain
 from crosstok.demo.figures import (
     ALM,
     CROSS_ENTROPY,
+    DOMAINS,
     TEACHER,
     TRANSPLANT,
     continuation,
@@ -116,7 +117,7 @@ def run_demo(
     with _offline_and_quiet():
         progress = _Steps()
         progress("reading the Python standard library")
-        domains = {name: load_domain(name) for name in ("code", "prose")}
+        domains = {name: load_domain(name) for name in DOMAINS}
         if overwrite:
             clear_output_folder(output)
         progress("training the target tokenizer")
@@ -283,7 +284,7 @@ def _offline_and_quiet() -> Iterator[None]:
     offline, variable = constants.HF_HUB_OFFLINE, os.environ.get("HF_HUB_OFFLINE")
     bars = (
         transformers.utils.logging.is_progress_bar_enabled(),
-        datasets.are_progress_bars_enabled(),
+        datasets.utils.are_progress_bars_disabled(),
     )
     constants.HF_HUB_OFFLINE, os.environ["HF_HUB_OFFLINE"] = True, "1"
     transformers.utils.logging.disable_progress_bar()
@@ -298,5 +299,5 @@ def _offline_and_quiet() -> Iterator[None]:
             os.environ["HF_HUB_OFFLINE"] = variable
         if bars[0]:
             transformers.utils.logging.enable_progress_bar()
-        if bars[1]:
+        if not bars[1]:
             datasets.enable_progress_bars()
