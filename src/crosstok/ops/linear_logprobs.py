@@ -1,9 +1,7 @@
 """Log-probabilities of labels and of a set of ids, from hidden states and the output matrix.
 
-A language model's logits are the largest tensor of a training step: tokens x vocabulary. Nothing in
-crosstok needs them whole. `linear_logprobs` makes them for a block of tokens at a time, keeps two
-numbers a token, and makes them again in the backward pass.
-
+Logits are the largest tensor of a training step. Here they are made for a block of tokens at a time,
+two numbers a token are kept, and the backward pass makes them again.
 Legend: N tokens, V vocabulary, D hidden width, K tokens in a block, S ids of the boundary set.
 """
 
@@ -54,8 +52,8 @@ def linear_logprobs(
         hidden: What enters the output matrix.
         head: The output matrix, its bias, scale and soft cap.
         labels: Ids whose log-probability is asked for.
-        boundary_mask: True for the ids of the set (alm.md: ids that begin after a word boundary,
-            "Cross-Tokenizer Distillation via Approximate Likelihood Matching", arXiv 2503.20083).
+        boundary_mask: True for the ids of the set, such as those that begin a word (ALM's boundary,
+            arXiv 2503.20083).
         valid_ids: False for ids that are no tokens (padding rows, gaps): probability zero.
         tokens_per_block: Rows of logits held at once; by default as many as fit in
             `BLOCK_BYTES` bytes.

@@ -1,0 +1,98 @@
+"""Every ordered pair of real tokenizers on text in many scripts and on code."""
+
+import itertools
+import json
+import lzma
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from crosstok.alignment import align_batch, overlapping_tokens
+from crosstok.reports import PairCounts
+from crosstok.tokenizers import TextEncoder, load_tokenizer
+
+LANGUAGES = ("amh", "arb", "ell", "eng", "hin", "jpn", "kat", "khm", "kor", "rus", "tha", "vie",
+             "yor", "zho-CN")  # fmt: skip
+NORMALISING = {"bert-base-uncased", "t5"}  # lower case and accents; NFKC, white space, unknowns
+NUM_LINES = 50
+NUM_FILES = 30
+NUM_CHARACTERS = 3_000
+
+
+@pytest.fixture(scope="module")
+def encoders(shared: Path) -> dict[str, TextEncoder]:
+    folders = sorted((shared / "data" / "tokenizers").iterdir())
+    return {f.name: TextEncoder(load_tokenizer(str(f))) for f in folders if f.is_dir()}
+
+
+@pytest.fixture(scope="module")
+def texts(shared: Path) -> list[str]:
+    corpora = shared / "data" / "corpora"
+    found = []
+    for language in LANGUAGES:
+        with lzma.open(corpora / "multilingual_ntrex" / f"{language}.txt.xz", "rt") as lines:
+            found += [line.rstrip("\n") for line in itertools.islice(lines, NUM_LINES)]
+    with lzma.open(corpora / "python_stdlib_3.11" / "stdlib.jsonl.xz", "rt") as lines:
+        rows = [
+            json.loads(line)["text"][:NUM_CHARACTERS] for line in itertools.islice(lines, NUM_FILES)
+        ]
+    # NFC, since Qwen's tokenizer brings every text to it and is lossless on it only.
+    return [unicodedata.normalize("NFC", text) for text in found + rows]
+
+
+@pytest.fixture(scope="module")
+def spans(encoders, texts):
+    return {
+        name: encoder(texts, add_start=False, add_end=False) for name, encoder in encoders.items()
+    }
+
+
+def chunk_bytes(spans, chunk_ids, num_chunks, vocab) -> list[bytes]:
+    """What the tokens of each chunk spell, from the vocabulary alone."""
+    spelled = [b""] * num_chunks
+    for token, chunk in enumerate(chunk_ids.tolist()):
+        if chunk >= 0:
+            piece = vocab.token_bytes[spans.ids[token]]
+            width = spans.ends[token] - spans.starts[token]
+            is_prefixed = spans.exact[token] and len(piece) == width + 1  # a space of its own
+            spelled[chunk] += piece.removeprefix(b" ") if is_prefixed else piece
+    return spelled
+
+
+def test_every_ordered_pair_covers_what_can_be_compared(encoders, spans):
+    assert len(encoders) >= 11
+    for one, other in itertools.permutations(encoders, 2):
+        vocabs = encoders[one].byte_vocab, encoders[other].byte_vocab
+        counts = PairCounts()
+        alignments = align_batch(spans[one], spans[other], *vocabs)
+        for row in zip(spans[one], spans[other], alignments, strict=True):
+            counts.add(*row)
+        if NORMALISING & {one, other}:
+            assert counts.coverage >= 0.8 * counts.comparable, (one, other)
+        else:
+            assert counts.comparable == 1.0, (one, other)
+            assert counts.coverage >= 0.999, (one, other)
+
+
+def test_the_bytes_of_a_chunk_are_equal_on_both_sides(encoders, spans, texts):
+    for one, other in itertools.permutations(encoders, 2):
+        vocabs = encoders[one].byte_vocab, encoders[other].byte_vocab
+        sample = slice(None, None, 23)
+        rows = zip(spans[one][sample], spans[other][sample], texts[sample], strict=True)
+        for ours, theirs, text in rows:
+            alignment = align_batch([ours], [theirs], *vocabs)[0]
+            num = alignment.num_chunks
+            left = chunk_bytes(ours, alignment.source_chunk_ids, num, vocabs[0])
+            assert left == chunk_bytes(theirs, alignment.target_chunk_ids, num, vocabs[1])
+            if not NORMALISING & {one, other}:
+                assert b"".join(left) == text.encode()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "count"),
+    [("gpt2", "tinyllama", 18_207), ("gpt2", "mistral-7b-instruct-v0.2", 21_240)],
+)
+def test_known_overlaps(encoders, one, other, count):
+    vocabs = encoders[one].byte_vocab, encoders[other].byte_vocab
+    assert len(overlapping_tokens(*vocabs)) == len(overlapping_tokens(*vocabs[::-1])) == count
