@@ -1,7 +1,7 @@
 """Log-probabilities of labels and of a set of ids, from hidden states and the output matrix.
 
-Logits are the largest tensor of a training step. Here they are made for a block of tokens at a time,
-two numbers a token are kept, and the backward pass makes them again.
+Logits are the largest tensor of a training step. Here they are made for a block of tokens at a
+time, two numbers a token are kept, and the backward pass makes them again.
 Legend: N tokens, V vocabulary, D hidden width, K tokens in a block, S ids of the boundary set.
 """
 
