@@ -1,7 +1,8 @@
 """A whole ALM step against the same student's fine-tuning step plus the teacher's forward pass.
 
-Same run, same texts, interleaved, ratio of medians. The fine-tuning step is transformers' own loss on
-the student's tokens with AdamW; the teacher's forward pass makes its logits, as any distillation must.
+Same run, same texts, interleaved, ratio of medians. The fine-tuning step is transformers' own loss
+on the student's tokens with AdamW; the teacher's forward pass makes its logits, as any distillation
+must.
 
     OMP_NUM_THREADS=1 python benchmarks/step.py
 """
@@ -43,9 +44,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=9)
     arguments = parser.parse_args()
-    rows = [
-        measure(arguments, target, name) for target in arguments.targets for name in OBJECTIVES
-    ]
+    rows = [measure(arguments, target, name) for target in arguments.targets for name in OBJECTIVES]
     RESULTS.write_text(report(arguments, rows))
     print(RESULTS.read_text())
 
@@ -126,7 +125,8 @@ def report(arguments: argparse.Namespace, rows: list[str]) -> str:
         f"{platform.python_version()}, {platform.machine()} CPU, one thread, fp32.",
         "",
         f"Llama of 6M parameters, full fine-tuning, {arguments.batch_size} x {arguments.length} "
-        f"tokens; seconds, medians of {arguments.repeats} interleaved repeats. Target: at most 1.15.",
+        f"tokens; seconds, medians of {arguments.repeats} interleaved repeats. Target: at most "
+        "1.15.",
         "",
         "| target | objective | our step | fine-tuning step | teacher's forward | ratio |",
         "|---|---|---|---|---|---|",

@@ -1,8 +1,8 @@
 """Real transfers of a small pretrained Llama: what each objective keeps, in its domain and outside.
 
-Trains on Wikipedia only; measures bits per byte on Wikipedia, books, code and sums, the share of sums
-answered right (greedy, four shots) and BLiMP, for the teacher, the untrained transplant, next-token
-cross-entropy, ALM, and both together, at equal steps, by several seeds. Needs the folder of
+Trains on Wikipedia only; measures bits per byte on Wikipedia, books, code and sums, the share of
+sums answered right (greedy, four shots) and BLiMP, for the teacher, the untrained transplant,
+next-token cross-entropy, ALM, and both together, at equal steps, by several seeds. Needs the folder of
 tokenizers, corpora and the model beside the checkout (--shared).
 
     python benchmarks/transfer_llama6m.py --jobs 2        # all runs; finished ones are skipped
@@ -164,15 +164,17 @@ def report(arguments: argparse.Namespace) -> str:
         "",
         f"Command: `{command}` (recipe `{RECIPE}`). Commit {commit}, {date.today()}, "
         f"torch {torch.__version__}, transformers {transformers.__version__}, Python "
-        f"{platform.python_version()}, {platform.machine()} CPU, one thread a run, two runs at a time.",
+        f"{platform.python_version()}, {platform.machine()} CPU, one thread a run, two runs at "
+        "a time.",
         "",
         "150 steps of 4 x 256 tokens (0.15M tokens), AdamW 1e-3, linear decay. Mean and, behind ±, "
-        f"standard deviation over {len(arguments.seeds)} seeds. Bits per byte: lower is better; sums "
-        "answered (four shots, greedy) and BLiMP in %: higher is better.",
+        f"standard deviation over {len(arguments.seeds)} seeds. Bits per byte: lower is better; "
+        "sums answered (four shots, greedy) and BLiMP in %: higher is better.",
     ]
     teacher = read_figures(arguments, "source", "teacher", [0])
     for target in arguments.targets:
-        rows = {"teacher": teacher, "transplant": read_figures(arguments, target, "transplant", [0])}
+        transplant = read_figures(arguments, target, "transplant", [0])
+        rows = {"teacher": teacher, "transplant": transplant}
         for method in arguments.methods:
             rows[method] = read_figures(arguments, target, method, arguments.seeds)
         lines += ["", f"## To {target}", "", *table(rows), "", *conclusions(rows)]
