@@ -2,8 +2,8 @@
 
 Trains on Wikipedia only; measures bits per byte on Wikipedia, books, code and sums, the share of
 sums answered right (greedy, four shots) and BLiMP, for the teacher, the untrained transplant,
-next-token cross-entropy, ALM, and both together, at equal steps, by several seeds. Needs the folder of
-tokenizers, corpora and the model beside the checkout (--shared).
+next-token cross-entropy, ALM, and both together, at equal steps, by several seeds. Needs the folder
+of tokenizers, corpora and the model beside the checkout (--shared).
 
     python benchmarks/transfer_llama6m.py --jobs 2        # all runs; finished ones are skipped
     python benchmarks/transfer_llama6m.py --report        # only write the table again
