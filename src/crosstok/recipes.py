@@ -64,7 +64,7 @@ class TransferRecipe(TransplantRecipe):
     weights: dict[str, float] | None = option(
         "Weight by objective, for --weighting fixed (recipes only).", None
     )
-    temperature: float = option("ALM: tau; 100 in the paper's tables, inf for the limit.", 5.0)
+    temperature: float = option("ALM: tau; 5 is the paper's later advice, inf the limit.", 100.0)
     divergence: Literal["kl", "total_variation"] = option("ALM: form of the divergence.", "kl")
     min_boundary_mass: float = option("ALM: gamma, what a chunk end needs; 0: no merging.", 0.1)
     debias: bool = option("ALM: multiply chunks by their boundary mass.", True)
@@ -82,6 +82,9 @@ class TransferRecipe(TransplantRecipe):
         "Teacher's tokens of a window, if another number.", None
     )
     learning_rate: float | None = option("Peak rate; chosen by model size if not given.", None)
+    embedding_learning_rate: float | None = option(
+        "Peak rate of the embeddings; that of the other weights if not given.", None
+    )
     warmup_steps: int | None = option("Steps up to the peak; a tenth of all if not given.", None)
     weight_decay: float = option("AdamW's weight decay.", 0.0)
     max_grad_norm: float = option("Gradient norms above this are scaled down; 0: never.", 1.0)

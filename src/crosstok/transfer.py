@@ -64,6 +64,7 @@ def transfer(recipe: TransferRecipe) -> TransferResult:
     check_output_folder(output, resume=recipe.resume, overwrite=recipe.overwrite)
     check_same_recipe(recipe, output)
     objectives, weighting = recipe.objectives(), recipe.combination()
+    _check_precision(recipe)
     set_seed(recipe.seed)
     source = TextEncoder(load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code))
     target = TextEncoder(
@@ -88,6 +89,7 @@ def transfer(recipe: TransferRecipe) -> TransferResult:
         objectives,
         weighting,
         training_arguments(recipe, student.model),
+        recipe.embedding_learning_rate,
         data_collator=AlignedCollator(
             target,
             source if needs_teacher else None,
@@ -212,6 +214,13 @@ def training_arguments(recipe: TransferRecipe, model: PreTrainedModel) -> Traini
         report_to=[name for name in _reports(recipe) if name != "tensorboard"],
         **checkpointing,
     )
+
+
+def _check_precision(recipe: TransferRecipe) -> None:
+    if recipe.precision == "fp16" and not torch.cuda.is_available():
+        raise ValueError(
+            "--precision fp16 needs a GPU, and there is none; use bf16, or fp32 (the default)."
+        )
 
 
 def _reports(recipe: TransferRecipe) -> list[str]:

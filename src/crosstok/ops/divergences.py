@@ -16,7 +16,7 @@ student is too unlikely, but is unbounded where it is too sure: teacher -1, stud
 slope 904 at ``tau = 100``. One such one-byte chunk would drown a batch. With ``max_slope = M`` the
 loss follows its tangent from the point where the slope reaches M on: it stays convex, smooth, zero
 only at the optimum, and pulls an over-confident student back with force M instead of 0 (as
-clamping ``log q`` would) or 904. ``max_slope=None`` gives the paper's form.
+clamping ``log q`` would) or 994. ``max_slope=None`` gives the paper's form.
 """
 
 import math
@@ -45,7 +45,8 @@ def binary_kl(
     max_slope: float | None = None,
 ) -> Float[Tensor, "*shape"]:
     """Forward KL(teacher || student) of the binary outcome, times temperature (nats)."""
-    p, q = _floored(teacher_logprobs / temperature, student_logprobs / temperature)
+    p, q = _floored(teacher_logprobs, student_logprobs)
+    p, q = p / temperature, q / temperature
 
     def kl(q: Tensor) -> Tensor:
         return p.exp() * (p - q) - torch.expm1(p) * (log1mexp(p) - log1mexp(q))

@@ -35,7 +35,9 @@ class ProgressBar(TrainerCallback):
         self._progress.start()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Move the bar."""
+        """Move the bar, and have the last step logged whatever the interval."""
+        if state.global_step >= state.max_steps:
+            control.should_log = True
         if self._progress is not None:
             self._progress.update(self._task, completed=state.global_step)
 
