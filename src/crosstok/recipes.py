@@ -82,9 +82,6 @@ class TransferRecipe(TransplantRecipe):
         "Teacher's tokens of a window, if another number.", None
     )
     learning_rate: float | None = option("Peak rate; chosen by model size if not given.", None)
-    embedding_learning_rate: float | None = option(
-        "Peak rate of the embeddings; that of the other weights if not given.", None
-    )
     warmup_steps: int | None = option("Steps up to the peak; a tenth of all if not given.", None)
     weight_decay: float = option("AdamW's weight decay.", 0.0)
     max_grad_norm: float = option("Gradient norms above this are scaled down; 0: never.", 1.0)

@@ -89,7 +89,6 @@ def transfer(recipe: TransferRecipe) -> TransferResult:
         objectives,
         weighting,
         training_arguments(recipe, student.model),
-        recipe.embedding_learning_rate,
         data_collator=AlignedCollator(
             target,
             source if needs_teacher else None,

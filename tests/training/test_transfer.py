@@ -259,16 +259,6 @@ def test_half_precision_without_a_gpu_is_refused(recipe):
         transfer(recipe(precision="fp16"))
 
 
-def test_embeddings_can_have_a_learning_rate_of_their_own(recipe, model_folder):
-    result = transfer(recipe(learning_rate=0.0, embedding_learning_rate=1e-2))
-    source, target = (TextEncoder(tiny_tokenizer(k)) for k in ("bytelevel_bpe", "spm_bpe"))
-    untrained, _, _ = build_models(recipe(), source, target, False)
-    now = weights(result.folder)
-    for name, value in untrained.model.state_dict().items():
-        if name in now:
-            assert torch.equal(now[name], value) != ("embed" in name or "lm_head" in name)
-
-
 def test_transplant_only_writes_a_model_without_training(recipe, tmp_path):
     from crosstok.recipes import TransplantRecipe
 

@@ -43,11 +43,6 @@ class Student:
         self.head = output_head(self.model)  # holds the live weights, not a copy
         self.boundary_mask, self.valid_ids = vocabulary_masks(self.encoder.byte_vocab, self.head)
 
-    def embedding_parameters(self) -> list[nn.Parameter]:
-        """The rows that the target tokenizer gave the model: input and output embeddings."""
-        modules = (self.model.get_input_embeddings(), self.model.get_output_embeddings())
-        return [parameter for module in modules for parameter in module.parameters()]
-
     def export(self) -> PreTrainedModel:
         """The plain model: adapters merged into the weights they adapt."""
         if self.adapters is not None:

@@ -42,8 +42,6 @@ class DistillationTrainer(Trainer):
         objectives: at least one.
         weighting: how they are combined.
         args: transformers' own arguments.
-        embedding_learning_rate: peak rate of the input and output embeddings, if it is not that of
-            the other weights.
         train_dataset: rows for the collator.
         data_collator: rows to the tensors of an ``AlignedBatch``.
         kwargs: passed on to ``transformers.Trainer``.
@@ -59,12 +57,10 @@ class DistillationTrainer(Trainer):
         objectives: Sequence[Objective],
         weighting: Weighting,
         args: TrainingArguments,
-        embedding_learning_rate: float | None = None,
         **kwargs: Any,
     ) -> None:
         check_needs(objectives, teacher)
         self.student, self.teacher = student, teacher
-        self.embedding_learning_rate = embedding_learning_rate
         self.objectives = {objective.name: objective for objective in objectives}
         self.weighting = weighting
         self.meters = Meters()
@@ -80,20 +76,6 @@ class DistillationTrainer(Trainer):
         student.boundary_mask = student.boundary_mask.to(self.args.device)
         if student.valid_ids is not None:
             student.valid_ids = student.valid_ids.to(self.args.device)
-
-    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """transformers' optimizer, with the embeddings in groups of their own rate."""
-        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
-        if self.embedding_learning_rate is None:
-            return optimizer
-        embeddings = {id(parameter) for parameter in self.student.embedding_parameters()}
-        for group in list(optimizer.param_groups):
-            theirs = [p for p in group["params"] if id(p) in embeddings]
-            if theirs:
-                group["params"] = [p for p in group["params"] if id(p) not in embeddings]
-                rate = self.embedding_learning_rate
-                optimizer.param_groups.append({**group, "params": theirs, "lr": rate})
-        return optimizer
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
