@@ -80,8 +80,8 @@ def test_a_transfer_leaves_only_its_results_on_standard_output(made, tmp_path):
     command = [sys.executable, "-m", "crosstok.cli", *transfer_flags(made, tmp_path / "out")]
     environment = {**os.environ, "HF_DATASETS_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(
-        [*map(str, command), "--objective", "alm+cross_entropy"],
-        capture_output=True, text=True, env=environment, check=False,
+        [*map(str, command), "--objective", "alm+cross_entropy", "--num-workers", "2"],
+        capture_output=True, text=True, env=environment, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     *table, saved = done.stdout.splitlines()

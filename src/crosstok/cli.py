@@ -63,7 +63,6 @@ def _quiet_libraries() -> None:
     """Keep standard error for our own progress: set what the libraries read when loaded."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
@@ -90,6 +89,8 @@ def crosstok(
 
 
 def _run_transfer(recipe: TransferRecipe) -> None:
+    # Worker processes are forked: threads of tokenizers would hang in them.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from crosstok.transfer import transfer
 
     recipe.objectives()

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
+from accelerate import PartialState
 from torch.utils.tensorboard import SummaryWriter
 from transformers import PreTrainedModel, TrainingArguments, set_seed
 from transformers.integrations.integration_utils import TensorBoardCallback
@@ -79,10 +81,10 @@ def transfer(recipe: TransferRecipe) -> TransferResult:
     )
     needs_teacher = any(objective.needs.teacher for objective in objectives)
     student, teacher, saved_dtype = build_models(recipe, source, target, needs_teacher)
-    if recipe.overwrite:
-        clear_output_folder(output)
-    output.mkdir(parents=True, exist_ok=True)
-    save_recipe(recipe, output / RECIPE)
+    ranks = PartialState()
+    ranks.wait_for_everyone()  # every rank has looked at the folder before one of them changes it
+    if ranks.is_main_process:
+        start_output(recipe, output)
     trainer = DistillationTrainer(
         student,
         teacher,
@@ -100,13 +102,23 @@ def transfer(recipe: TransferRecipe) -> TransferResult:
     )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(ProgressBar())
-    if "tensorboard" in _reports(recipe):
+    if "tensorboard" in _reports(recipe) and ranks.is_main_process:
         trainer.add_callback(TensorBoardCallback(SummaryWriter(str(output / "runs"))))
     metrics = trainer.train_to_end(resume_point(recipe))
     assert student.report is not None
     result = TransferResult(output, student.report, metrics)
-    save_transfer(recipe, student, result, saved_dtype)
+    ranks.wait_for_everyone()
+    if ranks.is_main_process:
+        save_transfer(recipe, student, result, saved_dtype)
     return result
+
+
+def start_output(recipe: TransferRecipe, output: Path) -> None:
+    """Make the folder ready for a run, and say in it which run."""
+    if recipe.overwrite:
+        clear_output_folder(output)
+    output.mkdir(parents=True, exist_ok=True)
+    save_recipe(recipe, output / RECIPE)
 
 
 def transplant_only(recipe: TransplantRecipe) -> TransferResult:
@@ -142,7 +154,9 @@ def build_models(
     """The student with its new embeddings, its teacher, and the dtype of the model's own files."""
     model = load_model(recipe.model, trust_remote_code=recipe.trust_remote_code)
     saved_dtype = model.dtype
-    device = TrainingArguments(output_dir=recipe.output, report_to=[]).device
+    device = TrainingArguments(
+        output_dir=recipe.output, report_to=[], use_cpu=not torch.accelerator.is_available()
+    ).device
     frozen = compute_dtype(recipe.precision, device)
     model = model.float()
     original = OriginalEmbeddings.of(model) if recipe.lora and needs_teacher else None
@@ -211,6 +225,7 @@ def training_arguments(recipe: TransferRecipe, model: PreTrainedModel) -> Traini
         use_cpu=not torch.accelerator.is_available(),
         dataloader_pin_memory=torch.cuda.is_available(),
         report_to=[name for name in _reports(recipe) if name != "tensorboard"],
+        ddp_find_unused_parameters=False,
         **checkpointing,
     )
 
@@ -255,8 +270,6 @@ def check_same_recipe(recipe: TransferRecipe, output: Path) -> None:
 
 
 def _lines(text: str) -> dict[str, Any]:
-    import yaml
-
     return dict(yaml.safe_load(text))
 
 

@@ -1,0 +1,54 @@
+"""Two processes train to the weights of one with the same global batch."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from crosstok.recipes import recipe_yaml
+
+SCRIPT = Path(__file__).parent / "two_ranks.py"
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def run(folder: Path, recipe, num_ranks: int) -> dict[str, torch.Tensor]:
+    file = folder / f"{num_ranks}.yaml"
+    file.write_text(recipe_yaml(recipe))
+    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={num_ranks}"]
+    process = subprocess.run(
+        [*command, f"--master-port={free_port()}", str(SCRIPT), str(file)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+    return load_file(Path(recipe.output) / "model.safetensors")
+
+
+@pytest.mark.slow
+def test_two_ranks_equal_one(recipe, tmp_path):
+    weights = [
+        run(
+            tmp_path,
+            recipe(
+                objective="alm+cross_entropy",
+                output=str(tmp_path / f"ranks{num_ranks}"),
+                batch_size=4 // num_ranks,
+                max_steps=3,
+            ),
+            num_ranks,
+        )
+        for num_ranks in (1, 2)
+    ]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][name], rtol=1e-4, atol=1e-6)
