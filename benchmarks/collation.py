@@ -90,8 +90,8 @@ def report(arguments: argparse.Namespace, rows: list[str]) -> str:
         "",
         "Tokenization is `encode_batch` of both tokenizers as transformers calls it; collation is "
         "the whole collator: both encodings, byte spans, chunks, the cut at one byte, padded "
-        "tensors. Milliseconds a batch, medians of interleaved repeats. *Added* is what collation costs "
-        "beyond tokenization, relative to it (target: at most 0.3; below 0 because "
+        "tensors. Milliseconds a batch, medians of interleaved repeats. *Added* is what "
+        "collation costs beyond tokenization, relative to it (target: at most 0.3; below 0 because "
         "encoding without character offsets is faster than with them).",
         "",
         "| pair | batch | tokenization | collation | added |",
