@@ -18,8 +18,8 @@ chunks are merged with the one that follows.
 Deviations from the paper and its reference code, all of them on purpose:
 
 * ``temperature`` is 100, as in the paper's tables. A footnote of the paper recommends 5 for the
-  benchmarks of instruction-tuned models (its ablation: 56.3 against 55.5); in bits per byte, and with
-  new embeddings to learn, high temperatures recover clearly more (``dev/LOG.md``, 2026-11-21).
+  benchmarks of instruction-tuned models (its ablation: 56.3 against 55.5); in bits per byte, and
+  with new embeddings to learn, high temperatures recover clearly more (``dev/LOG.md``, 2026-11-21).
 * The loss is multiplied by ``tau``, so that its scale does not depend on the temperature.
 * The KL is written so that it is zero at the optimum (the code drops the teacher's entropy).
 * ``max_slope`` bounds the pull on an over-confident student (see ``ops/divergences.py``).
