@@ -1,4 +1,4 @@
-"""Run by tests/training/test_ranks.py in one or two processes: a tiny transfer from a recipe file."""
+"""Run by test_ranks.py in one or two processes: a tiny transfer from a recipe file."""
 
 import sys
 
