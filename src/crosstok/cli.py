@@ -137,7 +137,7 @@ def _run_inspect(recipe: InspectRecipe) -> None:
     from crosstok.alignment import align
     from crosstok.corpora import load_corpora
     from crosstok.reports import compare_tokenizers, pair_table, print_chunks
-    from crosstok.tokenizers import TextEncoder, load_tokenizer
+    from crosstok.tokenizers import TextEncoder, load_tokenizer, shared_texts
 
     source, target = (
         TextEncoder(load_tokenizer(name, trust_remote_code=recipe.trust_remote_code))
@@ -156,6 +156,7 @@ def _run_inspect(recipe: InspectRecipe) -> None:
         shown = next(corpora[0].texts(1))[:_SHOWN_BYTES]
         files = {corpus.name: corpus.texts(recipe.max_texts) for corpus in corpora}
         report = compare_tokenizers(source, target, files)
+    (shown,) = shared_texts([shown], source, target)
     ours = source([shown], add_start=False, add_end=False)[0]
     theirs = target([shown], add_start=False, add_end=False)[0]
     alignment = align(ours, theirs, source.byte_vocab, target.byte_vocab)

@@ -23,6 +23,7 @@ from jaxtyping import Float, Int
 from crosstok.alignment import Alignment, align_batch
 from crosstok.evaluation.scoring import Scorer, TokenRow, groups
 from crosstok.ops.divergences import binary_kl
+from crosstok.tokenizers import shared_texts
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ class _PairedWindow:
 
 
 def _paired_windows(student: Scorer, teacher: Scorer, texts: list[str]) -> list[_PairedWindow]:
+    texts = shared_texts(texts, student.encoder, teacher.encoder)
     encoded = student.encode(texts), teacher.encode(texts)
     alignments = align_batch(*encoded, student.byte_vocab, teacher.byte_vocab)
     windows = []

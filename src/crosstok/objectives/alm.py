@@ -51,7 +51,7 @@ class ALM:
     divergence: Literal["kl", "total_variation"] = "kl"
     """Form of f: forward KL(teacher || student), or total variation."""
 
-    temperature: float = 5.0
+    temperature: float = 100.0
     """tau; ``inf``: the limit, in which surprisals are compared. Paper's tables: 100; advice: 5."""
 
     min_boundary_mass: float = 0.1

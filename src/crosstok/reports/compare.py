@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from crosstok.alignment import Alignment, align_batch, overlapping_tokens
-from crosstok.tokenizers import Spans, TextEncoder
+from crosstok.tokenizers import Spans, TextEncoder, shared_texts
 
 _BATCH = 64
 
@@ -105,6 +105,7 @@ def compare_tokenizers(
     for name, texts in files.items():
         counts = report.by_file.setdefault(name, PairCounts())
         for batch in _batches(texts):
+            batch = shared_texts(batch, source, target)
             sources = source(batch, add_start=False, add_end=False)
             targets = target(batch, add_start=False, add_end=False)
             alignments = align_batch(sources, targets, source.byte_vocab, target.byte_vocab)

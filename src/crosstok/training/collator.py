@@ -3,6 +3,7 @@
 All text work happens here, in data loader workers; the training step sees tensors only.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypedDict
@@ -11,9 +12,10 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from crosstok.alignment import Alignment, align_batch, tokens_that_fit
-from crosstok.tokenizers import Spans, TextEncoder
+from crosstok.tokenizers import Spans, TextEncoder, shared_texts
 
 
 class Row(TypedDict):
@@ -40,10 +42,11 @@ class AlignedCollator:
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Tensor]:
         """Collate rows into one batch."""
-        texts = [row["text"] for row in rows]
+        _use_one_thread_in_workers()
+        other = self.teacher or self.student
+        texts = shared_texts([row["text"] for row in rows], self.student, other)
         students = _encode(self.student, rows, texts)
         teachers = _encode(self.teacher, rows, texts) if self.teacher is not None else students
-        other = self.teacher or self.student
         alignments = align_batch(teachers, students, other.byte_vocab, self.student.byte_vocab)
         examples = [
             self._cut(student, teacher, alignment)
@@ -83,6 +86,12 @@ class AlignedCollator:
             cut_byte,
             covered,
         )
+
+
+def _use_one_thread_in_workers() -> None:
+    """Threads of tokenizers do not survive a fork: a worker that asks for them waits for ever."""
+    if get_worker_info() is not None:
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
 @dataclass(frozen=True)
