@@ -43,7 +43,7 @@ PUBLIC = {
     "ops": "OutputHead linear_logprobs",
     "reports": "PairCounts PairReport compare_tokenizers outcome_table pair_table print_chunks",
     "teachers": "LocalTeacher SharedTeacher Teacher check_needs vocabulary_masks",
-    "tokenizers": "ByteVocab Spans TextEncoder load_tokenizer",
+    "tokenizers": "ByteVocab Spans TextEncoder load_tokenizer shared_texts",
     "training": "AlignedCollator DistillationTrainer Lora NonFiniteLossError OriginalEmbeddings "
     "Student add_lora compute_dtype text_windows window_length",
     "transplant": "Method RowSource TransplantPlan TransplantReport plan_rows transplant",

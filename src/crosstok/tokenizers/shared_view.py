@@ -25,8 +25,8 @@ def composes(encoder: TextEncoder) -> bool:
 def shared_texts(texts: Sequence[str], *encoders: TextEncoder) -> list[str]:
     """The texts as all of these encoders are to read them: in NFC if one of them composes.
 
-    Example: ``e`` and a combining acute become one ``é`` for gpt2 with qwen2.5, and stay as they are
-    for gpt2 with llama.
+    Example: ``e`` and a combining acute become one ``é`` for gpt2 with qwen2.5, and stay as they
+    are for gpt2 with llama.
     """
     if not any(composes(encoder) for encoder in encoders):
         return list(texts)
