@@ -90,4 +90,6 @@ def sentence(shares: BitsPerByte) -> str:
 def continuation(model: str, text: str) -> Padding:
     """What a model wrote, indented under its name."""
     written = Text.from_markup(f"[bold]{escape(model)}[/bold]\n")
-    return Padding(written + Text(text.strip("\n").expandtabs(4)), (0, 0, 1, 2))
+    return Padding(
+        written + Text(text.strip("\n").rstrip().expandtabs(4)), (0, 0, 1, 2), expand=False
+    )
