@@ -246,7 +246,7 @@ def _show(console: Console, output: Path, results: dict[str, Any], settings: Dem
     for name, what in CONTENTS.items():
         console.print(f"  {name:{width}}  {what}", highlight=False, soft_wrap=True)
     commands = (
-        f'crosstok generate --model {output}/alm --prompt "import os" --max-new-tokens 60',
+        f'crosstok generate --model {output}/alm --prompt "class Reader" --temperature 0.7',
         f"crosstok inspect --source {settings.model} --target {output}/alm "
         '--text "def read_lines(path):"',
     )
