@@ -1,10 +1,11 @@
 """Alignment of every ordered pair of real tokenizers on real text: coverage, and equal bytes.
 
-    python benchmarks/alignment_coverage.py --output benchmarks/alignment_coverage_202611.md
+    python benchmarks/alignment_coverage.py --every 12 --output coverage.md
 
-Every text is encoded once by every tokenizer and aligned for all ordered pairs. On every 50th text
-the bytes of each chunk are compared the slow way too, from the vocabularies alone: what the tokens
-of one side spell, what those of the other side spell, and what the text says.
+Every text is encoded by every tokenizer, once more in NFC where that differs, and aligned for all
+ordered pairs; a pair reads NFC where one of its tokenizers composes characters, as in training. On
+every 50th text the bytes of each chunk are compared the slow way too, from the vocabularies alone:
+what the tokens of one side spell, what those of the other side spell, and what the text says.
 """
 
 import argparse
@@ -24,15 +25,35 @@ from pathlib import Path
 from crosstok.alignment import Alignment, align_batch, overlapping_tokens
 from crosstok.corpora import load_corpora
 from crosstok.reports import PairCounts
-from crosstok.tokenizers import ByteVocab, Spans, TextEncoder, load_tokenizer
+from crosstok.tokenizers import ByteVocab, Spans, TextEncoder, load_tokenizer, shared_texts
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 CORPORA = tuple(str(SHARED / "corpora" / n) for n in ("multilingual_ntrex", "python_stdlib_3.11"))
 BATCH = 64
 CHECK_EVERY = 50
-LOSSLESS = 0.9999  # tokenizers that spell this share of bytes as written; the rest normalise
+LOSSLESS = 0.9999  # tokenizers that spell this share of bytes of the text in NFC; others lose text
 
 Pair = tuple[str, str]
+
+
+@dataclass
+class Spelled:
+    """Bytes of some texts, and those that each tokenizer spells as they stand there."""
+
+    num_bytes: int = 0
+    exact_bytes: dict[str, int] = field(default_factory=dict)  # by tokenizer
+
+    def add(self, texts: Sequence[str], spans: dict[str, dict[str, Spans]]) -> None:
+        """Add texts, given each tokenizer's spans by text."""
+        self.num_bytes += sum(len(text.encode()) for text in texts)
+        for tokenizer, by_text in spans.items():
+            rows = (by_text[text] for text in texts)
+            exact = sum(int((row.ends - row.starts)[row.exact].sum()) for row in rows)
+            self.exact_bytes[tokenizer] = self.exact_bytes.get(tokenizer, 0) + exact
+
+    def share(self, tokenizer: str) -> float:
+        """Share of the bytes that the tokenizer's tokens spell."""
+        return self.exact_bytes[tokenizer] / self.num_bytes
 
 
 @dataclass
@@ -40,9 +61,10 @@ class Coverage:
     """Counts of one corpus."""
 
     files: dict[tuple[Pair, str], PairCounts] = field(default_factory=dict)
-    exact_bytes: dict[str, int] = field(default_factory=dict)  # by tokenizer
+    as_written: Spelled = field(default_factory=Spelled)
+    in_nfc: Spelled = field(default_factory=Spelled)
     num_texts: int = 0
-    num_bytes: int = 0
+    num_not_nfc: int = 0
     num_checked_chunks: int = 0
 
     def total(self, pair: Pair) -> PairCounts:
@@ -53,13 +75,9 @@ class Coverage:
         """The file of this pair with the lowest coverage."""
         return min((counts.coverage, file) for (p, file), counts in self.files.items() if p == pair)
 
-    def exact_share(self, name: str) -> float:
-        """Share of the bytes that the tokenizer's tokens spell as they are written."""
-        return self.exact_bytes[name] / self.num_bytes
-
     def is_lossless(self, *names: str) -> bool:
-        """Whether all of these spell nearly every byte as it is written."""
-        return all(self.exact_share(name) >= LOSSLESS for name in names)
+        """Whether all of these spell nearly every byte of the text in NFC."""
+        return all(self.in_nfc.share(name) >= LOSSLESS for name in names)
 
 
 def check_chunks(
@@ -94,36 +112,45 @@ def check_chunks(
     return alignment.num_chunks
 
 
+def encode_once(
+    encode: TextEncoder, texts: Sequence[str], composed: Sequence[str]
+) -> dict[str, Spans]:
+    """Spans by text, of the texts and of their composed forms where these differ."""
+    different = list(dict.fromkeys([*texts, *composed]))
+    rows = encode(different, add_start=False, add_end=False)
+    return dict(zip(different, rows, strict=True))
+
+
 def cover_texts(
     coverage: Coverage, name: str, texts: Sequence[str], encoders: dict[str, TextEncoder]
 ) -> None:
     """Add a batch of texts of one file to the counts."""
-    spans = {t: encode(texts, add_start=False, add_end=False) for t, encode in encoders.items()}
-    for tokenizer, rows in spans.items():
-        exact = sum(int((row.ends - row.starts)[row.exact].sum()) for row in rows)
-        coverage.exact_bytes[tokenizer] = coverage.exact_bytes.get(tokenizer, 0) + exact
+    composed = [unicodedata.normalize("NFC", text) for text in texts]
+    spans = {t: encode_once(encode, texts, composed) for t, encode in encoders.items()}
+    coverage.as_written.add(texts, spans)
+    coverage.in_nfc.add(composed, spans)
     checked = [i for i in range(len(texts)) if (coverage.num_texts + i) % CHECK_EVERY == 0]
     for pair in itertools.permutations(encoders, 2):
-        sources, targets = (spans[tokenizer] for tokenizer in pair)
+        read = shared_texts(texts, *(encoders[tokenizer] for tokenizer in pair))
+        sources, targets = ([spans[tokenizer][text] for text in read] for tokenizer in pair)
         vocabs = [encoders[tokenizer].byte_vocab for tokenizer in pair]
         alignments = align_batch(sources, targets, *vocabs)
         counts = coverage.files.setdefault((pair, name), PairCounts())
         for row in zip(sources, targets, alignments, strict=True):
             counts.add(*row)
         coverage.num_checked_chunks += sum(
-            check_chunks(texts[i], sources[i], targets[i], alignments[i], vocabs) for i in checked
+            check_chunks(read[i], sources[i], targets[i], alignments[i], vocabs) for i in checked
         )
     coverage.num_texts += len(texts)
-    coverage.num_bytes += sum(len(text.encode()) for text in texts)
+    coverage.num_not_nfc += sum(a != b for a, b in zip(texts, composed, strict=True))
 
 
-def cover(source: str, encoders: dict[str, TextEncoder], every: int, nfc: bool) -> Coverage:
+def cover(source: str, encoders: dict[str, TextEncoder], every: int) -> Coverage:
     """Count every pair on every file of a folder."""
     coverage = Coverage()
     corpora = load_corpora(source)
     for number, corpus in enumerate(corpora, start=1):
         texts = list(corpus.texts())[::every]
-        texts = [unicodedata.normalize("NFC", text) for text in texts] if nfc else texts
         for start in range(0, len(texts), BATCH):
             cover_texts(coverage, corpus.name, texts[start : start + BATCH], encoders)
         print(f"{source}: {number} of {len(corpora)} files, {corpus.name}", file=sys.stderr)
@@ -134,29 +161,46 @@ def report_corpus(name: str, coverage: Coverage, encoders: dict[str, TextEncoder
     """The tables of one corpus."""
     pairs = {pair: coverage.total(pair) for pair in itertools.permutations(encoders, 2)}
     files = len({file for _, file in coverage.files})
-    lossless = [pair for pair in pairs if coverage.is_lossless(*pair)]
     lines = [
         f"## {name}",
         "",
-        f"{files} file(s), {coverage.num_texts:,} texts, {coverage.num_bytes:,} bytes. No pair "
-        f"raised. Bytes of {coverage.num_checked_chunks:,} chunks compared the slow way: all "
-        "equal.",
+        f"{files} file(s), {coverage.num_texts:,} texts ({coverage.num_not_nfc:,} of them not in "
+        f"NFC), {coverage.as_written.num_bytes:,} bytes. No pair raised. Bytes of "
+        f"{coverage.num_checked_chunks:,} chunks compared the slow way: all equal.",
         "",
+        "| tokenizer | bytes spelled as written | in NFC | tokens |",
+        "|---|---:|---:|---:|",
     ]
-    if lossless:
-        worst = min(lossless, key=lambda pair: pairs[pair].coverage)
-        low, file, pair = min((*coverage.lowest(pair), pair) for pair in lossless)
-        lines += [
-            f"Lowest coverage of the {len(lossless)} ordered pairs of lossless tokenizers: "
-            f"**{pairs[worst].coverage:.4%}** ({' → '.join(worst)}); lowest in one file: {low:.4%} "
-            f"({' → '.join(pair)}, {file}).",
-            "",
-        ]
-    lines += ["| tokenizer | bytes spelled as written | tokens |", "|---|---:|---:|"]
     for tokenizer in encoders:
         tokens = next(c.source_tokens for (source, _), c in pairs.items() if source == tokenizer)
-        lines.append(f"| {tokenizer} | {coverage.exact_share(tokenizer):.4%} | {tokens:,} |")
-    lines += [
+        shares = coverage.as_written.share(tokenizer), coverage.in_nfc.share(tokenizer)
+        lines.append(f"| {tokenizer} | {shares[0]:.4%} | {shares[1]:.4%} | {tokens:,} |")
+    lossless = {p: counts for p, counts in pairs.items() if coverage.is_lossless(*p)}
+    lossy = {p: counts for p, counts in pairs.items() if p not in lossless}
+    if lossless:
+        worst = min(lossless, key=lambda pair: lossless[pair].coverage)
+        low, file, pair = min((*coverage.lowest(pair), pair) for pair in lossless)
+        lines += [
+            "",
+            f"### {name}: pairs of lossless tokenizers",
+            "",
+            f"Lowest coverage of the {len(lossless)} ordered pairs: "
+            f"**{lossless[worst].coverage:.4%}** ({' → '.join(worst)}); lowest in one file: "
+            f"{low:.4%} ({' → '.join(pair)}, {file}).",
+            *report_pairs(lossless, coverage),
+        ]
+    if lossy:
+        lines += [
+            "",
+            f"### {name}: pairs with a tokenizer that loses text",
+            *report_pairs(lossy, coverage),
+        ]
+    return [*lines, ""]
+
+
+def report_pairs(pairs: dict[Pair, PairCounts], coverage: Coverage) -> list[str]:
+    """The table of some pairs."""
+    lines = [
         "",
         "| source → target | coverage | comparable | of comparable | lowest file | chunks "
         "| one-to-one |",
@@ -169,7 +213,7 @@ def report_corpus(name: str, coverage: Coverage, encoders: dict[str, TextEncoder
             f"| {counts.coverage / max(counts.comparable, 1e-12):.2%} | {low:.4%} {file} "
             f"| {counts.num_chunks:,} | {counts.one_to_one_share:.1%} |"
         )
-    return [*lines, ""]
+    return lines
 
 
 def report_overlap(encoders: dict[str, TextEncoder]) -> list[str]:
@@ -183,14 +227,13 @@ def report_overlap(encoders: dict[str, TextEncoder]) -> list[str]:
     return [*lines, ""]
 
 
-def report_setting(every: int, nfc: bool, seconds: float) -> list[str]:
+def report_setting(every: int, seconds: float) -> list[str]:
     """Command, versions, commit and hardware."""
     versions = [f"{n} {importlib.metadata.version(n)}" for n in ("tokenizers", "transformers")]
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
     thinned = "every text" if every == 1 else f"text 1, {every + 1}, {2 * every + 1}, ... of a file"
-    thinned += "; all texts brought to NFC before" if nfc else ""
     return [
         "# Coverage of every tokenizer pair",
         "",
@@ -201,7 +244,9 @@ def report_setting(every: int, nfc: bool, seconds: float) -> list[str]:
         "Coverage is the share of bytes that lie in a chunk. Comparable is the share that neither "
         "tokenizer's normaliser changed (nor replaced by its unknown token): no more can be "
         "covered, and less is where a tokenizer's token spans both a comparable byte and another. "
-        f"Tokenizers that spell at least {LOSSLESS:.2%} of the bytes as written count as lossless.",
+        "A pair reads the text as it is written, or both in NFC where one of the two composes "
+        "characters; its shares are of the bytes of what it reads. Tokenizers that "
+        f"spell at least {LOSSLESS:.2%} of the text in NFC count as lossless.",
         "",
     ]
 
@@ -211,7 +256,6 @@ def main() -> None:
     parser.add_argument("--tokenizers", default=str(SHARED / "tokenizers"), help="folder of them")
     parser.add_argument("--data", nargs="+", default=CORPORA, help="files or folders")
     parser.add_argument("--every", type=int, default=1, help="use every Nth text of each file")
-    parser.add_argument("--nfc", action="store_true", help="bring all texts to NFC before")
     parser.add_argument("--output", type=Path, help="Markdown file; standard output without it")
     options = parser.parse_args()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -222,10 +266,10 @@ def main() -> None:
     start = time.perf_counter()
     lines = report_overlap(encoders)
     for source in options.data:
-        coverage = cover(source, encoders, options.every, options.nfc)
+        coverage = cover(source, encoders, options.every)
         lines += report_corpus(Path(source).name, coverage, encoders)
     seconds = time.perf_counter() - start
-    text = "\n".join(report_setting(options.every, options.nfc, seconds) + lines)
+    text = "\n".join(report_setting(options.every, seconds) + lines)
     if options.output is None:
         print(text)
     else:
