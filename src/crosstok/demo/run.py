@@ -72,7 +72,7 @@ class DemoSettings:
     num_tokens: int = NUM_TOKENS
     """Vocabulary of the target tokenizer."""
 
-    max_steps: int = 1000
+    max_steps: int = 1200
     batch_size: int = 4
     """Windows of text in a step."""
 

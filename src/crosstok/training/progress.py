@@ -47,7 +47,8 @@ class ProgressBar(TrainerCallback):
             return
         shown = "  ".join(f"{name} {_number(logs[name])}" for name in _SHOWN if name in logs)
         self._progress.update(self._task, shown=shown)
-        self._console.print(f"step {state.global_step}/{state.max_steps}  {shown}", highlight=False)
+        line = f"step {state.global_step}/{state.max_steps}  {shown}"
+        self._console.print(line, highlight=False, soft_wrap=True)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Take the bar away."""
