@@ -1,6 +1,6 @@
 """Alignment of every ordered pair of real tokenizers on real text: coverage, and equal bytes.
 
-    python benchmarks/alignment_coverage.py --every 12 --output coverage.md
+    python benchmarks/alignment_coverage.py --every 6 --output coverage.md
 
 Every text is encoded by every tokenizer, once more in NFC where that differs, and aligned for all
 ordered pairs; a pair reads NFC where one of its tokenizers composes characters, as in training. On
@@ -242,8 +242,9 @@ def report_setting(every: int, seconds: float) -> list[str]:
         f"{platform.machine()}, {os.cpu_count()} cores.",
         "",
         "Coverage is the share of bytes that lie in a chunk. Comparable is the share that neither "
-        "tokenizer's normaliser changed (nor replaced by its unknown token): no more can be "
-        "covered, and less is where a tokenizer's token spans both a comparable byte and another. "
+        "tokenizer's normaliser changed (nor replaced by its unknown token). Less is covered where "
+        "a token spans both a comparable byte and another, more where both sides change the text "
+        "alike (bert and t5 both collapse white space, so indentation). "
         "A pair reads the text as it is written, or both in NFC where one of the two composes "
         "characters; its shares are of the bytes of what it reads. Tokenizers that "
         f"spell at least {LOSSLESS:.2%} of the text in NFC count as lossless.",

@@ -25,7 +25,7 @@ from crosstok.models import load_model
 from crosstok.tokenizers import ByteVocab, Spans, TextEncoder, load_tokenizer
 from crosstok.transplant import transplant
 
-TEMPERATURE = 5.0  # tau: chunk likelihoods are compared as p^(1/tau)
+TEMPERATURE = 100.0  # tau: chunk likelihoods are compared as p^(1/tau)
 MIN_BOUNDARY_MASS = 0.1  # gamma: below it a chunk may not end, and is merged with the next one
 
 

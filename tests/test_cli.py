@@ -288,7 +288,7 @@ def bad_inputs(tmp: Path) -> dict[str, tuple[dict[str, object], str]]:
     tiny_tokenizer("bytelevel_bpe").save_pretrained(tmp / "only-tokenizer")
     write(tmp / "full" / "thesis.tex", "years of work")
     return {
-        "an empty folder as model": ({"model": tmp / "nothing"}, "nothing' holds no"),
+        "an empty folder as model": ({"model": tmp / "nothing"}, "nothing' holds no model: "),
         "a folder without a model": (
             {"model": tmp / "only-tokenizer"}, "holds no model: there is no config.json in it"),
         "a slow tokenizer": ({"tokenizer": slow.parent}, "is a slow tokenizer (ByT5Tokenizer)"),
@@ -328,9 +328,15 @@ def test_bad_input_of_the_other_commands(crosstok, made, tmp_path):
     assert message in err
     for name in ("a folder without a model", "an empty folder as model"):
         changes, message = inputs[name]
-        code, _, err = crosstok("generate", "--model", changes["model"], "--prompt", "a")
-        assert code == 1
-        assert message in err
+        for command, *flags in (
+            ("generate", "--prompt", "a"),
+            ("transplant", "--tokenizer", made / "spm_bpe", "--output", tmp_path / "out"),
+            ("evaluate", "--data", made / "texts.jsonl"),
+        ):
+            code, out, err = crosstok(command, "--model", changes["model"], *flags)
+            assert (code, out) == (1, ""), (command, err)
+            assert message in err
+    assert not (tmp_path / "out").exists()
     for name in ("an empty file", "broken JSON", "no such field", "no such file"):
         changes, message = inputs[name]
         for flags in (
@@ -345,11 +351,11 @@ def test_bad_input_of_the_other_commands(crosstok, made, tmp_path):
 def test_what_was_computed_before_an_error_is_shown_and_written(crosstok, made, tmp_path):
     bad_inputs(tmp_path)
     code, out, err = crosstok(
-        "evaluate", "--model", made / "model", "--model", tmp_path / "only-tokenizer",
+        "evaluate", "--model", made / "model", "--model", tmp_path / "small",
         "--data", made / "texts.jsonl", "--json", tmp_path / "figures.json",
     )  # fmt: skip
     assert code == 1
-    assert "holds no model" in err
+    assert "need 512 rows" in err
     assert "bits per byte" in out
     first, second = json.loads((tmp_path / "figures.json").read_text())["models"]
     assert first["data"]["texts"]["bits_per_byte"] > 0

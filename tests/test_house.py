@@ -36,8 +36,8 @@ PUBLIC = {
     "evaluation": "BitsPerByte EvaluationError EvaluationOptions ExamResult Fidelity Item Scorer "
     "bits_per_byte evaluate fidelity read_exam render_table take_exam",
     "inference": "generate",
-    "models": "Scores check_vocabulary_fits hidden_states load_model output_head token_scores "
-    "unwrap_model",
+    "models": "Scores check_model_exists check_vocabulary_fits hidden_states load_model "
+    "output_head token_scores unwrap_model",
     "objectives": "ALM AlignedBatch CrossEntropy FixedWeights GradientMagnitude LossSum Needs "
     "Objective",
     "ops": "OutputHead linear_logprobs",

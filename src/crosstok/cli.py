@@ -168,9 +168,10 @@ def _run_inspect(recipe: InspectRecipe) -> None:
 
 def _run_generate(recipe: GenerateRecipe) -> None:
     from crosstok.inference import generate
-    from crosstok.models import load_model
+    from crosstok.models import check_model_exists, load_model
     from crosstok.tokenizers import load_tokenizer
 
+    check_model_exists(recipe.model)
     trust = recipe.trust_remote_code
     tokenizer = load_tokenizer(recipe.model, trust_remote_code=trust)
     model = load_model(recipe.model, trust_remote_code=trust)

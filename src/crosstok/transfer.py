@@ -14,7 +14,7 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 
 from crosstok.corpora import Corpus, load_corpus
-from crosstok.models import load_model
+from crosstok.models import check_model_exists, load_model
 from crosstok.recipes import TransferRecipe, TransplantRecipe, recipe_yaml, save_recipe
 from crosstok.teachers import LocalTeacher, Teacher
 from crosstok.tokenizers import TextEncoder, load_tokenizer
@@ -67,6 +67,7 @@ def transfer(recipe: TransferRecipe) -> TransferResult:
     check_same_recipe(recipe, output)
     objectives, weighting = recipe.objectives(), recipe.combination()
     _check_precision(recipe)
+    check_model_exists(recipe.model)
     set_seed(recipe.seed)
     source = TextEncoder(load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code))
     target = TextEncoder(
@@ -130,6 +131,7 @@ def transplant_only(recipe: TransplantRecipe) -> TransferResult:
     """
     output = Path(recipe.output)
     check_output_folder(output, overwrite=recipe.overwrite)
+    check_model_exists(recipe.model)
     trust = recipe.trust_remote_code
     source = TextEncoder(load_tokenizer(recipe.model, trust_remote_code=trust))
     target = TextEncoder(load_tokenizer(recipe.tokenizer, trust_remote_code=trust))

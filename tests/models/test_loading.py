@@ -11,7 +11,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from crosstok.models import check_vocabulary_fits, load_model
+from crosstok.models import check_model_exists, check_vocabulary_fits, load_model
 from crosstok.models.loading import _why_not_found
 from tests.tiny_models import CORE_ARCHITECTURES, tiny_model
 
@@ -42,6 +42,14 @@ def test_a_folder_without_a_model_is_named_with_what_it_holds(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(ValueError, match=r"it holds notes\.txt"):
         load_model(str(tmp_path))
+
+
+def test_a_folder_is_looked_at_without_loading(tmp_path):
+    check_model_exists("some/name-on-the-hub")
+    with pytest.raises(ValueError, match="it holds nothing"):
+        check_model_exists(str(tmp_path))
+    (tmp_path / "config.json").write_text("{}")
+    check_model_exists(str(tmp_path))
 
 
 def test_a_configuration_without_weights_is_an_error(tmp_path):

@@ -18,7 +18,7 @@ from crosstok.evaluation.bits_per_byte import bits_per_byte
 from crosstok.evaluation.exams import Item, read_exam, take_exam
 from crosstok.evaluation.fidelity import fidelity
 from crosstok.evaluation.scoring import Scorer
-from crosstok.models import load_model
+from crosstok.models import check_model_exists, load_model
 from crosstok.tokenizers import load_tokenizer
 
 Model = str | tuple[str, Any, Any]
@@ -100,8 +100,9 @@ def evaluate(
 ) -> _Result:
     """Bits per byte on data, accuracy on exams, fidelity to a teacher on data, for every model.
 
-    All data, exams and tokenizers are read before the first model is loaded, so what can be wrong
-    with them is found at once. Models are then loaded one after another.
+    All tokenizers, data and exams are read before the first model is loaded, so what can be wrong
+    with them, or a folder without a model, is found at once. Models are then loaded one after
+    another.
 
     Args:
         models: what to evaluate.
@@ -123,9 +124,9 @@ def evaluate(
     options = options or EvaluationOptions()
     if not models or not (data or exams):
         raise ValueError("evaluate needs a model and something to evaluate it on: data or exams.")
+    _check_models([*models, *([teacher] if teacher is not None else [])], options)
     texts = _read_data(data, options)
     questions = _read_exams(exams, options)
-    _check_tokenizers([*models, *([teacher] if teacher is not None else [])], options)
     result: _Result = {"models": []}
     failures: list[str] = []
     with _progress(show_progress) as progress:
@@ -287,9 +288,10 @@ def _model_name(model: Model) -> str:
     return model if isinstance(model, str) else model[0]
 
 
-def _check_tokenizers(models: Sequence[Model], options: EvaluationOptions) -> None:
+def _check_models(models: Sequence[Model], options: EvaluationOptions) -> None:
     for model in models:
         if isinstance(model, str):
+            check_model_exists(model)
             load_tokenizer(model, trust_remote_code=options.trust_remote_code)
 
 

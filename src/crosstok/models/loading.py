@@ -20,6 +20,26 @@ _OTHER_TASKS = (
 )
 
 
+def check_model_exists(name: str) -> None:
+    """Check that a folder holds a model, without loading anything.
+
+    A name that is no folder passes: only the hub can tell.
+
+    Args:
+        name: Folder, or repository on the Hugging Face hub.
+
+    Raises:
+        ValueError: There is a folder of that name and no ``config.json`` in it.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise ValueError(
+            f"folder {name!r} holds no model: there is no config.json in it (it holds "
+            f"{_listing(path)}). Give a folder written by save_pretrained, or a name on the "
+            "Hugging Face hub."
+        )
+
+
 def load_model(
     name: str,
     *,
@@ -42,15 +62,9 @@ def load_model(
         ValueError: There is no model of that name, it may not be downloaded, it is no causal
             language model, or weights are missing from its files.
     """
+    check_model_exists(name)
     path = Path(name).expanduser()
-    is_folder = path.is_dir()
-    source = str(path) if is_folder else name
-    if is_folder and not (path / "config.json").is_file():
-        raise ValueError(
-            f"folder {name!r} holds no model: there is no config.json in it (it holds "
-            f"{_listing(path)}). Give a folder written by save_pretrained, or a name on the "
-            "Hugging Face hub."
-        )
+    source = str(path) if path.is_dir() else name
     config = _load_config(source, trust_remote_code)
     _check_task(name, config)
     try:
