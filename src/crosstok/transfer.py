@@ -1,6 +1,7 @@
 """The main job: give a model another tokenizer."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from transformers import PreTrainedModel, TrainingArguments, set_seed
 from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 
-from crosstok.corpora import Corpus, load_corpus
+from crosstok.corpora import load_corpus
 from crosstok.models import check_model_exists, load_model
 from crosstok.recipes import TransferRecipe, TransplantRecipe, recipe_yaml, save_recipe
 from crosstok.teachers import LocalTeacher, Teacher
@@ -62,64 +63,94 @@ def transfer(recipe: TransferRecipe) -> TransferResult:
         NonFiniteLossError: the loss became NaN; the last checkpoint stands.
         SaveError: the disk is full; the last checkpoint stands.
     """
-    output = Path(recipe.output)
-    check_output_folder(output, resume=recipe.resume, overwrite=recipe.overwrite)
-    check_same_recipe(recipe, output)
-    objectives, weighting = recipe.objectives(), recipe.combination()
-    _check_precision(recipe)
-    check_model_exists(recipe.model)
+    check_request(recipe)
     set_seed(recipe.seed)
-    source = TextEncoder(load_tokenizer(recipe.model, trust_remote_code=recipe.trust_remote_code))
-    target = TextEncoder(
-        load_tokenizer(recipe.tokenizer, trust_remote_code=recipe.trust_remote_code)
-    )
-    corpus = load_corpus(
-        recipe.data,
-        text_field=recipe.text_field,
-        text_unit=recipe.text_unit,
-        split=recipe.split,
-        streaming=recipe.streaming,
-    )
-    needs_teacher = any(objective.needs.teacher for objective in objectives)
-    student, teacher, saved_dtype = build_models(recipe, source, target, needs_teacher)
-    ranks = PartialState()
-    ranks.wait_for_everyone()  # every rank has looked at the folder before one of them changes it
-    if ranks.is_main_process:
-        start_output(recipe, output)
-    trainer = DistillationTrainer(
-        student,
-        teacher,
-        objectives,
-        weighting,
-        training_arguments(recipe, student.model),
-        data_collator=AlignedCollator(
-            target,
-            source if needs_teacher else None,
-            recipe.max_length,
-            recipe.teacher_max_length,
-        ),
-        processing_class=target.tokenizer,
-        train_dataset=windows(recipe, corpus, source, target),
-    )
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(ProgressBar())
-    if "tensorboard" in _reports(recipe) and ranks.is_main_process:
-        trainer.add_callback(TensorBoardCallback(SummaryWriter(str(output / "runs"))))
+    source, target = load_encoders(recipe)
+    rows = load_rows(recipe, source, target)
+    student, teacher, saved_dtype = build_models(recipe, source, target)
+    on_first_rank(lambda: start_output(recipe))
+    trainer = build_trainer(recipe, student, teacher, source, rows)
     metrics = trainer.train_to_end(resume_point(recipe))
     assert student.report is not None
-    result = TransferResult(output, student.report, metrics)
-    ranks.wait_for_everyone()
-    if ranks.is_main_process:
-        save_transfer(recipe, student, result, saved_dtype)
+    result = TransferResult(Path(recipe.output), student.report, metrics)
+    on_first_rank(lambda: save_transfer(recipe, student, result, saved_dtype))
     return result
 
 
-def start_output(recipe: TransferRecipe, output: Path) -> None:
+def check_request(recipe: TransferRecipe) -> None:
+    """Refuse what cannot be done before anything is loaded.
+
+    Raises:
+        ValueError: names the option, its value and what to do.
+    """
+    output = Path(recipe.output)
+    check_output_folder(output, resume=recipe.resume, overwrite=recipe.overwrite)
+    check_same_recipe(recipe, output)
+    recipe.objectives()
+    recipe.combination()
+    check_model_exists(recipe.model)
+    if recipe.precision == "fp16" and not torch.cuda.is_available():
+        raise ValueError(
+            "--precision fp16 needs a GPU, and there is none; use bf16, or fp32 (the default)."
+        )
+
+
+def load_encoders(recipe: TransplantRecipe) -> tuple[TextEncoder, TextEncoder]:
+    """Encoders of the model's own tokenizer and of the one it is to have."""
+    trust = recipe.trust_remote_code
+    source, target = (
+        TextEncoder(load_tokenizer(name, trust_remote_code=trust))
+        for name in (recipe.model, recipe.tokenizer)
+    )
+    return source, target
+
+
+def on_first_rank(action: Callable[[], None]) -> None:
+    """Do something once, when every process has come here, and let none go on before it is done."""
+    ranks = PartialState()
+    ranks.wait_for_everyone()
+    if ranks.is_main_process:
+        action()
+    ranks.wait_for_everyone()
+
+
+def start_output(recipe: TransferRecipe) -> None:
     """Make the folder ready for a run, and say in it which run."""
+    output = Path(recipe.output)
     if recipe.overwrite:
         clear_output_folder(output)
     output.mkdir(parents=True, exist_ok=True)
     save_recipe(recipe, output / RECIPE)
+
+
+def build_trainer(
+    recipe: TransferRecipe,
+    student: Student,
+    teacher: Teacher | None,
+    source: TextEncoder,
+    rows: Any,
+) -> DistillationTrainer:
+    """The trainer of a recipe, with its progress bar and where its metrics go."""
+    trainer = DistillationTrainer(
+        student,
+        teacher,
+        recipe.objectives(),
+        recipe.combination(),
+        training_arguments(recipe, student.model),
+        data_collator=AlignedCollator(
+            student.encoder,
+            source if teacher is not None else None,
+            recipe.max_length,
+            recipe.teacher_max_length,
+        ),
+        processing_class=student.encoder.tokenizer,
+        train_dataset=rows,
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(ProgressBar())
+    if "tensorboard" in _reports(recipe) and PartialState().is_main_process:
+        trainer.add_callback(TensorBoardCallback(SummaryWriter(f"{recipe.output}/runs")))
+    return trainer
 
 
 def transplant_only(recipe: TransplantRecipe) -> TransferResult:
@@ -132,10 +163,8 @@ def transplant_only(recipe: TransplantRecipe) -> TransferResult:
     output = Path(recipe.output)
     check_output_folder(output, overwrite=recipe.overwrite)
     check_model_exists(recipe.model)
-    trust = recipe.trust_remote_code
-    source = TextEncoder(load_tokenizer(recipe.model, trust_remote_code=trust))
-    target = TextEncoder(load_tokenizer(recipe.tokenizer, trust_remote_code=trust))
-    model = load_model(recipe.model, trust_remote_code=trust)
+    source, target = load_encoders(recipe)
+    model = load_model(recipe.model, trust_remote_code=recipe.trust_remote_code)
     report = transplant(model, source, target, method=recipe.method)
     if recipe.overwrite:
         clear_output_folder(output)
@@ -151,9 +180,10 @@ def transplant_only(recipe: TransplantRecipe) -> TransferResult:
 
 
 def build_models(
-    recipe: TransferRecipe, source: TextEncoder, target: TextEncoder, needs_teacher: bool
+    recipe: TransferRecipe, source: TextEncoder, target: TextEncoder
 ) -> tuple[Student, Teacher | None, torch.dtype]:
     """The student with its new embeddings, its teacher, and the dtype of the model's own files."""
+    needs_teacher = any(objective.needs.teacher for objective in recipe.objectives())
     model = load_model(recipe.model, trust_remote_code=recipe.trust_remote_code)
     saved_dtype = model.dtype
     device = TrainingArguments(
@@ -177,10 +207,15 @@ def build_models(
     return student, teacher, saved_dtype
 
 
-def windows(
-    recipe: TransferRecipe, corpus: Corpus, source: TextEncoder, target: TextEncoder
-) -> Any:
-    """The corpus as windows of text that fill ``max_length`` tokens."""
+def load_rows(recipe: TransferRecipe, source: TextEncoder, target: TextEncoder) -> Any:
+    """The data as windows of text that fill ``max_length`` tokens."""
+    corpus = load_corpus(
+        recipe.data,
+        text_field=recipe.text_field,
+        text_unit=recipe.text_unit,
+        split=recipe.split,
+        streaming=recipe.streaming,
+    )
     teacher_length = recipe.teacher_max_length or recipe.max_length
     sides = [(source, teacher_length - 2), (target, recipe.max_length - 2)]  # less bos and eos
     rows = text_windows(corpus, window_length(corpus, sides))
@@ -230,13 +265,6 @@ def training_arguments(recipe: TransferRecipe, model: PreTrainedModel) -> Traini
         ddp_find_unused_parameters=False,
         **checkpointing,
     )
-
-
-def _check_precision(recipe: TransferRecipe) -> None:
-    if recipe.precision == "fp16" and not torch.cuda.is_available():
-        raise ValueError(
-            "--precision fp16 needs a GPU, and there is none; use bf16, or fp32 (the default)."
-        )
 
 
 def _reports(recipe: TransferRecipe) -> list[str]:

@@ -102,8 +102,8 @@ def test_training_brings_the_student_nearer_to_its_teacher(recipe):
 def test_the_shared_teacher_of_lora_is_the_model_as_it_was(recipe, model_folder):
     source = TextEncoder(load_tokenizer(str(model_folder)))
     target = TextEncoder(tiny_tokenizer("spm_bpe"))
-    _, alone, _ = build_models(recipe(), source, target, True)
-    student, shared, _ = build_models(recipe(lora=True), source, target, True)
+    _, alone, _ = build_models(recipe(), source, target)
+    student, shared, _ = build_models(recipe(lora=True), source, target)
     with torch.no_grad():
         for name, parameter in student.model.named_parameters():
             if "lora_B" in name or "embed" in name or "lm_head" in name:
@@ -116,7 +116,7 @@ def test_the_shared_teacher_of_lora_is_the_model_as_it_was(recipe, model_folder)
 
 def test_lora_trains_adapters_and_embeddings_only(recipe):
     source, target = (TextEncoder(tiny_tokenizer(k)) for k in ("bytelevel_bpe", "spm_bpe"))
-    student, _, _ = build_models(recipe(lora=True), source, target, True)
+    student, _, _ = build_models(recipe(lora=True), source, target)
     trained = {n for n, p in student.model.named_parameters() if p.requires_grad}
     assert any("lora_A" in name for name in trained)
     assert all("lora" in n or "embed" in n or "lm_head" in n for n in trained)
