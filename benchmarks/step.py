@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -92,26 +93,33 @@ def measure(arguments: argparse.Namespace, target_name: str, objective: str) -> 
     def teacher_forward() -> None:
         teacher_model(batch["teacher_ids"], attention_mask=batch["teacher_attention_mask"])
 
-    works = {
-        "measuring": measuring,
-        "ours": ours,
-        "fine_tuning": fine_tuning,
-        "teacher": teacher_forward,
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in works}
-    for repeat in range(arguments.repeats + 1):
-        for name, work in works.items():
-            start = time.perf_counter()
-            work()
-            if repeat:  # the first is for warming up
-                seconds[name].append(time.perf_counter() - start)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    medians = median_seconds(
+        {
+            "measuring": measuring,
+            "ours": ours,
+            "fine_tuning": fine_tuning,
+            "teacher": teacher_forward,
+        },
+        arguments.repeats,
+    )
     mean = 0.9 * medians["ours"] + 0.1 * medians["measuring"]
     ratio = mean / (medians["fine_tuning"] + medians["teacher"])
     return (
         f"| {target_name} | {objective} | {mean:.3f} | {medians['fine_tuning']:.3f} | "
         f"{medians['teacher']:.3f} | {ratio:.2f} |"
     )
+
+
+def median_seconds(works: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
+    """Do each in turn, again and again; the first round is for warming up."""
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for repeat in range(repeats + 1):
+        for name, work in works.items():
+            start = time.perf_counter()
+            work()
+            if repeat:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def rows_of(arguments: argparse.Namespace) -> list[dict[str, object]]:
