@@ -1,7 +1,7 @@
 """From values of tokens to values of chunks: segment sums, no [tokens, chunks] matrix."""
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -18,16 +18,10 @@ def chunk_sums(
 
 
 def last_tokens(chunk_ids: Int[Tensor, "B T"], num_chunks: int) -> Int[Tensor, "B C"]:
-    """Index of each chunk's last token; 0 for a chunk without tokens (see :func:`chunk_exists`)."""
+    """Index of each chunk's last token; 0 for a chunk without tokens."""
     index = torch.arange(chunk_ids.shape[1], device=chunk_ids.device).expand_as(chunk_ids)
     columns = torch.where(chunk_ids < 0, num_chunks, chunk_ids)
     last = torch.zeros(
         chunk_ids.shape[0], num_chunks + 1, dtype=index.dtype, device=chunk_ids.device
     )
     return last.scatter_reduce(1, columns, index, reduce="amax")[:, :num_chunks]
-
-
-def chunk_exists(chunk_ids: Int[Tensor, "B T"], num_chunks: int) -> Bool[Tensor, "B C"]:
-    """Which chunks have at least one token."""
-    ones = torch.ones_like(chunk_ids, dtype=torch.float32)
-    return chunk_sums(ones, chunk_ids, num_chunks) > 0
