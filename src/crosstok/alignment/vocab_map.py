@@ -1,5 +1,6 @@
 """Which ids of two vocabularies stand for the same bytes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,8 @@ from crosstok.tokenizers import ByteVocab
 class VocabOverlap:
     """Pairs of ids with equal bytes, one pair for each byte string, in order of source id.
 
-    Special tokens have roles, not bytes, and are never in it.
+    Special tokens have roles, not bytes: they are in it only where they were asked for by role,
+    behind the rest. No id is in two pairs.
     """
 
     source_ids: Int[np.ndarray, " overlap"]
@@ -22,21 +24,49 @@ class VocabOverlap:
         return len(self.source_ids)
 
 
-def overlapping_tokens(source: ByteVocab, target: ByteVocab) -> VocabOverlap:
+ENDS = ("end_of_turn", "eos")
+"""Roles without which a model would never learn when to stop."""
+
+
+def overlapping_tokens(
+    source: ByteVocab, target: ByteVocab, *, roles: Sequence[str] = ()
+) -> VocabOverlap:
     """Find the tokens that hold the same bytes in both vocabularies.
 
     Where one vocabulary spells a byte string twice (SentencePiece has both ``a`` and ``<0x61>``),
     the id that its encoder emits stands for it.
 
     Example: ``Ġthe`` of a byte-level BPE and ``▁the`` of SentencePiece are both ``b" the"``.
+
+    Args:
+        source: one vocabulary.
+        target: the other.
+        roles: roles whose (first) ids are to be paired too, where both sides have them, such as
+            ``ENDS``. "eos" is what ends a document (:attr:`ByteVocab.document_end`).
     """
     source_ids = _canonical_ids(source)
     target_ids = _canonical_ids(target)
     shared = sorted(source_ids.keys() & target_ids.keys(), key=source_ids.__getitem__)
+    pairs = [(source_ids[token], target_ids[token]) for token in shared]
+    taken_source, taken_target = {one for one, _ in pairs}, {other for _, other in pairs}
+    for role in roles:
+        one, other = _first_id(source, role), _first_id(target, role)
+        if one is None or other is None or one in taken_source or other in taken_target:
+            continue
+        pairs.append((one, other))
+        taken_source.add(one)
+        taken_target.add(other)
     return VocabOverlap(
-        np.array([source_ids[token] for token in shared], dtype=np.int64),
-        np.array([target_ids[token] for token in shared], dtype=np.int64),
+        np.array([one for one, _ in pairs], dtype=np.int64),
+        np.array([other for _, other in pairs], dtype=np.int64),
     )
+
+
+def _first_id(vocab: ByteVocab, role: str) -> int | None:
+    if role == "eos":
+        return vocab.document_end
+    ids = vocab.roles.get(role, ())
+    return ids[0] if ids else None
 
 
 def _canonical_ids(vocab: ByteVocab) -> dict[bytes, int]:

@@ -1,6 +1,6 @@
 """Hidden states and token log-probabilities of a model, without its [tokens, vocabulary] logits."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jaxtyping import Bool, Float, Int
@@ -18,10 +18,12 @@ class Scores:
         token_logprobs: [B T]. Position k holds log p(token k | tokens before k); position 0 is 0.
         boundary_logprobs: [B T], or None. Position k holds the log-mass of the boundary set as
             the **next** token, after tokens 0..k.
+        hidden: [B T D], or None. Row k is what enters the output matrix to predict token **k + 1**.
     """
 
     token_logprobs: Float[Tensor, "B T"]
     boundary_logprobs: Float[Tensor, "B T"] | None
+    hidden: Float[Tensor, "B T D"] | None = None
 
 
 def hidden_states(
@@ -87,6 +89,7 @@ def token_scores(
     boundary_mask: Bool[Tensor, "V"] | None = None,
     *,
     valid_ids: Bool[Tensor, "V"] | None = None,
+    keep_hidden: bool = False,
     tokens_per_block: int | None = None,
 ) -> Scores:
     """Score every token of a batch; gradients flow if they are enabled.
@@ -98,13 +101,14 @@ def token_scores(
         attention_mask: 1 (or True) for tokens, 0 for padding. Padding is not evaluated.
         boundary_mask: Ids of the boundary set; None leaves its mass out.
         valid_ids: False for rows of the output matrix that are no tokens.
+        keep_hidden: Return the hidden states too.
         tokens_per_block: See `crosstok.ops.linear_logprobs`.
 
     Raises:
         ValueError: As `hidden_states` and `crosstok.ops.linear_logprobs`.
     """
     hidden = hidden_states(model, input_ids, attention_mask)
-    return scores_from_hidden(
+    scores = scores_from_hidden(
         hidden,
         head,
         input_ids,
@@ -113,6 +117,7 @@ def token_scores(
         valid_ids=valid_ids,
         tokens_per_block=tokens_per_block,
     )
+    return replace(scores, hidden=hidden) if keep_hidden else scores
 
 
 def scores_from_hidden(

@@ -1,7 +1,7 @@
 """Training objectives, one file each, behind one interface."""
 
 from crosstok.objectives.alm import ALM
-from crosstok.objectives.base import AlignedBatch, LossSum, Needs, Objective
+from crosstok.objectives.base import AlignedBatch, LossSum, ModelView, Needs, Objective
 from crosstok.objectives.cross_entropy import CrossEntropy
 from crosstok.objectives.weighting import FixedWeights, GradientMagnitude
 
@@ -12,6 +12,7 @@ __all__ = [
     "FixedWeights",
     "GradientMagnitude",
     "LossSum",
+    "ModelView",
     "Needs",
     "Objective",
 ]

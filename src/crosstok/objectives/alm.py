@@ -37,13 +37,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from crosstok.models import Scores
-from crosstok.objectives.base import AlignedBatch, LossSum, Needs, counted
+from crosstok.objectives.base import AlignedBatch, FitsAnyPair, LossSum, Needs, counted, given
 from crosstok.ops.chunk_sums import chunk_sums, last_tokens
 from crosstok.ops.divergences import binary_kl, binary_total_variation, surprisal_kl
 
 
 @dataclass(frozen=True, kw_only=True)
-class ALM:
+class ALM(FitsAnyPair):
     """Approximate likelihood matching with outcome-chunk debiasing."""
 
     kind: Literal["alm"] = "alm"
@@ -88,11 +88,11 @@ class ALM:
 
     def count(self, batch: AlignedBatch, teacher: Scores | None) -> Float[Tensor, ""]:
         """Number of merged chunks."""
-        return counted(self._merge(batch, _given(teacher)).mask)
+        return counted(self._merge(batch, given(teacher)).mask)
 
     def __call__(self, batch: AlignedBatch, student: Scores, teacher: Scores | None) -> LossSum:
         """Sum of the divergence over merged chunks (temperature x nats)."""
-        teacher = _given(teacher)
+        teacher = given(teacher)
         chunks = self._merge(batch, teacher)
         # Chunks that do not count get -1 on both sides: equal, so neither value nor gradient.
         teacher_logprobs = self._chunk_logprobs(batch.teacher_chunk_ids, teacher, chunks, batch)
@@ -180,8 +180,3 @@ def _boundary_logprobs(
     assert scores.boundary_logprobs is not None, "ALM's Needs ask for boundary mass"
     last = last_tokens(chunk_ids, batch.chunk_mask.shape[1])
     return scores.boundary_logprobs.gather(1, last).masked_fill(batch.chunk_is_special, 0.0)
-
-
-def _given(teacher: Scores | None) -> Scores:
-    assert teacher is not None, "ALM's Needs ask for a teacher"
-    return teacher

@@ -5,15 +5,17 @@ in nats and follow the convention of :class:`~crosstok.models.Scores`: position 
 log-probability *of* token k, and the boundary mass *after* token k.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import ClassVar, Protocol, runtime_checkable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import ClassVar, Protocol, Self, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from crosstok.models import Scores
+from crosstok.ops import OutputHead
+from crosstok.tokenizers import ByteVocab
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +55,65 @@ class Needs:
 
     teacher: bool = False
     boundary_mass: bool = False
+    distributions: bool = False
+    """Whole next-token distributions: ``Scores.hidden`` of both models, and their output heads."""
+    hidden_states: bool = False
+    """Hidden states for their own sake (and input embeddings), not only to make logits of."""
+
+    @classmethod
+    def all_of(cls, needs: "Iterable[Needs]") -> "Needs":
+        """What several objectives need together."""
+        needs = list(needs)
+        return cls(**{f.name: any(getattr(n, f.name) for n in needs) for f in fields(cls)})
+
+
+@dataclass(frozen=True)
+class ModelView:
+    """One model as objectives see it: fixed for a run, except that the student's weights are live.
+
+    Attributes:
+        byte_vocab: of its tokenizer.
+        head: output matrix and what stands around it.
+        valid_ids: [V], False for rows of the output matrix that are no tokens; None: all are.
+        input_embeddings: the module from ids to vectors.
+    """
+
+    byte_vocab: ByteVocab
+    head: OutputHead
+    valid_ids: Bool[Tensor, " V"] | None
+    input_embeddings: nn.Module
+
+    def logits(self, hidden: Float[Tensor, "N D"], *tensors: Tensor) -> Float[Tensor, "N V"]:
+        """Logits of a block of rows; invalid ids get -inf.
+
+        Args:
+            hidden: rows of ``Scores.hidden``.
+            tensors: ``head.tensors()``, as :func:`crosstok.ops.blockwise_sum` hands them on; the
+                head's own if left out.
+        """
+        head = self.head.of(*tensors) if tensors else self.head
+        return head.logits(hidden, self.valid_ids)
 
 
 @runtime_checkable
 class Objective(Protocol):
-    """A training objective. ``count`` must not depend on the student: it is known beforehand."""
+    """A training objective, bound to a student and a teacher before the first step.
+
+    ``count`` must not depend on the student: it is known beforehand.
+    """
 
     name: ClassVar[str]
     needs: ClassVar[Needs]
+
+    def bind(self, student: ModelView, teacher: ModelView | None) -> "Objective":
+        """The objective for this pair of models; itself, where it depends on neither.
+
+        What comes back may be an ``nn.Module`` whose parameters (projectors) are trained along.
+
+        Raises:
+            ValueError: the objective cannot be used for this pair (names both).
+        """
+        ...
 
     def count(self, batch: AlignedBatch, teacher: Scores | None) -> Float[Tensor, ""]:
         """The number that this batch adds to the divisor of the global batch."""
@@ -69,6 +122,26 @@ class Objective(Protocol):
     def __call__(self, batch: AlignedBatch, student: Scores, teacher: Scores | None) -> LossSum:
         """Sum the loss over the batch; the sum over two half-batches is that over the batch."""
         ...
+
+
+class FitsAnyPair:
+    """For objectives that look up nothing about the two models."""
+
+    def bind(self, student: ModelView, teacher: ModelView | None) -> Self:
+        """The objective itself."""
+        return self
+
+
+def given(teacher: Scores | None) -> Scores:
+    """The teacher's scores, for an objective whose ``needs`` ask for a teacher."""
+    assert teacher is not None, "needs.teacher is checked before the first step"
+    return teacher
+
+
+def hidden_of(scores: Scores) -> Float[Tensor, "B T D"]:
+    """The hidden states, for an objective whose ``needs`` ask for them."""
+    assert scores.hidden is not None, "needs are checked before the first step"
+    return scores.hidden
 
 
 def counted(mask: Bool[Tensor, "*shape"]) -> Float[Tensor, ""]:

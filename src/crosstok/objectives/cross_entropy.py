@@ -7,11 +7,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from crosstok.models import Scores
-from crosstok.objectives.base import AlignedBatch, LossSum, Needs, counted
+from crosstok.objectives.base import AlignedBatch, FitsAnyPair, LossSum, Needs, counted
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrossEntropy:
+class CrossEntropy(FitsAnyPair):
     """Mean negative log-likelihood of the student's own tokens, in nats a token."""
 
     kind: Literal["cross_entropy"] = "cross_entropy"

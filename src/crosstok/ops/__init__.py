@@ -1,6 +1,7 @@
 """Tensor operations on hidden states, probabilities and chunks (torch only; no tokenizer here)."""
 
+from crosstok.ops.blockwise import blockwise_sum
 from crosstok.ops.linear_logprobs import linear_logprobs
 from crosstok.ops.output_head import OutputHead
 
-__all__ = ["OutputHead", "linear_logprobs"]
+__all__ = ["OutputHead", "blockwise_sum", "linear_logprobs"]

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -36,3 +37,35 @@ class OutputHead:
             )
         if self.softcap is not None and not self.softcap > 0:
             raise ValueError(f"softcap is {self.softcap}; it must be positive, or None for no cap.")
+
+    def logits(
+        self, hidden: Float[Tensor, "N D"], valid_ids: Bool[Tensor, "V"] | None = None
+    ) -> Float[Tensor, "N V"]:
+        """Logits of a block of rows, fp32 (fp64 for fp64 operands); for blocks, never for all rows.
+
+        Args:
+            hidden: What enters the output matrix.
+            valid_ids: False for rows of the output matrix that are no tokens: their logit is -inf.
+        """
+        dtype = torch.promote_types(hidden.dtype, self.weight.dtype)
+        logits = hidden.to(dtype) @ self.weight.to(dtype).T
+        logits = logits.to(torch.promote_types(dtype, torch.float32))
+        if self.bias is not None:
+            logits = logits + self.bias.to(logits.dtype)
+        if self.scale != 1.0:
+            logits = logits * self.scale
+        if self.softcap is not None:
+            logits = self.softcap * torch.tanh(logits / self.softcap)
+        return logits if valid_ids is None else logits.masked_fill(~valid_ids, -torch.inf)
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The tensors that gradients may flow to: the weight, and the bias if there is one."""
+        return (self.weight,) if self.bias is None else (self.weight, self.bias)
+
+    def of(self, weight: Tensor, bias: Tensor | None = None) -> "OutputHead":
+        """The same head over other tensors, such as detached ones or some of the rows."""
+        return OutputHead(weight, bias, self.scale, self.softcap)
+
+    def rows(self, ids: Int[Tensor, " n"]) -> "OutputHead":
+        """The head of these ids alone; gradients flow back into the whole matrix."""
+        return self.of(self.weight[ids], None if self.bias is None else self.bias[ids])
