@@ -103,6 +103,7 @@ def alm(inputs: Inputs) -> Tensor:
         student_chunk_ids=student.chunk_ids,
         teacher_ids=teacher.ids,
         teacher_attention_mask=everywhere,
+        teacher_loss_mask=everywhere.bool(),
         teacher_chunk_ids=teacher.chunk_ids,
         chunk_mask=chunk_mask,
         chunk_is_special=~chunk_mask,

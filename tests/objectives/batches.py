@@ -19,16 +19,15 @@ def batch_of(
     mask = torch.stack([(student == c).any(1) for c in range(num_chunks)], 1)
     is_special = torch.zeros(len(student), num_chunks, dtype=torch.bool)
     is_special[:, list(special)] = True
-    loss_mask = torch.ones_like(student, dtype=torch.bool)
-    loss_mask[:, 0] = False
     zeros = torch.zeros(len(student), dtype=torch.long)
     return AlignedBatch(
         student_ids=torch.zeros_like(student),
         student_attention_mask=torch.ones_like(student),
-        student_loss_mask=loss_mask,
+        student_loss_mask=_all_but_first(student),
         student_chunk_ids=student,
         teacher_ids=torch.zeros_like(teacher),
         teacher_attention_mask=torch.ones_like(teacher),
+        teacher_loss_mask=_all_but_first(teacher),
         teacher_chunk_ids=teacher,
         chunk_mask=mask,
         chunk_is_special=is_special,
@@ -36,6 +35,12 @@ def batch_of(
         covered_bytes=zeros,
         rows=zeros,
     )
+
+
+def _all_but_first(like: torch.Tensor) -> torch.Tensor:
+    mask = torch.ones_like(like, dtype=torch.bool)
+    mask[:, 0] = False
+    return mask
 
 
 def random_batch(seed: int, rows: int = 3, length: int = 12) -> AlignedBatch:

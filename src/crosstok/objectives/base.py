@@ -28,6 +28,7 @@ class AlignedBatch:
     student_chunk_ids: Int[Tensor, "B Ts"]  # -1: in no chunk that can be compared
     teacher_ids: Int[Tensor, "B Tt"]
     teacher_attention_mask: Int[Tensor, "B Tt"]
+    teacher_loss_mask: Bool[Tensor, "B Tt"]  # the same bytes as the student's, in its own tokens
     teacher_chunk_ids: Int[Tensor, "B Tt"]
     chunk_mask: Bool[Tensor, "B C"]  # False: padding, or a chunk with an unpredicted token
     chunk_is_special: Bool[Tensor, "B C"]  # a special token, such as eos: its end is never in doubt
