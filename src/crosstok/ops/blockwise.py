@@ -53,8 +53,11 @@ def blockwise_sum(
     size = lengths.pop()
     if rows_per_block is None:
         rows_per_block = default_tokens_per_block(rows[0].device, vocab_size, size)
+    tensors = [*rows, *shared]
+    if not torch.is_grad_enabled():  # else gradients would be made, and thrown away
+        tensors = [tensor.detach() for tensor in tensors]
     outputs: Tensor = _BlockwiseSum.apply(  # type: ignore[no-untyped-call]
-        function, max(1, rows_per_block), len(rows), *rows, *shared
+        function, max(1, rows_per_block), len(rows), *tensors
     )
     return outputs
 
@@ -79,11 +82,10 @@ class _BlockwiseSum(torch.autograd.Function):
             ]
             with torch.set_grad_enabled(bool(wanted)):
                 outputs = function(*block, *shared)
+                loss = outputs[0]
             inputs = [*block, *shared]
-            if wanted and outputs.requires_grad:
-                parts = torch.autograd.grad(
-                    outputs[0], [inputs[i] for i in wanted], allow_unused=True
-                )
+            if loss.requires_grad:
+                parts = torch.autograd.grad(loss, [inputs[i] for i in wanted], allow_unused=True)
                 for i, part in zip(wanted, parts, strict=True):
                     if part is not None:
                         into = grads[i][start : start + step] if i < num_rows else grads[i]
