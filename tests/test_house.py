@@ -24,7 +24,8 @@ FLOORS = (
     {"teachers", "inference"},
     {"training", "evaluation"},
     {"recipes"},
-    {"transfer", "demo"},
+    {"runs"},
+    {"transfer", "distil", "demo"},
     {"cli"},
 )
 # The demo is a script of the other jobs; cli names it as a command.
@@ -37,15 +38,16 @@ PUBLIC = {
     "bits_per_byte evaluate fidelity read_exam render_table take_exam",
     "inference": "generate",
     "models": "Scores check_model_exists check_vocabulary_fits hidden_states load_model "
-    "output_head token_scores unwrap_model",
+    "new_model output_head token_scores unwrap_model",
     "objectives": "ALM AlignedBatch CrossEntropy FixedWeights GradientMagnitude LossSum ModelView "
     "Needs Objective",
     "ops": "OutputHead blockwise_sum linear_logprobs",
     "reports": "PairCounts PairReport compare_tokenizers outcome_table pair_table print_chunks",
     "teachers": "LocalTeacher SharedTeacher Teacher check_needs vocabulary_masks",
-    "tokenizers": "ByteVocab Spans TextEncoder load_tokenizer shared_texts",
+    "tokenizers": "ByteVocab Conversation Example ExampleEncoder LossOn PromptCompletion Spans TEMPLATE "
+    "TextEncoder load_tokenizer parse_example resolve_chat_template shared_examples shared_texts",
     "training": "AlignedCollator DistillationTrainer Lora NonFiniteLossError OriginalEmbeddings "
-    "Student add_lora compute_dtype text_windows window_length",
+    "Student add_lora batch_of chat_rows compute_dtype text_windows window_length",
     "transplant": "Method RowSource TransplantPlan TransplantReport plan_rows transplant",
 }
 
@@ -171,10 +173,11 @@ RECIPES = [file for file in tracked(".yaml") if file.is_relative_to(ROOT / "reci
 def test_every_recipe_loads_as_the_recipe_of_its_folder(file):
     kind = recipe_type(file.parent.name)
     given = yaml.safe_load(file.read_text())
-    named = {field: given.get(field, "given") for field in ("model", "tokenizer", "data", "output")}
+    places = ("model", "tokenizer", "teacher", "student", "data", "output")
+    named = {field: given.get(field, "given") for field in places}
     known = kind.__dataclass_fields__
     loaded = recipes.load_recipe(kind, file, {k: v for k, v in named.items() if k in known})
-    if isinstance(loaded, recipes.TransferRecipe):
+    if isinstance(loaded, recipes.TrainingRecipe):
         assert loaded.objectives()
         assert loaded.combination()
 

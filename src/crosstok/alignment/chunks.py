@@ -21,7 +21,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Bool, Int
 
-from crosstok.tokenizers import ByteVocab, Spans
+from crosstok.tokenizers import TEMPLATE, ByteVocab, Spans
 
 
 @dataclass(frozen=True)
@@ -314,6 +314,8 @@ def _match_specials(source: Spans, target: Spans) -> list[tuple[int, list[int], 
 def _special_groups(spans: Spans) -> list[_Special]:
     groups: list[_Special] = []
     for index, role in spans.specials:
+        if role == TEMPLATE:  # one template's own: never matched
+            continue
         place = int(spans.starts[index])
         if groups and groups[-1][1] == role and groups[-1][2][-1] == index - 1:
             groups[-1][2].append(index)

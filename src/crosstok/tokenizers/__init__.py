@@ -1,8 +1,26 @@
-"""Bytes of any fast tokenizer: of its ids (`ByteVocab`) and of texts under it (`TextEncoder`)."""
+"""Bytes of any fast tokenizer: of its ids (`ByteVocab`), of texts and of chats under it."""
 
 from crosstok.tokenizers.byte_vocab import ByteVocab
+from crosstok.tokenizers.chat import Example, ExampleEncoder, LossOn, shared_examples
+from crosstok.tokenizers.chat_template import resolve_chat_template
+from crosstok.tokenizers.conversations import Conversation, PromptCompletion, parse_example
 from crosstok.tokenizers.loading import load_tokenizer
 from crosstok.tokenizers.shared_view import shared_texts
-from crosstok.tokenizers.spans import Spans, TextEncoder
+from crosstok.tokenizers.spans import TEMPLATE, Spans, TextEncoder
 
-__all__ = ["ByteVocab", "Spans", "TextEncoder", "load_tokenizer", "shared_texts"]
+__all__ = [
+    "TEMPLATE",
+    "ByteVocab",
+    "Conversation",
+    "Example",
+    "ExampleEncoder",
+    "LossOn",
+    "PromptCompletion",
+    "Spans",
+    "TextEncoder",
+    "load_tokenizer",
+    "parse_example",
+    "resolve_chat_template",
+    "shared_examples",
+    "shared_texts",
+]

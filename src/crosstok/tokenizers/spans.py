@@ -18,6 +18,9 @@ from crosstok.tokenizers.inexact_spans import cut_by_offsets
 # Ends of the spans of a text's tokens, and which of them are exact (True: all).
 _Cut = tuple[Int64[np.ndarray, " T"], bool | Bool[np.ndarray, " T"]]
 
+# The role of tokens that one chat template writes and no other tokenizer's is asked for.
+TEMPLATE = "template"
+
 # A tokenizer that keeps these bytes keeps nearly every text: case, runs of white space, line
 # breaks, punctuation against a word, an accent, a ligature.
 _PROBE = "A  b\n\nCaf\u00c9, \ufb01\tx "
@@ -44,8 +47,10 @@ class Spans:
         exact: Whether the token's bytes, less a dummy prefix space, are `text.encode()[start:end]`.
             True for the specials that we placed. False where a normaliser changed the text, for
             the unknown token, and where dropped white space lies in the span.
-        specials: (token index, role) of the specials that we placed, ascending.
+        specials: (token index, role) of the specials that we placed, ascending. `TEMPLATE` is the
+            role of what only this tokenizer's chat template writes: it is matched with nothing.
         num_bytes: Length of the text in bytes.
+        loss_mask: Tokens that are to be learned; None: all of them.
     """
 
     ids: Int64[np.ndarray, " T"]
@@ -54,6 +59,7 @@ class Spans:
     exact: Bool[np.ndarray, " T"]
     specials: tuple[tuple[int, str], ...]
     num_bytes: int
+    loss_mask: Bool[np.ndarray, " T"] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -221,6 +227,16 @@ def _text_backend(backend: Tokenizer, vocab: ByteVocab) -> Tokenizer:
     """
     if type(backend.model).__name__ == "Unigram":
         return _unigram_text_backend(backend, vocab)
+    copy = copy_backend(backend)
+    copy.encode_special_tokens = True
+    return copy
+
+
+def copy_backend(backend: Tokenizer) -> Tokenizer:
+    """A tokenizer with the same ids, without truncation, padding and post-processor.
+
+    It shares the model where the ids come out the same, which makes it cheap.
+    """
     copy = Tokenizer(backend.model)
     if backend.normalizer is not None:
         copy.normalizer = backend.normalizer
@@ -234,7 +250,6 @@ def _text_backend(backend: Tokenizer, vocab: ByteVocab) -> Tokenizer:
         description = json.loads(backend.to_str())
         description.update(truncation=None, padding=None, post_processor=None)
         copy = Tokenizer.from_str(json.dumps(description))
-    copy.encode_special_tokens = True
     return copy
 
 

@@ -1,0 +1,380 @@
+"""Where a chat template puts the contents of a conversation: rendered, never guessed.
+
+A template is a program, so it is run. The conversation is rendered once with sentinels in place of
+its contents (kept, as conversations of one shape are rendered alike) and once as it is. What stands
+between the sentinels is the template's; with the contents put in, it must give the other rendering.
+Where it does not, because the template looks at contents (trims them, takes the thoughts out), each
+content is looked for between the template's own text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from transformers import PreTrainedTokenizerFast
+
+from crosstok.tokenizers.conversations import Conversation, Message
+
+_MAX_SKELETONS = 4096
+_SYSTEM = ("system", "developer")
+
+PLAIN_TEMPLATE = """\
+{%- if bos_token and bos_token != eos_token %}{{ bos_token }}{% endif %}
+{%- if tools %}{{ 'Tools: ' + (tools | tojson) + '\\n' }}{% endif %}
+{%- for message in messages %}
+    {{- message['role'] | capitalize + ': ' }}
+    {%- if message['content'] %}{{ message['content'] }}{% endif %}
+    {%- if message['tool_calls'] %}{{ message['tool_calls'] | tojson }}{% endif %}
+    {%- if message['role'] == 'assistant' and eos_token %}{{ eos_token }}{% endif %}
+    {{- '\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ 'Assistant: ' }}{% endif %}
+"""
+
+
+def resolve_chat_template(name_or_file: str) -> str:
+    """The text of a chat template: the built-in "plain", or what a Jinja file holds.
+
+    "plain" writes ``User: ...``, ``Assistant: ...`` and the tokenizer's eos, so that it serves any
+    tokenizer.
+
+    Raises:
+        ValueError: No such file.
+    """
+    if name_or_file == "plain":
+        return PLAIN_TEMPLATE
+    path = Path(name_or_file).expanduser()
+    if not path.is_file():
+        raise ValueError(
+            f"chat template {name_or_file!r} is neither 'plain' nor a file. Give a file with a "
+            "Jinja template (models name theirs chat_template.jinja)."
+        )
+    return path.read_text(encoding="utf-8")
+
+
+# A piece of a rendering: its text, the message whose content it is (None: the template's text), and
+# how many characters of that content the template left out before it.
+Piece: TypeAlias = tuple[str, int | None, int]
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """A rendering of conversations of one shape, with their contents left open.
+
+    Attributes:
+        parts: The template's text and, as their numbers, the messages whose contents stand there.
+        placed: Which entries of `parts` are the contents, in the order of the messages. A content
+            that is written twice, or in another place than in the order, counts as text of the
+            template there.
+        variant: How the messages were given to the template: "as given", "developer as system", or
+            "system folded" into the user message that follows it.
+    """
+
+    parts: tuple[str | int, ...]
+    placed: frozenset[int]
+    variant: str
+
+    def gaps(self) -> list[str]:
+        """The template's text before, between and after the contents that are placed."""
+        gaps = [""]
+        for place, part in enumerate(self.parts):
+            if place in self.placed:
+                gaps.append("")
+            else:
+                gaps[-1] += part if isinstance(part, str) else ""
+        return gaps
+
+    def messages(self) -> list[int]:
+        """The messages whose contents are placed, ascending."""
+        return [self.parts[place] for place in sorted(self.placed)]  # type: ignore[misc]
+
+
+class TemplateFailure(Exception):
+    """The template raised; holds its own message."""
+
+
+class ChatRenderer:
+    """Runs a tokenizer's chat template, or another one in its place."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, chat_template: str | None) -> None:
+        self._tokenizer = tokenizer
+        self._template = chat_template
+        self._sentinel = f"Zq{secrets.token_hex(8)}x"
+        self._find_sentinel = re.compile(self._sentinel + r"(\d+)z")
+        self._skeletons: OrderedDict[Any, Skeleton] = OrderedDict()
+        if chat_template is None and not getattr(tokenizer, "chat_template", None):
+            name = getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
+            raise ValueError(
+                f"tokenizer {name!r} has no chat template, and chat data needs one. Pass a file "
+                "with a Jinja template (--chat-template FILE), or --chat-template plain for "
+                "'User: ...' and 'Assistant: ...' with the end of sequence token."
+            )
+
+    def skeleton(self, conversation: Conversation) -> Skeleton:
+        """Render the shape of a conversation.
+
+        Raises:
+            ValueError: The template cannot render it; names the row, and holds the template's own
+                message.
+        """
+        key = _shape(conversation)
+        found = self._skeletons.get(key)
+        if found is None:
+            found = self._render_skeleton(conversation)
+            self._skeletons[key] = found
+            if len(self._skeletons) > _MAX_SKELETONS:
+                self._skeletons.popitem(last=False)
+        return found
+
+    def pieces(self, conversation: Conversation, skeleton: Skeleton) -> list[Piece]:
+        """Render a conversation and find its contents.
+
+        Raises:
+            ValueError: The template cannot render it, or changes a content beyond recognition.
+        """
+        contents = conversation.contents
+        messages = _VARIANTS[skeleton.variant](conversation.messages, contents)
+        try:
+            rendered = self.render(messages, conversation.tools)
+        except TemplateFailure as failure:
+            raise _cannot_render(conversation, str(failure)) from None
+        parts: list[Piece] = []
+        for place, part in enumerate(skeleton.parts):
+            if isinstance(part, str):
+                parts.append((part, None, 0))
+            else:
+                parts.append((contents[part], part if place in skeleton.placed else None, 0))
+        if "".join(text for text, _, _ in parts) == rendered:
+            return parts
+        return _locate(parts, rendered, conversation)
+
+    def render(self, messages: Sequence[Message], tools: Sequence[Any] | None) -> str:
+        """Run the template.
+
+        Raises:
+            TemplateFailure: It raised, or gave no text.
+        """
+        try:
+            rendered = self._tokenizer.apply_chat_template(
+                [dict(message) for message in messages],
+                tools=list(tools) if tools else None,
+                chat_template=self._template,
+                tokenize=False,
+            )
+        except Exception as error:  # a template is its author's program: it raises anything
+            raise TemplateFailure(f"{type(error).__name__}: {error}") from error
+        if not isinstance(rendered, str):
+            raise TemplateFailure(f"it renders to {type(rendered).__name__}, not to text")
+        return rendered
+
+    def trims(self) -> frozenset[str]:
+        """Roles whose contents the template strips of white space at their ends."""
+        trimmed = set()
+        messages = [{"role": role, "content": "M"} for role in ("system", "user", "assistant")]
+        for index, message in enumerate(messages):
+            padded = Conversation(
+                (*messages[:index], {**message, "content": " \n M \n "}, *messages[index + 1 :])
+            )
+            try:
+                skeleton = self.skeleton(padded)
+                sentinel = f" \n {self._sentinel}0z \n "
+                contents = [m["content"] for m in messages]
+                contents[index] = sentinel
+                rendered = self.render(_VARIANTS[skeleton.variant](padded.messages, contents), None)
+            except (TemplateFailure, ValueError):
+                continue
+            if sentinel not in rendered:
+                trimmed.add(str(message["role"]))
+        if "system" in trimmed:
+            trimmed.add("developer")
+        return frozenset(trimmed)
+
+    def _render_skeleton(self, conversation: Conversation) -> Skeleton:
+        contents = [
+            f"{self._sentinel}{index}z" if content else ""
+            for index, content in enumerate(conversation.contents)
+        ]
+        roles = {str(message["role"]) for message in conversation.messages}
+        reason = ""
+        for name, variant in _VARIANTS.items():
+            if name != _AS_GIVEN and not roles.intersection(_SYSTEM):
+                break
+            try:
+                rendered = self.render(variant(conversation.messages, contents), conversation.tools)
+            except TemplateFailure as failure:
+                reason = str(failure)
+                continue
+            skeleton = self._split(rendered, name)
+            missing = _missing(conversation, set(skeleton.messages()), skeleton.parts)
+            if missing is None:
+                return skeleton
+            role = conversation.messages[missing]["role"]
+            reason = f"it leaves out message {missing + 1} (role {role})"
+        raise _cannot_render(conversation, reason)
+
+    def _split(self, rendered: str, variant: str) -> Skeleton:
+        parts: list[str | int] = []
+        for index, text in enumerate(self._find_sentinel.split(rendered)):
+            parts.append(int(text) if index % 2 else text)
+        places = {place: part for place, part in enumerate(parts) if isinstance(part, int)}
+        return Skeleton(tuple(parts), frozenset(_in_order(places)), variant)
+
+
+def _shape(conversation: Conversation) -> tuple[Any, ...]:
+    """What the structure of a rendering depends on: everything but the contents."""
+    turns = []
+    for message in conversation.messages:
+        content = message.get("content")
+        turn: tuple[Any, ...] = (message["role"], None if content is None else bool(content))
+        if len(message) > 2:
+            extra = {k: v for k, v in message.items() if k not in ("role", "content")}
+            turn += (json.dumps(extra, sort_keys=True, default=str),)
+        turns.append(turn)
+    tools = json.dumps(conversation.tools, default=str) if conversation.tools else None
+    return (tuple(turns), tools)
+
+
+def _in_order(places: dict[int, int]) -> list[int]:
+    """Of entries {place: message}, the places where the messages stand in their order.
+
+    The longest such run, so that one message out of place does not displace the others.
+    """
+    best: list[list[int]] = []
+    for place, message in places.items():
+        before = [run for run in best if places[run[-1]] < message]
+        best.append([*max(before, key=len, default=[]), place])
+    return max(best, key=len, default=[])
+
+
+def _missing(
+    conversation: Conversation, placed: set[int], parts: Sequence[str | int]
+) -> int | None:
+    """The first message whose content the template does not write, where it has to."""
+    for index, (message, content) in enumerate(
+        zip(conversation.messages, conversation.contents, strict=True)
+    ):
+        if not content or index in placed or message.get("tool_calls"):
+            continue
+        if index in parts and message["role"] != "assistant":  # written, in another place
+            continue
+        return index
+    return None
+
+
+def _given(message: Message, content: str) -> Message:
+    return message if message.get("content") is None else {**message, "content": content}
+
+
+def _as_given(messages: Sequence[Message], contents: Sequence[str]) -> list[Message]:
+    return [_given(message, text) for message, text in zip(messages, contents, strict=True)]
+
+
+def _developer_as_system(messages: Sequence[Message], contents: Sequence[str]) -> list[Message]:
+    return [
+        {**message, "role": "system"} if message["role"] == "developer" else message
+        for message in _as_given(messages, contents)
+    ]
+
+
+def _system_folded(messages: Sequence[Message], contents: Sequence[str]) -> list[Message]:
+    """Put the system's contents at the head of the user messages that follow them."""
+    folded: list[Message] = []
+    waiting: list[str] = []
+    for message in _as_given(messages, contents):
+        if message["role"] in _SYSTEM:
+            waiting += [message["content"]] if message["content"] else []
+            continue
+        if message["role"] == "user":
+            content = "\n\n".join(filter(None, [*waiting, message["content"]]))
+            message, waiting = {**message, "content": content}, []
+        elif waiting:
+            folded.append({"role": "user", "content": "\n\n".join(waiting)})
+            waiting = []
+        folded.append(message)
+    return folded
+
+
+_AS_GIVEN, SYSTEM_FOLDED = "as given", "system folded"
+_VARIANTS: dict[str, Callable[[Sequence[Message], Sequence[str]], list[Message]]] = {
+    _AS_GIVEN: _as_given,
+    "developer as system": _developer_as_system,
+    SYSTEM_FOLDED: _system_folded,
+}
+
+
+def _cannot_render(conversation: Conversation, reason: str) -> ValueError:
+    roles = ", ".join(str(message["role"]) for message in conversation.messages)
+    hint = "Change the order of its messages, leave the row out, or pass another template with "
+    if "tool" in roles.split(", "):
+        hint = "The template may not know tools: leave such rows out, or pass one that does with "
+    return ValueError(
+        f"{conversation.where}: the chat template cannot render this conversation (roles: "
+        f"{roles}): {reason}. {hint}--chat-template FILE."
+    )
+
+
+def _locate(parts: Sequence[Piece], rendered: str, conversation: Conversation) -> list[Piece]:
+    """Find the contents in a rendering that is not the skeleton with the contents put in."""
+    gaps, contents = [""], []
+    for text, message, _ in parts:
+        if message is None:
+            gaps[-1] += text
+        else:
+            contents.append((text, message))
+            gaps.append("")
+    pieces: list[Piece] = []
+    cursor = 0
+    for (content, message), gap, following in zip(contents, gaps, gaps[1:], strict=True):
+        found = _find_content(rendered, cursor, content, gap, following)
+        if found is None:
+            raise ValueError(
+                f"{conversation.where}: the chat template changes the content of message "
+                f"{message + 1} (role {conversation.messages[message]['role']}) so that it cannot "
+                "be found in what it writes. Leave the row out, or pass another template with "
+                "--chat-template FILE."
+            )
+        begin, end, skipped = found
+        pieces += [(rendered[cursor:begin], None, 0), (rendered[begin:end], message, skipped)]
+        cursor = end
+    return [*pieces, (rendered[cursor:], None, 0)]
+
+
+def _find_content(
+    rendered: str, cursor: int, content: str, gap: str, following: str
+) -> tuple[int, int, int] | None:
+    """Where a content stands: begin and end in the rendering, characters left out before it."""
+    left = len(content) - len(content.lstrip())
+    spellings = [(content, 0), (content.lstrip(), left), (content.rstrip(), 0)]
+    spellings.append((content.strip(), left))
+    if rendered.startswith(gap, cursor):
+        begin = cursor + len(gap)
+        for text, skipped in spellings:
+            if rendered.startswith(text + following, begin):
+                return begin, begin + len(text), skipped
+        # Part of it: what stands up to the template's next text.
+        end = rendered.find(following, begin) if following else len(rendered)
+        skipped = content.find(rendered[begin:end]) if end >= begin else -1
+        if skipped >= 0:
+            return begin, end, skipped
+    # Other text of the template before it: the last place that this text leaves open, or the next.
+    agreed = cursor + _num_common(gap, rendered[cursor : cursor + len(gap)])
+    for text, skipped in spellings:
+        if not text:
+            continue
+        begin = rendered.rfind(text, cursor, agreed + len(text))
+        begin = rendered.find(text, agreed) if begin < 0 else begin
+        if begin >= 0:
+            return begin, begin + len(text), skipped
+    return None
+
+
+def _num_common(left: str, right: str) -> int:
+    pairs = zip(left, right, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))

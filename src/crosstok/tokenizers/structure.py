@@ -1,0 +1,238 @@
+"""Ids of a rendered conversation, where special tokens are those that the template wrote.
+
+A rendered conversation is encoded as `apply_chat_template` does it, in one go, so that every flag
+of every special token and every merge across the edge of a content acts as it does there. Where a
+content holds the text of a special token, the tokenizer could not tell it from the template's. Then
+the template's special tokens are respelt, in the string and in a copy of the tokenizer, as what
+nobody can type, and the rest is text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int64
+from tokenizers import Tokenizer
+
+from crosstok.tokenizers.inexact_spans import cut_by_offsets
+from crosstok.tokenizers.spans import TextEncoder, copy_backend
+
+_PRIVATE = 0xE000  # first of the characters that Unicode leaves to private use
+_GUARDS = ("\n", "A", ".")
+_PROBE = "A  b\n\nCaf\u00c9\tx "
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedString:
+    """One string under one tokenizer; token k covers bytes [ends[k - 1], ends[k])."""
+
+    ids: Int64[np.ndarray, " T"]
+    ends: Int64[np.ndarray, " T"]
+    exact: Bool[np.ndarray, " T"]
+
+    def then(self, other: EncodedString) -> EncodedString:
+        """This string and another one behind it."""
+        shift = self.ends[-1] if len(self.ends) else 0
+        return EncodedString(
+            np.concatenate([self.ids, other.ids]),
+            np.concatenate([self.ends, other.ends + shift]),
+            np.concatenate([self.exact, other.exact]),
+        )
+
+
+class SpecialText:
+    """The texts of the special tokens, and two spellings of them that nobody types.
+
+    One spelling carries the text of a special token, found in the data, through a template; the
+    other stands for the special token itself in what is encoded.
+    """
+
+    def __init__(self, special_tokens: Sequence[str]) -> None:
+        self.tokens = tuple(dict.fromkeys(token for token in special_tokens if token))
+        key = [secrets.randbelow(0x1000) for _ in range(6)]
+        # Six private characters, a number of fixed length, one more.
+        self._mark = "".join(chr(_PRIVATE + 0x40 + place) for place in key)
+        self._numbers = {token: index for index, token in enumerate(self.tokens)}
+        by_length = sorted(self.tokens, key=len, reverse=True)
+        self._find = re.compile("|".join(map(re.escape, by_length)) or r"(?!)")
+        self._find_quoted = re.compile(f"\uf8f0{self._mark}(..)\uf8f1")
+
+    def is_in(self, text: str) -> bool:
+        """Whether the text of a special token stands somewhere in this text."""
+        return self._find.search(text) is not None
+
+    def quote(self, text: str) -> str:
+        """Spell special tokens in data as a template cannot know them."""
+        return self._find.sub(lambda found: self._spell(found[0], "\uf8f0"), text)
+
+    def unquote(self, text: str) -> str:
+        """Undo `quote`."""
+        return self._find_quoted.sub(lambda found: self.tokens[_number(found[1])], text)
+
+    def respell(self, text: str) -> str:
+        """Spell special tokens as the copy of the tokenizer knows them."""
+        return self._find.sub(lambda found: self.alias(found[0]), text)
+
+    def alias(self, token: str) -> str:
+        """The spelling of one special token in the copy of the tokenizer."""
+        return self._spell(token, "\uf8f2")
+
+    def _spell(self, token: str, opening: str) -> str:
+        number = self._numbers[token]
+        digits = chr(_PRIVATE + number // 0x1000) + chr(_PRIVATE + number % 0x1000)
+        return f"{opening}{self._mark}{digits}\uf8f1"
+
+
+def _number(digits: str) -> int:
+    return (ord(digits[0]) - _PRIVATE) * 0x1000 + ord(digits[1]) - _PRIVATE
+
+
+class StructureEncoder:
+    """Encodes rendered conversations; their special tokens become special ids."""
+
+    def __init__(self, encoder: TextEncoder) -> None:
+        vocab = encoder.byte_vocab
+        backend = encoder.tokenizer.backend_tokenizer
+        self._original = backend
+        self.special_text = SpecialText(tuple(vocab.special_tokens.values()))
+        self._plain = _Backend(copy_backend(backend), vocab.token_bytes, vocab.special_tokens)
+        self._respelt: _Backend | None = None
+        self._special_tokens = vocab.special_tokens
+        self._token_bytes = vocab.token_bytes
+
+    def __call__(self, strings: Sequence[str], *, respelt: bool = False) -> list[EncodedString]:
+        """Encode strings; with `respelt` special tokens are those that `SpecialText` respelt."""
+        return (self._respelt_backend() if respelt else self._plain).encode(strings)
+
+    def encode_cut(
+        self, string: str, cuts: Sequence[int], *, respelt: bool = False
+    ) -> EncodedString:
+        """Encode a string so that tokens end at these characters (ascending, inside the string)."""
+        backend = self._respelt_backend() if respelt else self._plain
+        edges = [0, *cuts, len(string)]
+        parts = [string[begin:end] for begin, end in pairwise(edges)]
+        whole = backend.encode(parts[:1])[0]
+        for part in parts[1:]:
+            whole = whole.then(backend.encode_continuation(part))
+        return whole
+
+    def _respelt_backend(self) -> _Backend:
+        if self._respelt is None:
+            aliases = {
+                index: self.special_text.alias(token)
+                for index, token in self._special_tokens.items()
+            }
+            copy = _respelt_copy(self._original, self._special_tokens, aliases)
+            self._respelt = _Backend(copy, self._token_bytes, aliases)
+        return self._respelt
+
+
+class _Backend:
+    def __init__(
+        self,
+        backend: Tokenizer,
+        token_bytes: Sequence[bytes | None],
+        special_tokens: dict[int, str] | Any,
+    ) -> None:
+        self._backend = backend
+        self._bytes = list(token_bytes)
+        for index, token in special_tokens.items():
+            self._bytes[index] = token.encode()
+        self._lengths = np.array([len(piece or b"") for piece in self._bytes], np.int64)
+        shown = next((t for t in special_tokens.values() if backend.token_to_id(t) is not None), "")
+        probe = f"{shown}{_PROBE}{shown}{_PROBE}"
+        ids = backend.encode(probe, add_special_tokens=False).ids
+        self._mostly_exact = self._cut_exactly(ids, probe) is not None
+        alone = backend.encode("A", add_special_tokens=False).ids
+        self._adds_prefix = b"".join(self._bytes[index] or b"" for index in alone) != b"A"
+
+    def encode(self, strings: Sequence[str]) -> list[EncodedString]:
+        found: list[EncodedString | None] = [None] * len(strings)
+        if self._mostly_exact:
+            encodings = self._backend.encode_batch_fast(list(strings), add_special_tokens=False)
+            found = [
+                self._cut_exactly(encoding.ids, string)
+                for encoding, string in zip(encodings, strings, strict=True)
+            ]
+        rest = [place for place, encoded in enumerate(found) if encoded is None]
+        encodings = self._backend.encode_batch(
+            [strings[place] for place in rest], add_special_tokens=False
+        )
+        for place, encoding in zip(rest, encodings, strict=True):
+            found[place] = self._cut_by_offsets(encoding.ids, encoding.offsets, strings[place])
+        return [encoded for encoded in found if encoded is not None]
+
+    def encode_continuation(self, string: str) -> EncodedString:
+        """Encode what stands behind other text: no dummy prefix space before it."""
+        if not self._adds_prefix:
+            return self.encode([string])[0]
+        for guard in _GUARDS:
+            before, both = self.encode([guard, guard + string])
+            size = len(before.ids)
+            if np.array_equal(both.ids[:size], before.ids) and both.ends[size - 1] == len(guard):
+                return EncodedString(
+                    both.ids[size:], both.ends[size:] - len(guard), both.exact[size:]
+                )
+        return self.encode([string])[0]
+
+    def _cut_exactly(self, ids: list[int], string: str) -> EncodedString | None:
+        token_bytes = self._bytes
+        try:
+            joined = b"".join([token_bytes[index] for index in ids])  # type: ignore[misc]
+        except TypeError:  # an id without bytes
+            return None
+        if joined != string.encode():
+            return None
+        array = np.array(ids, dtype=np.int64)
+        ends = np.cumsum(self._lengths[array]) if len(array) else array
+        return EncodedString(array, ends, np.ones(len(array), dtype=np.bool_))
+
+    def _cut_by_offsets(
+        self, ids: list[int], offsets: list[tuple[int, int]], string: str
+    ) -> EncodedString:
+        array = np.array(ids, dtype=np.int64)
+        if not ids:
+            return EncodedString(array, array, np.zeros(0, dtype=np.bool_))
+        # Any token may carry a dummy space: one is put behind every special token.
+        may_drop_space = np.ones(len(ids), dtype=np.bool_)
+        token_bytes = [self._bytes[index] for index in ids]
+        ends, exact = cut_by_offsets(token_bytes, offsets, string, may_drop_space)
+        return EncodedString(array, ends, exact)
+
+
+def _respelt_copy(
+    backend: Tokenizer, special_tokens: dict[int, str] | Any, aliases: dict[int, str]
+) -> Tokenizer:
+    """A copy whose special tokens are spelt anew, in the model's vocabulary too."""
+    description = json.loads(backend.to_str())
+    description.update(truncation=None, padding=None, post_processor=None)
+    model = description["model"]
+    vocab = model["vocab"]
+    if isinstance(vocab, dict):
+        for index, token in special_tokens.items():
+            if vocab.get(token) == index:
+                vocab[aliases[index]] = vocab.pop(token)
+            if model.get("unk_token") == token:
+                model["unk_token"] = aliases[index]
+    else:
+        for index in special_tokens:
+            if index < len(vocab):
+                vocab[index][0] = aliases[index]
+    for token in description["added_tokens"]:
+        if token["id"] in aliases:
+            token["content"] = aliases[token["id"]]
+    copy = Tokenizer.from_str(json.dumps(description))
+    wrong = [index for index in aliases if copy.token_to_id(aliases[index]) != index]
+    if wrong:
+        raise ValueError(
+            f"special token {special_tokens[wrong[0]]!r} (id {wrong[0]}) of this tokenizer cannot "
+            "be told from the same text in a message; remove it from the data"
+        )
+    return copy
