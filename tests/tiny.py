@@ -55,11 +55,18 @@ def tiny_tokenizer(kind: Kind) -> PreTrainedTokenizerFast:
 
 
 def with_chat_template(
-    kind: Kind, template: str, *, special_tokens: tuple[str, ...] = (), **names: str
+    kind: Kind,
+    template: str | None,
+    *,
+    special_tokens: tuple[str, ...] = (),
+    rstrip: bool = False,
+    **names: str,
 ) -> PreTrainedTokenizerFast:
     """A new tokenizer of that kind with more special tokens and a chat template."""
     backend = Tokenizer.from_str(tiny_tokenizer(kind).backend_tokenizer.to_str())
-    backend.add_special_tokens([AddedToken(token, normalized=False) for token in special_tokens])
+    backend.add_special_tokens(
+        [AddedToken(token, normalized=False, rstrip=rstrip) for token in special_tokens]
+    )
     known = {
         f"{role}_token": token
         for role in ("bos", "eos", "pad", "unk")

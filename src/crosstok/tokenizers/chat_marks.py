@@ -75,8 +75,9 @@ class TemplateMarks:
         }
         bos = str(tokenizer.bos_token or "")
         bos = bos if bos and first.startswith(bos) else ""
-        head = first.removeprefix(bos)
-        before_first = head.removesuffix(headers["user"]) if headers["user"] else head
+        before_first = first.removeprefix(bos)
+        if headers["user"]:  # which may begin with bos in every turn
+            before_first = before_first.removesuffix(headers["user"].removeprefix(bos))
         marks = cls(bos, end, after_end, last, headers, before_first, find)
         return replace(marks, headers={**headers, **marks._system_header(renderer)})
 
@@ -136,6 +137,8 @@ class TemplateMarks:
         if header is None:
             parts.append((rest, f"header_{role}", after))
             return
+        if before is None and self.bos:  # taken already, where every header begins with it
+            header = header.removeprefix(self.bos)
         start = rest.rfind(header) if header else len(rest)
         if start < 0:
             parts.append((rest, TEMPLATE, None))

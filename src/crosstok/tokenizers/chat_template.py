@@ -331,7 +331,7 @@ def _locate(parts: Sequence[Piece], rendered: str, conversation: Conversation) -
             gaps.append("")
     pieces: list[Piece] = []
     cursor = 0
-    for (content, message), gap, following in zip(contents, gaps, gaps[1:], strict=True):
+    for (content, message), gap, following in zip(contents, gaps[:-1], gaps[1:], strict=True):
         found = _find_content(rendered, cursor, content, gap, following)
         if found is None:
             raise ValueError(
