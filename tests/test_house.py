@@ -18,8 +18,8 @@ PACKAGE = ROOT / "src" / "crosstok"
 
 # Imports point strictly down; those of one floor do not know each other.
 FLOORS = (
-    {"tokenizers", "ops", "corpora"},
-    {"alignment", "models"},
+    {"tokenizers", "ops"},
+    {"alignment", "models", "corpora"},
     {"objectives", "transplant", "reports"},
     {"teachers", "inference"},
     {"training", "evaluation"},
@@ -33,7 +33,7 @@ MAY = {("demo", "transfer")}
 
 PUBLIC = {
     "alignment": "Alignment VocabOverlap align align_batch overlapping_tokens tokens_that_fit",
-    "corpora": "Corpus TextUnit load_corpora load_corpus plain_name read_rows",
+    "corpora": "Corpus Examples TextUnit load_corpora load_corpus load_examples plain_name read_rows",
     "evaluation": "BitsPerByte EvaluationError EvaluationOptions ExamResult Fidelity Item Scorer "
     "bits_per_byte evaluate fidelity read_exam render_table take_exam",
     "inference": "generate",

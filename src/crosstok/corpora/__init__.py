@@ -1,6 +1,16 @@
 """Texts from data set names, files and folders, as `datasets` data sets with one column `text`."""
 
+from crosstok.corpora.examples import Examples, load_examples
 from crosstok.corpora.load import Corpus, load_corpora, load_corpus, read_rows
 from crosstok.corpora.read import TextUnit, plain_name
 
-__all__ = ["Corpus", "TextUnit", "load_corpora", "load_corpus", "plain_name", "read_rows"]
+__all__ = [
+    "Corpus",
+    "Examples",
+    "TextUnit",
+    "load_corpora",
+    "load_corpus",
+    "load_examples",
+    "plain_name",
+    "read_rows",
+]

@@ -31,13 +31,14 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?(:[\w.-]+)?")
 
 
 @dataclass
-class _Skipped:
+class Skipped:
     """Rows left out so far. Called by `filter` on every text of a streaming data set."""
 
     source: str
     count: int = 0
 
     def __call__(self, text: str | None) -> bool:
+        """Whether the row holds a text; counts it if not."""
         if text is not None:
             return True
         self.count += 1
@@ -62,7 +63,7 @@ class Corpus:
 
     name: str
     dataset: datasets.Dataset | datasets.IterableDataset
-    _skipped: _Skipped = field(repr=False)
+    _skipped: Skipped = field(repr=False)
 
     @property
     def num_skipped(self) -> int:
@@ -109,17 +110,28 @@ def load_corpus(
         ValueError: nothing at `source`; an empty or damaged file; broken JSON (with its line); no
             such field (with those there are); no row with text.
     """
+    named = find_files(source, split)
+    if named is None:
+        return _from_hub(source, text_field, split, streaming)
+    return _from_files(named[0], source, named[1], text_field, text_unit, streaming)
+
+
+def find_files(source: str, split: str) -> tuple[str, list[Path]] | None:
+    """The plain name and the files of a file or folder; None where it names a hub data set.
+
+    Raises:
+        ValueError: nothing at `source`, or nothing that can be read.
+    """
     path = Path(source).expanduser()
     if path.is_file():
         if data_suffix(path) is None:
             raise ValueError(f"{source} is no data file that can be read. {_endings()}")
-        return _from_files(plain_name(path), source, [path], text_field, text_unit, streaming)
+        return plain_name(path), [path]
     if path.is_dir():
-        files = _files_of(path, split)
-        return _from_files(path.resolve().name, source, files, text_field, text_unit, streaming)
+        return path.resolve().name, files_of(path, split)
     if data_suffix(path) is not None or not _HUB_NAME.fullmatch(source):
-        raise _nothing_at(source)
-    return _from_hub(source, text_field, split, streaming)
+        raise nothing_at(source)
+    return None
 
 
 def load_corpora(
@@ -140,7 +152,7 @@ def load_corpora(
     path = Path(source).expanduser()
     if not path.is_dir():
         return [load_corpus(source, text_field=text_field, text_unit=text_unit, split=split)]
-    files = _files_of(path, split)
+    files = files_of(path, split)
     plain = Counter(map(plain_name, files))
     names = [plain_name(file) if plain[plain_name(file)] == 1 else file.name for file in files]
     return [
@@ -158,7 +170,7 @@ def read_rows(path: str) -> list[dict[str, Any]]:
     """
     file = Path(path).expanduser()
     if not file.is_file():
-        raise _nothing_at(path)
+        raise nothing_at(path)
     if data_suffix(file) not in (".jsonl", ".json"):
         raise ValueError(
             f"{path} is not a .jsonl or .json file (also .xz, .gz, .zst), which rows are read from."
@@ -175,7 +187,8 @@ def read_rows(path: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _nothing_at(path: str) -> ValueError:
+def nothing_at(path: str) -> ValueError:
+    """The error for a name under which there is nothing."""
     return ValueError(f"There is no file or folder {path!r}. Check the path (from {Path.cwd()}).")
 
 
@@ -184,7 +197,8 @@ def _endings() -> str:
     return f"Data files end in {plain}; all but .parquet may be packed ({packed})."
 
 
-def _files_of(folder: Path, split: str) -> list[Path]:
+def files_of(folder: Path, split: str) -> list[Path]:
+    """The data files of a split of a folder, as `datasets` takes them by their names."""
     try:
         patterns = get_data_patterns(str(folder))
         found = DataFilesDict.from_patterns(patterns, base_path=str(folder))
@@ -217,19 +231,28 @@ def _rows(
 def _from_files(
     name: str, source: str, files: list[Path], text_field: str, text_unit: TextUnit, streaming: bool
 ) -> Corpus:
-    stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    kwargs = {"files": stats, "text_field": text_field, "text_unit": text_unit, "reader": _READER}
+    kwargs = {
+        "files": file_stats(files),
+        "text_field": text_field,
+        "text_unit": text_unit,
+        "reader": _READER,
+    }
     if streaming:
         rows = datasets.IterableDataset.from_generator(_rows, features=_FEATURES, gen_kwargs=kwargs)
         return _streamed(name, source, rows)
     try:
         table = datasets.Dataset.from_generator(_rows, features=_FEATURES, gen_kwargs=kwargs)
     except datasets.exceptions.DatasetGenerationError as error:
-        raise _root_cause(error) from error
+        raise root_cause(error) from error
     return _loaded(name, source, table)
 
 
-def _root_cause(error: BaseException) -> BaseException:
+def file_stats(files: list[Path]) -> list[tuple[str, int, int]]:
+    """Path, size and time of change of files: the key under which their rows are kept."""
+    return [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+
+
+def root_cause(error: BaseException) -> BaseException:
     """The first error under the wrappers of `datasets`."""
     while isinstance(error, datasets.exceptions.DatasetGenerationError) and error.__cause__:
         error = error.__cause__
@@ -241,7 +264,7 @@ def _loaded(name: str, source: str, rows: datasets.Dataset) -> Corpus:
     kept = rows.filter(_has_text, input_columns="text") if rows.data["text"].null_count else rows
     if not len(kept):
         raise _no_text(source, len(rows))
-    skipped = _Skipped(source, len(rows) - len(kept))
+    skipped = Skipped(source, len(rows) - len(kept))
     if skipped.count:
         skipped.tell(f"of {len(rows)}")
     return Corpus(name, kept, skipped)
@@ -251,7 +274,7 @@ def _streamed(name: str, source: str, rows: datasets.IterableDataset) -> Corpus:
     """The same while reading; a first text is looked for at once, so that errors come early."""
     if next((row for row in rows if row["text"] is not None), None) is None:
         raise _no_text(source, sum(1 for _ in rows))
-    skipped = _Skipped(source)
+    skipped = Skipped(source)
     return Corpus(name, rows.filter(skipped, input_columns="text"), skipped)
 
 
@@ -266,13 +289,20 @@ def _no_text(source: str, num_rows: int) -> ValueError:
     )
 
 
-def _from_hub(source: str, text_field: str, split: str, streaming: bool) -> Corpus:
+def open_hub(
+    source: str, split: str, streaming: bool
+) -> datasets.Dataset | datasets.IterableDataset:
+    """A data set of the hub, `name` or `name:configuration`.
+
+    Raises:
+        ValueError: no such data set, split or configuration, or no network.
+    """
     name, _, config = source.partition(":")
     try:
-        rows = datasets.load_dataset(name, config or None, split=split, streaming=streaming)
+        return datasets.load_dataset(name, config or None, split=split, streaming=streaming)
     except datasets.exceptions.DatasetGenerationError as error:
         raise ValueError(
-            f"The data set {source!r} could not be read: {_root_cause(error)}"
+            f"The data set {source!r} could not be read: {root_cause(error)}"
         ) from error
     except (ConnectionError, FileNotFoundError) as error:
         raise ValueError(
@@ -283,11 +313,20 @@ def _from_hub(source: str, text_field: str, split: str, streaming: bool) -> Corp
     except ValueError as error:  # a split or configuration not there: the message lists those
         hint = "" if config else f" A configuration is named as {name}:CONFIGURATION."
         raise ValueError(f"The data set {source!r}, split {split!r}: {error}{hint}") from error
+
+
+def hub_name(source: str) -> str:
+    """The name of a hub data set without owner and configuration."""
+    return source.partition(":")[0].split("/")[-1]
+
+
+def _from_hub(source: str, text_field: str, split: str, streaming: bool) -> Corpus:
+    rows = open_hub(source, split, streaming)
     columns = rows.column_names
     if columns is not None and text_field not in columns:
         raise missing_field(source, text_field, list(columns))
     rows = rows.map(_hub_row, input_columns=text_field, remove_columns=columns, features=_FEATURES)
-    short = name.split("/")[-1]
+    short = hub_name(source)
     return _streamed(short, source, rows) if streaming else _loaded(short, source, rows)
 
 

@@ -167,15 +167,23 @@ def _json_texts(path: Path, text_field: str) -> Iterator[object]:
         raise missing_field(str(path), text_field, list(fields))
 
 
-def _parquet_texts(path: Path, text_field: str) -> Iterator[object]:
+def open_parquet(path: Path) -> Any:
+    """Open a Parquet file.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
     try:
-        file = pq.ParquetFile(path)
+        return pq.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(
             f"{path} is not a readable Parquet file: {error}. Check that it is whole and not "
             "another format."
         ) from error
-    with file:
+
+
+def _parquet_texts(path: Path, text_field: str) -> Iterator[object]:
+    with open_parquet(path) as file:
         if text_field not in file.schema_arrow.names:
             raise missing_field(str(path), text_field, list(file.schema_arrow.names))
         for batch in file.iter_batches(batch_size=1024, columns=[text_field]):
