@@ -39,8 +39,8 @@ PUBLIC = {
     "inference": "generate",
     "models": "Scores check_model_exists check_vocabulary_fits hidden_states load_model "
     "new_model output_head token_scores unwrap_model",
-    "objectives": "ALM AlignedBatch CrossEntropy FixedWeights GradientMagnitude LossSum ModelView "
-    "Needs Objective",
+    "objectives": "ALM AlignedBatch CrossEntropy FixedWeights GOLD GradientMagnitude LossSum "
+    "ModelView Needs Objective Strict ULD",
     "ops": "OutputHead blockwise_sum linear_logprobs",
     "reports": "PairCounts PairReport compare_tokenizers outcome_table pair_table print_chunks",
     "teachers": "LocalTeacher SharedTeacher Teacher check_needs vocabulary_masks",

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from crosstok.objectives import ALM, CrossEntropy
+from crosstok.objectives import ALM, GOLD, ULD, CrossEntropy, Strict
 from crosstok.ops import blockwise
 from tests.objectives.batches import Pair, random_pair, same_pair
 
@@ -16,6 +16,17 @@ DIVERGENCES = [
     ALM(divergence="total_variation"),
     ALM(divergence="total_variation", temperature=float("inf"), keep_open_tail=True),
     ALM(debias=False, min_boundary_mass=0.0),
+    Strict(),
+    Strict(top_k=3, temperature=2.0),
+    Strict(top_k=None, divergence="forward_kl"),
+    Strict(divergence="jensen_shannon"),
+    GOLD(),
+    GOLD(beta=0.0, matched_weight="vocabulary"),
+    GOLD(beta=1.0, matched_weight=0.7, temperature=2.0),
+    GOLD(hybrid=False),
+    GOLD(hybrid=False, temperature=0.5),
+    ULD(),
+    ULD(alignment="bytes", temperature=2.0),
 ]
 """Zero where the student equals the teacher, and a function of the student's scores alone."""
 

@@ -258,7 +258,7 @@ def aligned_batch(
         [_byte_ends(ids, vocab) for ids in side]
         for side, vocab in ((student, student_vocab), (teacher, teacher_vocab))
     ]
-    common = [sorted({*one} & {*other}) for one, other in zip(*ends, strict=True)]
+    common = [sorted({*one[1:]} & {*other[1:]}) for one, other in zip(*ends, strict=True)]
     chunk_ids = [
         [
             [-1, *(sum(cut < end for cut in cuts) for end in row[1:])]
@@ -291,10 +291,10 @@ def aligned_batch(
 
 
 def _byte_ends(ids: list[int], vocab: ByteVocab) -> list[int]:
-    """End of each token in the text; bos ends at -1, eos one behind the text."""
+    """End of each token in the text; that of eos lies one byte behind it."""
     lengths = [len(vocab.token_bytes[index] or b"") for index in ids]
     ends = torch.tensor(lengths).cumsum(0).tolist()
-    return [-1, *ends[1:-1], ends[-1] + 1]
+    return [*ends[:-1], ends[-1] + 1]
 
 
 def _rectangle(rows: Sequence[list[int]], fill: int) -> torch.Tensor:

@@ -3,10 +3,15 @@
 from crosstok.objectives.alm import ALM
 from crosstok.objectives.base import AlignedBatch, LossSum, ModelView, Needs, Objective
 from crosstok.objectives.cross_entropy import CrossEntropy
+from crosstok.objectives.gold import GOLD
+from crosstok.objectives.strict import Strict
+from crosstok.objectives.uld import ULD
 from crosstok.objectives.weighting import FixedWeights, GradientMagnitude
 
 __all__ = [
     "ALM",
+    "GOLD",
+    "ULD",
     "AlignedBatch",
     "CrossEntropy",
     "FixedWeights",
@@ -15,4 +20,5 @@ __all__ = [
     "ModelView",
     "Needs",
     "Objective",
+    "Strict",
 ]

@@ -51,6 +51,22 @@ def chunk_ends(batch: AlignedBatch) -> Pairs:
     return _pairs(batch, batch.chunk_mask, first=False)
 
 
+def answer_positions(batch: AlignedBatch) -> Pairs:
+    """The r-th trained token of the student and the r-th of the teacher, whatever they hold.
+
+    As far as the shorter side goes; ``chunk`` is r.
+    """
+    counts = [m.sum(1, keepdim=True) for m in (batch.student_loss_mask, batch.teacher_loss_mask)]
+    shorter = torch.minimum(*counts)
+    sides = []
+    for mask in (batch.student_loss_mask, batch.teacher_loss_mask):
+        rank = mask.cumsum(1) - 1
+        sides.append((mask & (rank < shorter)).nonzero(as_tuple=True))
+    (row, student), (_, teacher) = sides
+    rank = batch.student_loss_mask.cumsum(1)[row, student] - 1
+    return Pairs(row, rank, student, teacher)
+
+
 def one_to_one_mask(batch: AlignedBatch) -> Bool[Tensor, "B C"]:
     """Which chunks hold a single token on both sides."""
     num_chunks = batch.chunk_mask.shape[1]

@@ -52,11 +52,34 @@ class OutputHead:
         logits = logits.to(torch.promote_types(dtype, torch.float32))
         if self.bias is not None:
             logits = logits + self.bias.to(logits.dtype)
+        logits = self._scaled(logits)
+        return logits if valid_ids is None else logits.masked_fill(~valid_ids, -torch.inf)
+
+    def logits_at(
+        self, hidden: Float[Tensor, "N D"], ids: Int[Tensor, "N K"]
+    ) -> Float[Tensor, "N K"]:
+        """Logits of a few ids of each row's own, fp32 (fp64 for fp64 operands).
+
+        The cost, also of the backward pass, goes with K, not with V; it makes [N K D].
+        """
+        dtype = torch.promote_types(hidden.dtype, self.weight.dtype)
+        dtype = torch.promote_types(dtype, torch.float32)
+        logits = (self.weight[ids].to(dtype) @ hidden.to(dtype)[:, :, None]).squeeze(2)
+        if self.bias is not None:
+            logits = logits + self.bias[ids].to(dtype)
+        return self._scaled(logits.to(dtype))
+
+    def _scaled(self, logits: Tensor) -> Tensor:
         if self.scale != 1.0:
             logits = logits * self.scale
         if self.softcap is not None:
             logits = self.softcap * torch.tanh(logits / self.softcap)
-        return logits if valid_ids is None else logits.masked_fill(~valid_ids, -torch.inf)
+        return logits
+
+    def tempered(self, temperature: float) -> "OutputHead":
+        """The head whose logits are this one's, divided by the temperature."""
+        softcap = None if self.softcap is None else self.softcap / temperature
+        return OutputHead(self.weight, self.bias, self.scale / temperature, softcap)
 
     def tensors(self) -> tuple[Tensor, ...]:
         """The tensors that gradients may flow to: the weight, and the bias if there is one."""

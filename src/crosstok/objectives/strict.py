@@ -1,0 +1,173 @@
+r"""Strict: KL over the shared vocabulary where both tokenizers agree on a token.
+
+arXiv 2610.08448. Only *one-to-one* chunks count (a single token on both sides), so both models
+predict that token from the same bytes, and only ids of the shared vocabulary are compared:
+
+    L = sum over one-to-one tokens of  KL( q_K || p_K )
+
+with q_K and p_K the student's and the teacher's next-token distribution, renormalised on the
+student's K most likely shared ids (*student-selected support*). Which ids these are is a constant:
+no gradient flows through the choice. An id outside the shared vocabulary never gets a gradient, so
+nothing pushes its probability up or down.
+
+Deviations from public code (KDFlow's ``simple_ctkd``): tokens are matched by their bytes and
+aligned by byte offsets, not by strings without their space marks, and specials only by role: the
+end of a turn and of a document are shared, so that the student learns when to stop.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from crosstok.models import Scores
+from crosstok.objectives.base import (
+    AlignedBatch,
+    FitsAnyPair,
+    LossSum,
+    ModelView,
+    Needs,
+    Ratio,
+    counted,
+    given,
+    hidden_of,
+)
+from crosstok.objectives.positions import one_to_one, one_to_one_mask
+from crosstok.objectives.shared_ids import SharedIds
+from crosstok.ops import blockwise_sum
+from crosstok.ops.distributions import generalized_jsd
+
+_BETA = {"forward_kl": 0.0, "jensen_shannon": 0.5, "reverse_kl": 1.0}
+
+_MASS_SAMPLE = 16
+"""The teacher's mass on the shared vocabulary needs all its logits: taken at every 16th chunk."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strict:
+    """Shared-vocabulary KL at one-to-one tokens, in nats a token."""
+
+    kind: Literal["strict"] = "strict"
+
+    divergence: Literal["reverse_kl", "forward_kl", "jensen_shannon"] = "reverse_kl"
+    """KL(student || teacher), the paper's; or forward KL, or Jensen-Shannon."""
+
+    top_k: int | None = 16
+    """Ids compared: the student's most likely shared ones (paper: 16); null: all shared ids."""
+
+    temperature: float = 1.0
+    """Divides the logits of both; the loss is multiplied by its square, to keep its scale."""
+
+    name: ClassVar[str] = "strict"
+    needs: ClassVar[Needs] = Needs(teacher=True, distributions=True)
+
+    def __post_init__(self) -> None:
+        if self.top_k is not None and self.top_k < 2:
+            raise ValueError(
+                f"Strict top_k must be at least 2, got {self.top_k}: on one id every distribution "
+                "is 1. Use 16 (the default), or null for the whole shared vocabulary."
+            )
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(
+                f"Strict temperature must be above 0 and finite, got {self.temperature}; "
+                "the paper uses 1."
+            )
+
+    def bind(self, student: ModelView, teacher: ModelView | None) -> "BoundStrict":
+        """Find the shared vocabulary.
+
+        Raises:
+            ValueError: the two vocabularies share no token.
+        """
+        assert teacher is not None, "needs.teacher is checked before the first step"
+        return BoundStrict(self, student, teacher, SharedIds.of(student, teacher))
+
+
+@dataclass(frozen=True, eq=False)
+class BoundStrict(FitsAnyPair):
+    """:class:`Strict` for one pair of models."""
+
+    config: Strict
+    student: ModelView
+    teacher: ModelView
+    shared: SharedIds
+
+    name: ClassVar[str] = Strict.name
+    needs: ClassVar[Needs] = Strict.needs
+
+    def count(self, batch: AlignedBatch, teacher: Scores | None) -> Float[Tensor, ""]:
+        """Number of one-to-one tokens."""
+        return counted(one_to_one_mask(batch))
+
+    def __call__(self, batch: AlignedBatch, student: Scores, teacher: Scores | None) -> LossSum:
+        """Sum of the divergence over one-to-one tokens (nats, times temperature squared)."""
+        pairs = one_to_one(batch)
+        count = counted(one_to_one_mask(batch))
+        teacher_rows = pairs.teacher_rows(hidden_of(given(teacher)))
+        rows = (pairs.student_rows(hidden_of(student)), teacher_rows.detach())
+        total = self._on_all(*rows) if self.config.top_k is None else self._on_support(*rows)
+        return LossSum(
+            total * self.config.temperature**2,
+            count,
+            {
+                "one_to_one_share": (count, counted(batch.student_loss_mask)),
+                "shared_mass_teacher": self._mass(teacher_rows[pairs.chunk % _MASS_SAMPLE == 0]),
+            },
+        )
+
+    def _on_support(self, student_rows: Tensor, teacher_rows: Tensor) -> Tensor:
+        """On the student's most likely shared ids: few logits with a gradient."""
+        top_k = min(self.config.top_k or 0, len(self.shared))
+        teacher_ids = self._teacher_ids()
+
+        def block(ours: Tensor, theirs: Tensor, *tensors: Tensor) -> Tensor:
+            head = self.student.head.of(*tensors)
+            with torch.no_grad():
+                ids = head.logits(ours, self.shared.is_shared).topk(top_k).indices
+                target = self.teacher.head.logits_at(theirs, teacher_ids[ids])
+            return self._divergence(target, head.logits_at(ours, ids))
+
+        width = self.student.head.weight.shape[0]
+        rows = (student_rows, teacher_rows)
+        return blockwise_sum(block, rows, self.student.head.tensors(), vocab_size=width)[0]
+
+    def _on_all(self, student_rows: Tensor, teacher_rows: Tensor) -> Tensor:
+        """On all shared ids: their rows of both output matrices, taken once."""
+        student, teacher = self.student.head, self.teacher.head
+        with torch.no_grad():
+            teacher_head = teacher.rows(self.shared.teacher)
+
+        def block(ours: Tensor, theirs: Tensor, *tensors: Tensor) -> Tensor:
+            with torch.no_grad():
+                target = teacher_head.logits(theirs)
+            return self._divergence(target, student.of(*tensors).logits(ours))
+
+        rows, shared = (student_rows, teacher_rows), student.rows(self.shared.student).tensors()
+        return blockwise_sum(block, rows, shared, vocab_size=2 * len(self.shared))[0]
+
+    def _divergence(self, teacher_logits: Tensor, student_logits: Tensor) -> Float[Tensor, "1"]:
+        tau = self.config.temperature
+        p = torch.log_softmax(teacher_logits / tau, -1)
+        q = torch.log_softmax(student_logits / tau, -1)
+        return generalized_jsd(p, q, _BETA[self.config.divergence]).sum()[None]
+
+    def _teacher_ids(self) -> Int[Tensor, " Vs"]:
+        """Teacher's id by shared student id; 0 for the others, which are never asked for."""
+        table = torch.zeros_like(self.shared.is_shared, dtype=torch.long)
+        table[self.shared.student] = self.shared.teacher.to(table.device)
+        return table.to(self.shared.teacher.device)
+
+    @torch.no_grad()
+    def _mass(self, teacher_rows: Float[Tensor, "N E"]) -> Ratio:
+        """Probability that the teacher gives to the shared vocabulary, summed over these rows."""
+
+        def block(rows: Tensor) -> Tensor:
+            logits = self.teacher.logits(rows)
+            shared = logits[:, self.shared.teacher].logsumexp(-1)
+            return (shared - logits.logsumexp(-1)).exp().sum()[None]
+
+        width = 2 * self.teacher.head.weight.shape[0]
+        number = torch.tensor(float(len(teacher_rows)), dtype=torch.float64)
+        return blockwise_sum(block, (teacher_rows,), vocab_size=width)[0], number
