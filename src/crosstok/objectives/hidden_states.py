@@ -1,0 +1,119 @@
+r"""Hidden states at the ends of chunks: the same text read, the same state (arXiv 2503.20083).
+
+The hidden-state term that ALM's code adds for byte students. h_T and h_S are what enters the output
+matrix after the last token of a chunk, up to which both models have read the same bytes; W projects
+the student's width to the teacher's where they differ. With D_T channels c,
+
+    L = sum over chunks of  1/D_T  sum over c of  (W h_S - h_T)_c^2 / s_c^2
+
+The projection goes from student to teacher, so that the target stays what it is. Projected the
+other way, teacher and student could agree on nothing at all (both zero).
+
+s_c^2 is the teacher's mean square in channel c, because a few channels of a large model are many
+times larger than the rest and would be all of the loss. The code takes it over the batch, which
+makes a text's loss depend on its neighbours; here it is taken over the chunk ends of the text
+itself, with the text's mean over all channels as ``PRIOR`` more observations, so that the single
+chunk of a short text does not divide a channel by next to nothing.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from crosstok.models import Scores
+from crosstok.objectives.base import (
+    AlignedBatch,
+    FitsAnyPair,
+    LossSum,
+    ModelView,
+    Needs,
+    counted,
+    hidden_of,
+)
+from crosstok.objectives.positions import Pairs, chunk_ends
+from crosstok.objectives.projectors import apply, projector
+
+PRIOR = 8.0
+"""Chunk ends that a text's mean over all channels counts for in the scale of each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HiddenStates:
+    """Mean squared error between hidden states at chunk ends, in units of the teacher's."""
+
+    kind: Literal["hidden_states"] = "hidden_states"
+
+    project: Literal["if_needed", "always"] = "if_needed"
+    """``if_needed``: where widths differ; ``always``: also for unrelated models of one width."""
+
+    learning_rate: float = 1e-3
+    """Of the projector, which is trained along and thrown away."""
+
+    name: ClassVar[str] = "hidden_states"
+    needs: ClassVar[Needs] = Needs(teacher=True, hidden_states=True)
+
+    def __post_init__(self) -> None:
+        if not self.learning_rate > 0:
+            raise ValueError(
+                f"hidden_states learning_rate must be above 0, got {self.learning_rate}; "
+                "use 1e-3 (the default)."
+            )
+
+    def bind(self, student: ModelView, teacher: ModelView | None) -> "BoundHiddenStates":
+        """With a new projector, where one is needed.
+
+        Raises:
+            ValueError: a projector is needed, and the vocabularies have no token in common.
+        """
+        assert teacher is not None, "needs.teacher is checked before the first step"
+        return BoundHiddenStates(self, student, teacher)
+
+
+class BoundHiddenStates(nn.Module, FitsAnyPair):
+    """:class:`HiddenStates` for one pair of models."""
+
+    name: ClassVar[str] = HiddenStates.name
+    needs: ClassVar[Needs] = HiddenStates.needs
+
+    def __init__(self, config: HiddenStates, student: ModelView, teacher: ModelView) -> None:
+        super().__init__()
+        self.learning_rate = config.learning_rate
+        differ = student.head.weight.shape[1] != teacher.head.weight.shape[1]
+        project = differ or config.project == "always"
+        self.projector = projector(student, teacher) if project else None
+        if self.projector is not None:
+            self.projector.to(student.head.weight.device)
+
+    def count(self, batch: AlignedBatch, teacher: Scores | None) -> Float[Tensor, ""]:
+        """Number of chunks."""
+        return counted(batch.chunk_mask)
+
+    def forward(self, batch: AlignedBatch, student: Scores, teacher: Scores) -> LossSum:
+        """Sum over chunks of the mean over channels; 1 is what a state of zero would have."""
+        ends = chunk_ends(batch)
+        # The states *after* the last tokens of chunks, not those that predict them.
+        own = hidden_of(student)[ends.row, ends.student]
+        target = hidden_of(teacher)[ends.row, ends.teacher]
+        if self.projector is not None:
+            own = apply(self.projector, own)
+        dtype = torch.promote_types(own.dtype, torch.float32)
+        own, target = own.to(dtype), target.to(dtype)
+        scale = _channel_scale(target, ends, len(batch.chunk_mask))
+        total = ((own - target).square() / scale[ends.row]).mean(dim=-1).sum()
+        count = self.count(batch, teacher)
+        similarity = nn.functional.cosine_similarity(own.detach(), target, dim=-1).sum()
+        return LossSum(total, count, {"cosine": (similarity, count)})
+
+
+def _channel_scale(
+    target: Float[Tensor, "N E"], ends: Pairs, num_rows: int
+) -> Float[Tensor, "B E"]:
+    """Mean square of every channel in each text."""
+    sums = target.new_zeros(num_rows, target.shape[1]).index_add_(0, ends.row, target.square())
+    number = target.new_zeros(num_rows, 1).index_add_(0, ends.row, torch.ones_like(target[:, :1]))
+    prior = sums.mean(dim=1, keepdim=True) / number.clamp(min=1)
+    scale = (sums + PRIOR * prior) / (number + PRIOR)
+    return scale.clamp(min=torch.finfo(scale.dtype).tiny)
