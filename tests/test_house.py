@@ -32,20 +32,22 @@ FLOORS = (
 MAY = {("demo", "transfer")}
 
 PUBLIC = {
-    "alignment": "Alignment VocabOverlap align align_batch overlapping_tokens tokens_that_fit",
+    "alignment": "Alignment NearestTokens VocabOverlap align align_batch nearest_tokens "
+    "overlapping_tokens tokens_that_fit",
     "corpora": "Corpus Examples TextUnit load_corpora load_corpus load_examples plain_name read_rows",
     "evaluation": "BitsPerByte EvaluationError EvaluationOptions ExamResult Fidelity Item Scorer "
     "bits_per_byte evaluate fidelity read_exam render_table take_exam",
     "inference": "generate",
     "models": "Scores check_model_exists check_vocabulary_fits hidden_states load_model "
     "new_model output_head token_scores unwrap_model",
-    "objectives": "ALM AlignedBatch CrossEntropy FixedWeights GOLD GradientMagnitude LossSum "
-    "ModelView Needs Objective Strict ULD",
+    "objectives": "ALM AlignedBatch CrossEntropy DSKD FixedWeights GOLD GradientMagnitude "
+    "HiddenStates LossSum MinED ModelView Needs Objective Strict ULD",
     "ops": "OutputHead blockwise_sum linear_logprobs",
     "reports": "PairCounts PairReport compare_tokenizers outcome_table pair_table print_chunks",
     "teachers": "LocalTeacher SharedTeacher Teacher check_needs vocabulary_masks",
-    "tokenizers": "ByteVocab Conversation Example ExampleEncoder LossOn PromptCompletion Spans TEMPLATE "
-    "TextEncoder load_tokenizer parse_example resolve_chat_template shared_examples shared_texts",
+    "tokenizers": "ByteVocab ChatDescription Conversation Example ExampleEncoder LossOn PieceMatch "
+    "PromptCompletion Spans TEMPLATE TextEncoder compare_templates describe_template load_tokenizer "
+    "parse_example resolve_chat_template shared_examples shared_texts",
     "training": "AlignedCollator DistillationTrainer Lora NonFiniteLossError OriginalEmbeddings "
     "Student add_lora batch_of chat_rows compute_dtype text_windows window_length",
     "transplant": "Method RowSource TransplantPlan TransplantReport plan_rows transplant",

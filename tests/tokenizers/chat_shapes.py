@@ -104,6 +104,15 @@ THINKING = """\
 {%- endfor %}
 """
 
+# No special token anywhere: a token may hold the end of a content and the template's line breaks.
+BARE = """\
+{%- for message in messages %}
+    {{- message['role'] | capitalize + ': ' + message['content'] + '
+
+' }}
+{%- endfor %}
+"""
+
 _CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
 
 
@@ -132,6 +141,8 @@ def _build(name: str):
         case "channels":
             tokens = ("<|start|>", "<|message|>", "<|end|>", "<|return|>")
             return with_chat_template("unigram", CHANNELS, special_tokens=tokens)
+        case "bare":
+            return with_chat_template("bytelevel_bpe", BARE)
         case "plain_spm":
             return with_chat_template("spm_bpe", resolve_chat_template("plain"))
         case _:
@@ -140,6 +151,7 @@ def _build(name: str):
 
 SHAPES = (
     "llama3", "gemma", "phi3", "chatml", "chatml_spm", "inst", "channels", "plain", "plain_spm",
+    "bare",
 )  # fmt: skip
 REAL = ("qwen2.5", "mistral-7b-instruct-v0.2")
 

@@ -2,6 +2,12 @@
 
 from crosstok.tokenizers.byte_vocab import ByteVocab
 from crosstok.tokenizers.chat import Example, ExampleEncoder, LossOn, shared_examples
+from crosstok.tokenizers.chat_description import (
+    ChatDescription,
+    PieceMatch,
+    compare_templates,
+    describe_template,
+)
 from crosstok.tokenizers.chat_template import resolve_chat_template
 from crosstok.tokenizers.conversations import Conversation, PromptCompletion, parse_example
 from crosstok.tokenizers.loading import load_tokenizer
@@ -11,13 +17,17 @@ from crosstok.tokenizers.spans import TEMPLATE, Spans, TextEncoder
 __all__ = [
     "TEMPLATE",
     "ByteVocab",
+    "ChatDescription",
     "Conversation",
     "Example",
     "ExampleEncoder",
     "LossOn",
+    "PieceMatch",
     "PromptCompletion",
     "Spans",
     "TextEncoder",
+    "compare_templates",
+    "describe_template",
     "load_tokenizer",
     "parse_example",
     "resolve_chat_template",
