@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from crosstok.objectives import ALM, GOLD, ULD, CrossEntropy, Strict
+from crosstok.objectives import ALM, DSKD, GOLD, ULD, CrossEntropy, HiddenStates, MinED, Strict
 from crosstok.ops import blockwise
 from tests.objectives.batches import Pair, random_pair, same_pair
 
@@ -27,10 +27,19 @@ DIVERGENCES = [
     GOLD(hybrid=False, temperature=0.5),
     ULD(),
     ULD(alignment="bytes", temperature=2.0),
+    MinED(one_hot=False),
+    HiddenStates(),
 ]
 """Zero where the student equals the teacher, and a function of the student's scores alone."""
 
-OBJECTIVES = [*DIVERGENCES, CrossEntropy()]
+OBJECTIVES = [
+    *DIVERGENCES,
+    CrossEntropy(),
+    MinED(),
+    MinED(top_k=3, temperature=2.0),
+    DSKD(),
+    DSKD(variant="v2", divergence="jensen_shannon"),
+]
 
 
 def name_of(objective):

@@ -3,20 +3,26 @@
 from crosstok.objectives.alm import ALM
 from crosstok.objectives.base import AlignedBatch, LossSum, ModelView, Needs, Objective
 from crosstok.objectives.cross_entropy import CrossEntropy
+from crosstok.objectives.dskd import DSKD
 from crosstok.objectives.gold import GOLD
+from crosstok.objectives.hidden_states import HiddenStates
+from crosstok.objectives.mined import MinED
 from crosstok.objectives.strict import Strict
 from crosstok.objectives.uld import ULD
 from crosstok.objectives.weighting import FixedWeights, GradientMagnitude
 
 __all__ = [
     "ALM",
+    "DSKD",
     "GOLD",
     "ULD",
     "AlignedBatch",
     "CrossEntropy",
     "FixedWeights",
     "GradientMagnitude",
+    "HiddenStates",
     "LossSum",
+    "MinED",
     "ModelView",
     "Needs",
     "Objective",
