@@ -17,7 +17,8 @@ gradients of the student's (forward and backward, fp32, CPU):
                  trl.experimental.gold's ULDLoss with the defaults of GOLDConfig: extended, i.e.
                  grouped by bytes, not hybrid, merge strategy "observed"; or "bayesian" instead;
                  or "bayesian" and hybrid
-    the others   objectives of crosstok, with the scores that they need
+    the others   crosstok's ALM and GOLD, with their scores; "gold extended", not hybrid, should
+                 give the value and the gradient of "trl bayesian" ("observed" reads wrong rows)
 
 Tokenization is not in the times, nor is the alignment of ours, which the data loader makes; that of
 TRL is inside its loss (some milliseconds). Times are medians of interleaved repeats. Peak memory is
@@ -52,19 +53,22 @@ from crosstok.corpora import load_corpus
 from crosstok.models.forward import Scores, scores_from_hidden
 from crosstok.objectives import AlignedBatch, ModelView, Objective
 from crosstok.objectives.alm import ALM
+from crosstok.objectives.gold import GOLD
 from crosstok.ops import OutputHead
 from crosstok.tokenizers import ByteVocab, Spans, TextEncoder, load_tokenizer
 
-IGNORED = -100  # label of a token that does not count, in TRL
-
-OURS: dict[str, Objective] = {"alm": ALM()}
+OURS: dict[str, Objective] = {
+    "alm": ALM(),
+    "gold extended": GOLD(hybrid=False),
+    "gold hybrid": GOLD(),
+}
 TRL: dict[str, dict[str, Any]] = {
     "trl observed": {},
     "trl bayesian": {"uld_token_merge_strategy": "bayesian"},
     "trl hybrid": {"uld_token_merge_strategy": "bayesian", "uld_use_hybrid_loss": True},
 }
 METHODS = (*OURS, *TRL)
-SAME: dict[str, str] = {}
+SAME = {"gold extended": "trl bayesian"}
 """Ours, and the method of TRL that should give the same value and gradient for a single text."""
 
 CASES = [
@@ -94,8 +98,8 @@ class Side:
 
     @property
     def labels(self) -> Tensor:
-        """Labels as TRL has them: not of the prompt."""
-        return self.ids.index_fill(1, torch.tensor([0]), IGNORED)
+        """Labels as TRL has them: -100 for the prompt."""
+        return self.ids.index_fill(1, torch.tensor([0]), -100)
 
     @property
     def logits(self) -> Tensor:
@@ -140,7 +144,7 @@ def encoder(folder: str) -> TextEncoder:
 
 
 def make_inputs(options: argparse.Namespace, case: Case, width: int) -> Inputs:
-    """The first text that is long enough, cut at the last chunk end that leaves room for ends."""
+    """The first text that is long enough, cut at a chunk end."""
     torch.manual_seed(0)
     student, teacher = (encoder(folder) for folder in options.tokenizers)
     for text in load_corpus(options.data).texts():
@@ -223,10 +227,8 @@ def trl_loss(name: str, inputs: Inputs) -> Callable[[], Tensor]:
     from trl.experimental.gold.gold_trainer import ULDLoss
 
     student, teacher = inputs.student, inputs.teacher
-    with tempfile.TemporaryDirectory() as folder:
-        config = GOLDConfig(
-            output_dir=folder, use_cpu=True, bf16=False, use_uld_loss=True, **TRL[name]
-        )
+    folder = tempfile.gettempdir()  # nothing is written
+    config = GOLDConfig(output_dir=folder, use_cpu=True, bf16=False, use_uld_loss=True, **TRL[name])
     tokenizers = {}
     if config.uld_use_hybrid_loss:
         tokenizers = {
@@ -331,7 +333,7 @@ def peak_mebibytes(name: str, options: argparse.Namespace, case: Case) -> float:
 
 
 def compare(options: argparse.Namespace, case: Case) -> list[str]:
-    """Measure one case and print it; the lines about values."""
+    """Measure one case and print it; returns the lines about values."""
     inputs = warmed_up(options, case)
     losses = {name: set_up(name, inputs) for name in options.methods}
     steps: dict[str, list[Step]] = {name: [] for name in losses}
@@ -387,9 +389,8 @@ def main() -> None:
         f"{options.repeats}\n"
     )
     first = options.methods[0]
-    columns = ["V", "tokens", "chunks", "method", "seconds", f"/ {first}"]
-    columns += ["peak MiB", f"/ {first}", "logits MiB"]
-    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+    print(f"| V | tokens | chunks | method | seconds | / {first} | MiB | / {first} | logits MiB |")
+    print(f"|{'---|' * 9}")
     values = [line for case in cases for line in compare(options, case)]
     print("\n| V, tokens | value of | value, or difference | of the gradients, relative |")
     print("|---|---|---|---|", *values, sep="\n")
