@@ -233,6 +233,37 @@ def same_pair(seed: int, rows: int = 3, num_bytes: int = 20) -> Pair:
     return Pair(pair.student, twin, batch, _leaf(hidden), hidden.clone())
 
 
+def spelled_pair(student: "Spelled", teacher: "Spelled") -> Pair:
+    """A pair whose next-token probabilities are given: its output matrices are the identity."""
+    batch = aligned_batch([student.ids], [teacher.ids], student.vocab, teacher.vocab)
+    return Pair(student.view(), teacher.view(), batch, _leaf(student.logits()), teacher.logits())
+
+
+@dataclass(frozen=True)
+class Spelled:
+    """One text under one model; row k of ``probs`` predicts token k + 1, missing rows are even."""
+
+    vocab: ByteVocab
+    ids: list[int]
+    probs: list[list[float]]
+
+    def logits(self) -> torch.Tensor:
+        """[1 T V]."""
+        even = [1.0] * len(self.vocab)
+        rows = [*self.probs, *[even] * (len(self.ids) - len(self.probs))]
+        return torch.tensor([rows], dtype=torch.float64).clamp(min=1e-30).log()
+
+    def view(self) -> ModelView:
+        """The model whose hidden states are its logits."""
+        eye = torch.eye(len(self.vocab), dtype=torch.float64)
+        return ModelView(
+            byte_vocab=self.vocab,
+            head=OutputHead(eye.clone().requires_grad_()),
+            valid_ids=None,
+            input_embeddings=torch.nn.Embedding.from_pretrained(eye),
+        )
+
+
 def tokenize(text: bytes, vocab: ByteVocab, generator: torch.Generator) -> list[int]:
     """Bos, tokens of the text drawn at random among those that fit, and eos."""
     ids, place = [0], 0

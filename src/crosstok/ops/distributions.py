@@ -61,8 +61,9 @@ class _SortedL1(torch.autograd.Function):
         # Falling probabilities are rising negatives: numpy sorts upwards only.
         order = _argsort(-student)
         gap = student.gather(-1, order)
-        by_rank = _sorted(-teacher).neg_()
+        # Teacher's probabilities behind the student's last rank meet zeros: their order is nothing.
         both = min(student.shape[-1], teacher.shape[-1])
+        by_rank = _smallest_first(-teacher, both).neg_()
         gap[:, :both] -= by_rank[:, :both]
         if ctx.needs_input_grad[0]:
             ctx.save_for_backward(torch.empty_like(gap).scatter_(-1, order, gap.sign()))
@@ -79,12 +80,18 @@ def _numpy_is_faster(rows: Tensor) -> bool:
     return rows.device.type == "cpu" and torch.get_num_threads() < _FEW_THREADS
 
 
-def _sorted(rows: Tensor) -> Tensor:
+def _smallest_first(rows: Tensor, number: int) -> Tensor:
+    """Rows with their smallest ``number`` entries sorted in front, and the others behind, anyhow.
+
+    May overwrite ``rows``.
+    """
     if not _numpy_is_faster(rows):
         return rows.sort(-1).values
-    rows = rows.detach().contiguous()
-    rows.numpy().sort(-1)
-    return rows
+    array = rows.detach().contiguous().numpy()
+    if 0 < number < array.shape[-1]:
+        array.partition(number, axis=-1)
+    array[:, :number].sort(axis=-1)
+    return torch.from_numpy(array)
 
 
 def _argsort(rows: Tensor) -> Tensor:
