@@ -25,6 +25,7 @@ XYW = vocab_of(b"x", b"y", b"w")
 YXZ = vocab_of(b"y", b"x", b"z")
 
 
+@torch.no_grad()
 def losses(pair, objective):
     return pair.loss(pair.bind(objective))
 

@@ -12,6 +12,7 @@ XY = vocab_of(b"x", b"y")  # ids 2 and 3 behind bos and eos
 XYZ = vocab_of(b"z", b"x", b"y")
 
 
+@torch.no_grad()
 def losses(pair, objective):
     return pair.loss(pair.bind(objective))
 
