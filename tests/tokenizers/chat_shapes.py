@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from crosstok.tokenizers import ExampleEncoder, TextEncoder, load_tokenizer, resolve_chat_template
-from tests.tiny import with_chat_template
+from tests.tiny import Kind, with_chat_template
 
 LLAMA_3 = """\
 {{- bos_token }}
@@ -116,49 +116,40 @@ BARE = """\
 _CHATML_TOKENS = ("<|im_start|>", "<|im_end|>")
 
 
-def _build(name: str):
-    match name:
-        case "llama3":
-            tokens = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
-            return with_chat_template(
-                "bytelevel_bpe", LLAMA_3, special_tokens=tokens,
-                bos_token="<|begin_of_text|>", eos_token="<|eot_id|>",
-            )  # fmt: skip
-        case "gemma":
-            tokens = ("<bos>", "<start_of_turn>", "<end_of_turn>")
-            return with_chat_template("unigram", GEMMA, special_tokens=tokens, bos_token="<bos>")
-        case "phi3":
-            tokens = ("<|user|>", "<|assistant|>", "<|system|>", "<|end|>")
-            return with_chat_template("spm_bpe", PHI_3, special_tokens=tokens, rstrip=True)
-        case "chatml":
-            return with_chat_template("gapped", CHATML, special_tokens=_CHATML_TOKENS)
-        case "chatml_spm":
-            return with_chat_template("spm_bpe", CHATML, special_tokens=_CHATML_TOKENS)
-        case "thinking":
-            return with_chat_template("bytelevel_bpe", THINKING, special_tokens=_CHATML_TOKENS)
-        case "inst":
-            return with_chat_template("spm_bpe", INST)
-        case "channels":
-            tokens = ("<|start|>", "<|message|>", "<|end|>", "<|return|>")
-            return with_chat_template("unigram", CHANNELS, special_tokens=tokens)
-        case "bare":
-            return with_chat_template("bytelevel_bpe", BARE)
-        case "plain_spm":
-            return with_chat_template("spm_bpe", resolve_chat_template("plain"))
-        case _:
-            return with_chat_template("bytelevel_bpe", resolve_chat_template("plain"))
+_LLAMA_TOKENS = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 
-
-SHAPES = (
-    "llama3", "gemma", "phi3", "chatml", "chatml_spm", "inst", "channels", "plain", "plain_spm",
-    "bare",
-)  # fmt: skip
+# Name: kind of tokenizer, template, special tokens that are added, the tokenizer's names for them.
+_SHAPES: dict[str, tuple[Kind, str, tuple[str, ...], dict[str, str]]] = {
+    "llama3": (
+        "bytelevel_bpe", LLAMA_3, _LLAMA_TOKENS,
+        {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"},
+    ),
+    "gemma": (
+        "unigram", GEMMA, ("<bos>", "<start_of_turn>", "<end_of_turn>"), {"bos_token": "<bos>"},
+    ),
+    "phi3": ("spm_bpe", PHI_3, ("<|user|>", "<|assistant|>", "<|system|>", "<|end|>"), {}),
+    "chatml": ("gapped", CHATML, _CHATML_TOKENS, {}),
+    "chatml_spm": ("spm_bpe", CHATML, _CHATML_TOKENS, {}),
+    "inst": ("spm_bpe", INST, (), {}),
+    "channels": (
+        "unigram", CHANNELS, ("<|start|>", "<|message|>", "<|end|>", "<|return|>"), {},
+    ),
+    "plain": ("bytelevel_bpe", resolve_chat_template("plain"), (), {}),
+    "plain_spm": ("spm_bpe", resolve_chat_template("plain"), (), {}),
+    "bare": ("bytelevel_bpe", BARE, (), {}),
+    "thinking": ("bytelevel_bpe", THINKING, _CHATML_TOKENS, {}),
+}  # fmt: skip
+SHAPES = tuple(name for name in _SHAPES if name != "thinking")
 REAL = ("qwen2.5", "mistral-7b-instruct-v0.2")
 
 
 @cache
 def shape_encoder(name: str) -> ExampleEncoder:
-    return ExampleEncoder(TextEncoder(_build(name)))
+    kind, template, tokens, names = _SHAPES[name]
+    tokenizer = with_chat_template(
+        kind, template, special_tokens=tokens, rstrip=name == "phi3", **names
+    )
+    return ExampleEncoder(TextEncoder(tokenizer))
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import permutations
 
 import numpy as np
@@ -21,6 +22,11 @@ from tests.tokenizers.chat_shapes import REAL, SHAPES, real_encoder, shape_encod
 
 PAIRS = list(permutations((*SHAPES, *REAL), 2))
 
+# SentencePiece reads a typed ▁ as a space, and Unigram a typed <0x0A> as a byte: text that these
+# tokenizers do not keep, in a chat or out of it.
+LOST = re.compile(r"▁|<0x[0-9A-F]{2}>")
+KEPT = [piece for piece in PIECES if not LOST.search(piece)]
+
 
 def encoder_of(name, shared):
     return real_encoder(shared, name) if name in REAL else shape_encoder(name)
@@ -29,8 +35,8 @@ def encoder_of(name, shared):
 def conversations():
     """Conversations over text in many scripts, with and without a system message."""
     rows = []
-    for first in range(0, len(PIECES) - 8, 4):
-        parts = ["".join(PIECES[first + i : first + i + 5]) or "x" for i in range(5)]
+    for first in range(0, len(KEPT) - 8, 4):
+        parts = ["".join(KEPT[first + i : first + i + 5]) or "x" for i in range(5)]
         roles = ("system", "user", "assistant", "user", "assistant")
         messages = [{"role": r, "content": p} for r, p in zip(roles, parts, strict=True)]
         rows.append({"messages": messages[(first // 4) % 2 :]})
@@ -98,6 +104,7 @@ def test_answers_are_covered_and_ends_of_turn_matched_for_every_pair(left, right
 def test_chunks_of_any_conversation_hold_the_same_bytes(left, right, contents):
     left, right = shape_encoder(left), shape_encoder(right)
     roles = ("system", "user", "assistant", "user", "assistant")
+    contents = [LOST.sub("", content) for content in contents]
     messages = [{"role": r, "content": c} for r, c in zip(roles, contents, strict=True)]
     example = parse_example({"messages": messages}, "row")
     (example,), (one,), (two,), (found,) = aligned(left, right, [example])
@@ -143,7 +150,8 @@ def test_a_template_is_described_as_it_is(name, system, trims, appends_eos, shar
     assert (found.system, "assistant" in found.trims, found.appends_eos) == (
         system, trims, appends_eos,
     )  # fmt: skip
-    assert found.end_of_turn and found.headers["assistant"]
+    assert found.end_of_turn
+    assert found.headers["assistant"]
 
 
 def test_the_last_turn_may_end_in_another_token():

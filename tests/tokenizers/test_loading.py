@@ -6,6 +6,7 @@ from transformers import PreTrainedTokenizerFast
 
 from crosstok.tokenizers import load_tokenizer
 from tests.tiny import tiny_tokenizer
+from tests.tiny_models import tiny_model
 
 
 def test_a_saved_tokenizer_loads_from_its_folder_and_from_its_file(tmp_path: Path):
@@ -59,3 +60,12 @@ def test_a_sentencepiece_file_that_cannot_be_read_names_what_to_install(tmp_path
     )
     with pytest.raises(ValueError, match="pip install sentencepiece"):
         load_tokenizer(str(tmp_path))
+
+
+def test_the_tokenizer_is_that_of_the_file_beside_a_model_of_any_family(tmp_path, caplog):
+    tokenizer = tiny_tokenizer("unigram")
+    tokenizer.save_pretrained(tmp_path)
+    tiny_model("qwen2", len(tokenizer)).save_pretrained(tmp_path)  # whose own is another kind
+    text = "The quick brown fox, 猫は 12"
+    assert load_tokenizer(str(tmp_path)).tokenize(text) == tokenizer.tokenize(text)
+    assert "crosstok takes the file" in caplog.text

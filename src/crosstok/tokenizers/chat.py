@@ -39,20 +39,15 @@ class ExampleEncoder:
     """
 
     def __init__(self, encoder: TextEncoder, chat_template: str | None = None) -> None:
-        """Read the template's marks where there is a template.
+        """Keep the parts; the template is read when it is first needed.
 
         Args:
             encoder: The tokenizer's encoder of plain text.
             chat_template: Text of a template that takes the place of the tokenizer's own.
-
-        Raises:
-            ValueError: The template cannot render user, assistant, user, assistant.
         """
         self.encoder = encoder
         self.chat_template = chat_template
         self._chat: _Chat | None = None
-        if chat_template is not None or getattr(encoder.tokenizer, "chat_template", None):
-            self._chat = _Chat(encoder, chat_template)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"encoder": self.encoder, "chat_template": self.chat_template}
@@ -65,7 +60,8 @@ class ExampleEncoder:
         """The template with its marks.
 
         Raises:
-            ValueError: The tokenizer has no chat template.
+            ValueError: The tokenizer has no chat template, or it cannot render user, assistant,
+                user, assistant.
         """
         if self._chat is None:
             self._chat = _Chat(self.encoder, self.chat_template)
@@ -150,12 +146,19 @@ class _Chat:
     def __init__(self, encoder: TextEncoder, chat_template: str | None) -> None:
         self.renderer = ChatRenderer(encoder.tokenizer, chat_template)
         self.marks = TemplateMarks.learn(self.renderer, encoder.tokenizer)
-        self.trims = self.renderer.trims()
+        self.trims = self.renderer.trims() | self._swallowed(encoder)
         self.structure = StructureEncoder(encoder)
         self._vocab = encoder.byte_vocab
         end = encoder.tokenizer.eos_token_id
         self._end = encoder.byte_vocab.document_end if end is None else int(end)
         self._layouts: dict[Skeleton, tuple[list[str], list[list[Part]]]] = {}
+
+    def _swallowed(self, encoder: TextEncoder) -> frozenset[str]:
+        """Roles whose contents lose white space to a special token before them (``rstrip``)."""
+        decoder = encoder.tokenizer.backend_tokenizer.get_added_tokens_decoder()
+        greedy = tuple(token.content for token in decoder.values() if token.rstrip)
+        found = {r for r, header in self.marks.headers.items() if header.rstrip().endswith(greedy)}
+        return frozenset(found | ({"developer"} if "system" in found else set()))
 
     def encode(self, conversations: Sequence[Conversation], loss_on: LossOn) -> list[Spans]:
         laid_out = [self.lay_out(conversation) for conversation in conversations]

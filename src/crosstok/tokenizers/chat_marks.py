@@ -126,12 +126,18 @@ class TemplateMarks:
         if after is None:
             parts.append((rest, TEMPLATE, None))
         else:
-            self._take_header(parts, rest, before, after, str(messages[after]["role"]))
+            self._take_header(parts, rest, before, after, messages)
         return [part for part in parts if part[0]]
 
     def _take_header(
-        self, parts: list[Part], rest: str, before: int | None, after: int, role: str
+        self,
+        parts: list[Part],
+        rest: str,
+        before: int | None,
+        after: int,
+        messages: Sequence[Message],
     ) -> None:
+        role = str(messages[after]["role"])
         role = "system" if role == "developer" else role
         header = self.headers.get(role)
         if header is None:
@@ -149,7 +155,7 @@ class TemplateMarks:
             lead = lead.removesuffix(self.whole_end)
             parts += [
                 (lead, TEMPLATE, None),
-                (self.end_of_turn, END_OF_TURN, before),
+                (self.end_of_turn, end_role(str(messages[before]["role"])), before),
                 (self.after_end, TEMPLATE, None),
             ]
         else:
@@ -181,7 +187,7 @@ class TemplateMarks:
             rest = self._take_calls(parts, rest, index, [end for end, _ in ends if end])
         for end, after_end in ends:
             if end and rest.startswith(end):
-                parts.append((end, END_OF_TURN, index))
+                parts.append((end, end_role(str(messages[index]["role"])), index))
                 rest = rest[len(end) :]
                 if after_end and rest.startswith(after_end):
                     parts.append((after_end, TEMPLATE, None))
@@ -202,6 +208,11 @@ class TemplateMarks:
         parts.append((rest[: special.start()], TOOL_CALL, index))
         parts.append((special[0], END_OF_TURN, index))
         return rest[special.end() :]
+
+
+def end_role(role: str) -> str:
+    """The role of what ends a turn: the end of the user's is no stop of a model."""
+    return END_OF_TURN if role == "assistant" else f"end_of_{role}"
 
 
 def _dialogue(*roles: str) -> Conversation:

@@ -88,9 +88,11 @@ def spans_of_pieces(
     text_ends = np.where(is_text, text_ends, line.begins[piece])
     tokens = np.flatnonzero(is_text)
     exact = np.where(is_text, encoded.exact, True)
-    all_starts = text_ends.copy()
     if len(tokens):
         text_ends[tokens[-1]] = len(payload)
+    text_ends = np.maximum.accumulate(text_ends)
+    all_starts = text_ends.copy()
+    if len(tokens):
         all_starts[tokens] = np.concatenate([[0], text_ends[tokens[:-1]]])
         for token in _edges_of_contents(tokens, piece):
             held = vocab.token_bytes[ids[token]]

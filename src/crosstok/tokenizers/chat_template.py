@@ -372,7 +372,7 @@ def _find_content(
         begin = rendered.find(text, agreed) if begin < 0 else begin
         if begin >= 0:
             return begin, begin + len(text), skipped
-    return None
+    return None if content.strip() else (agreed, agreed, 0)  # white space that was trimmed away
 
 
 def _num_common(left: str, right: str) -> int:

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _SHAREGPT_ROLES = {
-    "human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant",
+    "human": "user", "gpt": "assistant", "bot": "assistant",
     "observation": "tool",
 }  # fmt: skip
 _MESSAGES_SHAPE = (

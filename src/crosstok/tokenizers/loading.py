@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any, cast
 
+from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+logger = logging.getLogger(__name__)
+
+_PROBE = "A  b\n\n Caf\u00e9, don't\tx=1234; \u732b\u306f (\ufb01) the user asked"
 
 _FILES = (
     "tokenizer.json",
@@ -58,7 +64,33 @@ def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> PreTrainedT
             f"tokenizer {name!r} has an empty vocabulary ({len(tokenizer)} tokens, all special): "
             f"its vocabulary file is missing; the folder needs one of {', '.join(_FILES)}"
         )
-    return cast(PreTrainedTokenizerFast, tokenizer)
+    return _as_written(name, cast(PreTrainedTokenizerFast, tokenizer))
+
+
+def _as_written(name: str, loaded: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """The tokenizer of the folder's tokenizer.json, also where transformers makes up another.
+
+    Beside models of some families ``AutoTokenizer`` passes over that file and rebuilds the family's
+    own tokenizer: other ids than the model was trained on.
+    """
+    file = Path(name) / "tokenizer.json"
+    if not file.is_file():
+        return loaded
+    written = Tokenizer.from_file(str(file))
+    if _cuts(written) == _cuts(loaded.backend_tokenizer):
+        return loaded
+    logger.warning(
+        "%s: transformers reads this folder as %s, which gives other ids than the tokenizer.json "
+        "in it; crosstok takes the file",
+        name,
+        type(loaded).__name__,
+    )
+    return cast(PreTrainedTokenizerFast, PreTrainedTokenizerFast.from_pretrained(name))
+
+
+def _cuts(backend: Tokenizer) -> list[int]:
+    ids: list[int] = backend.encode(_PROBE, add_special_tokens=False).ids
+    return ids
 
 
 class _Explained(Exception):

@@ -26,6 +26,7 @@ from crosstok.tokenizers.spans import TextEncoder, copy_backend
 
 _PRIVATE = 0xE000  # first of the characters that Unicode leaves to private use
 _GUARDS = ("\n", "A", ".")
+_SPACES = frozenset(bytes([code]) for code in b" \n\t\r\v\f")
 _PROBE = "A  b\n\nCaf\u00c9\tx "
 
 
@@ -146,6 +147,11 @@ class _Backend:
         for index, token in special_tokens.items():
             self._bytes[index] = token.encode()
         self._lengths = np.array([len(piece or b"") for piece in self._bytes], np.int64)
+        self._is_special = np.zeros(len(self._bytes), dtype=np.bool_)
+        self._is_special[list(special_tokens)] = True
+        self._swallows = np.zeros(len(self._bytes), dtype=np.bool_)
+        for index, added in backend.get_added_tokens_decoder().items():
+            self._swallows[index] = added.special and added.rstrip
         shown = next((t for t in special_tokens.values() if backend.token_to_id(t) is not None), "")
         probe = f"{shown}{_PROBE}{shown}{_PROBE}"
         ids = backend.encode(probe, add_special_tokens=False).ids
@@ -188,11 +194,49 @@ class _Backend:
             joined = b"".join([token_bytes[index] for index in ids])  # type: ignore[misc]
         except TypeError:  # an id without bytes
             return None
-        if joined != string.encode():
-            return None
         array = np.array(ids, dtype=np.int64)
-        ends = np.cumsum(self._lengths[array]) if len(array) else array
-        return EncodedString(array, ends, np.ones(len(array), dtype=np.bool_))
+        lengths: Int64[np.ndarray, " T"] = self._lengths[array] if len(array) else array.copy()
+        payload = string.encode()
+        if joined != payload and not self._fit_sections(array, lengths, joined, payload):
+            return None
+        return EncodedString(array, np.cumsum(lengths), np.ones(len(array), dtype=np.bool_))
+
+    def _fit_sections(
+        self,
+        ids: Int64[np.ndarray, " T"],
+        lengths: Int64[np.ndarray, " T"],
+        joined: bytes,
+        payload: bytes,
+    ) -> bool:
+        """Whether the tokens spell the string but for what stands behind special tokens.
+
+        There a tokenizer may put a dummy space, or take white space into the special token
+        (``rstrip``). Changes `lengths` to the bytes that each token covers.
+        """
+        specials = np.flatnonzero(self._is_special[ids]) if len(ids) else ids
+        firsts = np.concatenate([[0], specials + 1])
+        begins = np.concatenate([[0], np.cumsum(lengths)])
+        place = 0
+        for first, last in zip(firsts.tolist(), [*specials.tolist(), len(ids)], strict=True):
+            if first and self._swallows[ids[first - 1]]:
+                stop = place
+                while payload[stop : stop + 1] in _SPACES:
+                    stop += 1
+                lengths[first - 1] += stop - place
+                place = stop
+            section = joined[begins[first] : begins[last]]
+            if section[:1] == b" " and not payload.startswith(section, place):
+                section = section[1:]
+                lengths[first] -= 1
+            if not payload.startswith(section, place):
+                return False
+            place += len(section)
+            if last < len(ids):
+                token = self._bytes[ids[last]] or b""
+                if not payload.startswith(token, place):
+                    return False
+                place += len(token)
+        return place == len(payload)
 
     def _cut_by_offsets(
         self, ids: list[int], offsets: list[tuple[int, int]], string: str
