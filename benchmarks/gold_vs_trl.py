@@ -263,19 +263,17 @@ def set_up(name: str, inputs: Inputs) -> Callable[[], Tensor]:
 def plain_value(inputs: Inputs) -> float:
     """The extended, not hybrid, bayesian form by its definition: chunk after chunk, in fp64."""
 
-    @torch.no_grad()
-    def merged(side: Side, chunk: int) -> Tensor:
+    def merged(side: Side, weight: Tensor, chunk: int) -> Tensor:
         (positions,) = (side.chunk_ids[0] == chunk).nonzero(as_tuple=True)
-        logits = side.hidden[0, positions - 1].double() @ side.weight.double().T
+        logits = side.hidden.detach()[0, positions - 1].double() @ weight.T
         probs = logits.softmax(-1)
         earlier = probs[:-1].gather(1, side.ids[0, positions[:-1], None])
         return (probs[-1] * earlier.prod()).sort(descending=True).values
 
+    sides = [(side, side.weight.detach().double()) for side in (inputs.student, inputs.teacher)]
     total = 0.0
     for chunk in range(inputs.num_chunks):
-        shorter, longer = sorted(
-            (merged(inputs.student, chunk), merged(inputs.teacher, chunk)), key=len
-        )
+        shorter, longer = sorted((merged(*side, chunk) for side in sides), key=len)
         padded = functional.pad(shorter, (0, len(longer) - len(shorter)))
         total += float((padded - longer).abs().sum())
     return total / inputs.num_chunks
