@@ -17,7 +17,7 @@ from pathlib import Path
 import tokenizers
 
 from crosstok.corpora import load_corpus
-from crosstok.tokenizers import TextEncoder, load_tokenizer
+from crosstok.tokenizers import ExampleEncoder, TextEncoder, load_tokenizer
 from crosstok.training import AlignedCollator
 from crosstok.training.windows import window_starts
 
@@ -52,7 +52,7 @@ def measure(
     plain = [load_tokenizer(str(folder / name)).backend_tokenizer for name in (source, target)]
     student = TextEncoder(load_tokenizer(str(folder / target)))
     teacher = TextEncoder(load_tokenizer(str(folder / source)))
-    collator = AlignedCollator(student, teacher, length)
+    collator = AlignedCollator(ExampleEncoder(student), (ExampleEncoder(teacher),), length)
     windows = [text[a : a + 4 * length] for text in texts for a in window_starts(text, 4 * length)]
     windows = windows[: arguments.batches * arguments.batch_size]
     size = arguments.batch_size

@@ -25,7 +25,7 @@ from crosstok.corpora import load_corpus
 from crosstok.models import load_model
 from crosstok.objectives import ALM, CrossEntropy, FixedWeights, GradientMagnitude
 from crosstok.teachers import LocalTeacher
-from crosstok.tokenizers import TextEncoder, load_tokenizer
+from crosstok.tokenizers import ExampleEncoder, TextEncoder, load_tokenizer
 from crosstok.training import AlignedCollator, DistillationTrainer, Student
 from crosstok.training.windows import window_starts
 from crosstok.transplant import transplant
@@ -60,14 +60,16 @@ def measure(arguments: argparse.Namespace, target_name: str, objective: str) -> 
     transplant(student_model, source, target)
     trainer = DistillationTrainer(
         Student(student_model, target),
-        LocalTeacher(teacher_model, source.byte_vocab),
+        [LocalTeacher(teacher_model, source.byte_vocab)],
         *OBJECTIVES[objective],
         TrainingArguments(
             output_dir=tempfile.mkdtemp(), report_to=[], use_cpu=True, label_names=[]
         ),
     )
     optimizer = torch.optim.AdamW(student_model.parameters(), lr=1e-4)
-    batch = AlignedCollator(target, source, arguments.length)(rows_of(arguments))
+    sides = ExampleEncoder(target), (ExampleEncoder(source),)
+    collator = AlignedCollator(*sides, arguments.length)
+    batch = collator(rows_of(arguments))
 
     def ours() -> None:
         (scored,), count = trainer.get_batch_samples(iter([batch]), 1, torch.device("cpu"))

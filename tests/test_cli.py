@@ -224,7 +224,8 @@ BAD_ASKING = [
     (["transfer", "--learning_rat", "1"], "No such option"),
     (["transfer", "--divergence", "cosine"], "'cosine'"),
     (["transfer", "--recipe", "nowhere.yaml"], "there is no recipe 'nowhere.yaml'"),
-    (["distil"], "No such command"),
+    (["distill"], "No such command"),
+    (["distil", "--options", "strict"], "KEY=VALUE"),
 ]
 
 

@@ -18,11 +18,11 @@ import crosstok
 from crosstok.cli import app
 from crosstok.models import token_scores
 from crosstok.objectives import ALM
-from crosstok.objectives.base import AlignedBatch
 from crosstok.recipes import TransferRecipe, load_recipe
+from crosstok.runs import default_learning_rate
 from crosstok.teachers import LocalTeacher
-from crosstok.training import AlignedCollator
-from crosstok.transfer import default_learning_rate
+from crosstok.tokenizers import ExampleEncoder
+from crosstok.training import AlignedCollator, batch_of
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -229,8 +229,8 @@ def test_alm_on_one_page_gives_the_numbers_of_the_library():
     teacher, student, source, target, texts = example.build()
     texts = texts[:3]
     rows = [{"text": text, "row": i, "is_end": False} for i, text in enumerate(texts)]
-    tensors = AlignedCollator(target, source, 400)(rows)
-    batch = AlignedBatch(**{k: v for k, v in tensors.items() if k != "cut_bytes"})
+    collator = AlignedCollator(ExampleEncoder(target), (ExampleEncoder(source),), 400)
+    batch = batch_of(collator(rows))
     ours = ALM(max_slope=None)
     library = LocalTeacher(student, target.byte_vocab), LocalTeacher(teacher, source.byte_vocab)
     scores = [

@@ -6,9 +6,10 @@ from typing import get_args
 import pytest
 import yaml
 
-from crosstok import corpora, recipes, transplant
+from crosstok import corpora, objectives, recipes, tokenizers, transplant
 from crosstok.objectives import ALM, CrossEntropy, FixedWeights, GradientMagnitude
 from crosstok.recipes import (
+    DistilRecipe,
     EvaluateRecipe,
     GenerateRecipe,
     InspectRecipe,
@@ -20,9 +21,17 @@ from crosstok.recipes import (
     recipe_yaml,
     save_recipe,
 )
+from crosstok.recipes import base, training
 
 REQUIRED = {"model": "m", "tokenizer": "t", "output": "o", "data": "d"}
-ALL = (TransferRecipe, TransplantRecipe, EvaluateRecipe, InspectRecipe, GenerateRecipe)
+ALL = (
+    TransferRecipe,
+    DistilRecipe,
+    TransplantRecipe,
+    EvaluateRecipe,
+    InspectRecipe,
+    GenerateRecipe,
+)
 
 
 def recipe(**values) -> TransferRecipe:
@@ -30,10 +39,12 @@ def recipe(**values) -> TransferRecipe:
 
 
 def test_choices_are_those_of_the_packages_that_serve_them():
-    assert get_args(recipes.Method) == get_args(transplant.Method)
-    assert get_args(recipes.TextUnit) == get_args(corpora.TextUnit)
+    assert get_args(training.Method) == get_args(transplant.Method)
+    assert get_args(training.LossOn) == get_args(tokenizers.LossOn)
+    assert get_args(base.TextUnit) == get_args(corpora.TextUnit)
     assert recipe(objective="alm+cross_entropy").objectives() == [ALM(), CrossEntropy()]
-    assert {objective.name for objective in (ALM(), CrossEntropy())} == set(recipes.OBJECTIVES)
+    for name, cls in recipes.OBJECTIVES.items():
+        assert getattr(objectives, cls).name == name
 
 
 def test_the_defaults_of_a_recipe_are_those_of_the_objective():
@@ -60,7 +71,7 @@ def test_every_field_has_a_help_text_of_one_sentence(recipe_type):
         ({"max_steps": "x"}, "max_steps = 'x'"),
         ({"method": "fvd"}, "method = 'fvd'"),
         ({"lora": "perhaps"}, "lora = 'perhaps'"),
-        ({"weights": {"alm": "a"}}, "weights.alm = 'a'"),
+        ({"weights": {"alm": "a"}}, "weights.alm.float = 'a'"),
     ],
 )
 def test_a_value_that_does_not_fit_is_named(values, message):

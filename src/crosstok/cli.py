@@ -21,6 +21,7 @@ from rich.markup import escape
 
 from crosstok import __version__
 from crosstok.recipes import (
+    DistilRecipe,
     EvaluateRecipe,
     GenerateRecipe,
     InspectRecipe,
@@ -28,6 +29,7 @@ from crosstok.recipes import (
     TransferRecipe,
     TransplantRecipe,
     load_recipe,
+    pairs,
     recipe_yaml,
 )
 
@@ -94,21 +96,32 @@ def _run_transfer(recipe: TransferRecipe) -> None:
     from crosstok.transfer import transfer
 
     recipe.objectives()
-    _show_outcome(transfer(recipe))
+    result = transfer(recipe)
+    _show_outcome(result.folder, result.report.as_dict(), result.metrics)
+
+
+def _run_distil(recipe: DistilRecipe) -> None:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from crosstok.distil import distil
+
+    recipe.objectives()
+    result = distil(recipe)
+    _show_outcome(result.folder, {}, result.metrics)
 
 
 def _run_transplant(recipe: TransplantRecipe) -> None:
     from crosstok.transfer import transplant_only
 
-    _show_outcome(transplant_only(recipe))
+    result = transplant_only(recipe)
+    _show_outcome(result.folder, result.report.as_dict(), result.metrics)
 
 
-def _show_outcome(result: Any) -> None:
+def _show_outcome(folder: Path, report: dict[str, Any], metrics: dict[str, float]) -> None:
     from crosstok.reports import outcome_table
 
     console = _console()
-    console.print(outcome_table(result.report.as_dict(), result.metrics))
-    console.print(f"saved to {escape(str(result.folder))}", highlight=False, soft_wrap=True)
+    console.print(outcome_table(report, metrics))
+    console.print(f"saved to {escape(str(folder))}", highlight=False, soft_wrap=True)
 
 
 def _run_evaluate(recipe: EvaluateRecipe) -> None:
@@ -224,7 +237,11 @@ def _add_command(
 
     def command(**flags: Any) -> None:
         file = flags.pop("recipe")
-        given = {key: value for key, value in flags.items() if value not in (None, [])}
+        given = {
+            key: pairs(value, key) if key in mappings else value
+            for key, value in flags.items()
+            if value not in (None, [])
+        }
         recipe = load_recipe(recipe_type, file, given)
         if show_recipe:
             typer.echo(recipe_yaml(recipe), err=True)
@@ -233,11 +250,14 @@ def _add_command(
     recipe_flag = typer.Option(help="YAML file with these options as keys; flags win.")
     parameters = [_parameter("recipe", Annotated[Path | None, recipe_flag])]
     hints = get_type_hints(recipe_type)
+    mappings = {name for name, hint in hints.items() if "dict" in str(hint)} - {
+        "__pydantic_config__"
+    }
     for field in fields(recipe_type):
-        if hints[field.name] == dict[str, float] | None:
-            continue  # YAML only
-        flag = typer.Option(help=_help(field.metadata["help"], field.default))
-        parameters.append(_parameter(field.name, Annotated[hints[field.name] | None, flag]))
+        hint = list[str] if field.name in mappings else hints[field.name]
+        note = " Give KEY=VALUE; may be repeated." if field.name in mappings else ""
+        flag = typer.Option(help=_help(field.metadata["help"] + note, field.default))
+        parameters.append(_parameter(field.name, Annotated[hint | None, flag]))
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     app.command(name, help=recipe_type.__doc__)(command)
@@ -257,6 +277,7 @@ def _parameter(name: str, annotation: Any) -> inspect.Parameter:
 
 
 _add_command("transfer", TransferRecipe, _run_transfer, show_recipe=True)
+_add_command("distil", DistilRecipe, _run_distil, show_recipe=True)
 _add_command("transplant", TransplantRecipe, _run_transplant, show_recipe=True)
 _add_command("evaluate", EvaluateRecipe, _run_evaluate, show_recipe=True)
 _add_command("inspect", InspectRecipe, _run_inspect, show_recipe=False)

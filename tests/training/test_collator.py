@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from crosstok.tokenizers import TextEncoder
+from crosstok.tokenizers import ExampleEncoder, TextEncoder
 from crosstok.training import AlignedCollator
 from crosstok.training.windows import window_starts
 from tests.texts import SAMPLE
@@ -15,12 +15,19 @@ SPM = TextEncoder(tiny_tokenizer("spm_bpe"))
 UNIGRAM = TextEncoder(tiny_tokenizer("unigram"))  # has no start token
 
 
+def collate(student, teacher, max_length, examples, **options):
+    """The collator's tensors, those of the only teacher under their plain names."""
+    teachers = () if teacher is None else (ExampleEncoder(teacher),)
+    collator = AlignedCollator(ExampleEncoder(student), teachers, max_length, **options)
+    return {name.removesuffix(".0"): tensor for name, tensor in collator(examples).items()}
+
+
 def rows(*texts: str, is_end: bool = True):
     return [{"text": text, "row": i, "is_end": is_end} for i, text in enumerate(texts)]
 
 
 def test_chunks_with_an_unpredicted_token_are_left_out():
-    batch = AlignedCollator(SPM, UNIGRAM, 64)(rows("Hello world"))
+    batch = collate(SPM, UNIGRAM, 64, rows("Hello world"))
     assert batch["student_chunk_ids"][0, 0] == -1  # bos
     assert batch["teacher_chunk_ids"][0, 0] == -1  # the first text token: nothing predicts it
     first = int(batch["chunk_mask"][0].nonzero()[0])
@@ -33,7 +40,7 @@ def test_chunks_with_an_unpredicted_token_are_left_out():
 
 @pytest.mark.parametrize("limit", [8, 16, 33])
 def test_both_sides_hold_the_same_text(limit):
-    batch = AlignedCollator(SPM, BPE, limit)(rows(SAMPLE, *SENTENCES))
+    batch = collate(SPM, BPE, limit, rows(SAMPLE, *SENTENCES))
     assert batch["student_ids"].shape[1] <= limit
     assert batch["teacher_ids"].shape[1] <= limit
     for i, text in enumerate((SAMPLE, *SENTENCES)):
@@ -47,7 +54,7 @@ def test_both_sides_hold_the_same_text(limit):
 
 
 def test_every_chunk_of_the_batch_exists_on_both_sides():
-    batch = AlignedCollator(SPM, BPE, 24)(rows(*SENTENCES))
+    batch = collate(SPM, BPE, 24, rows(*SENTENCES))
     for i in range(len(SENTENCES)):
         chunks = set(batch["chunk_mask"][i].nonzero().flatten().tolist())
         for side in ("student", "teacher"):
@@ -57,7 +64,7 @@ def test_every_chunk_of_the_batch_exists_on_both_sides():
 def test_the_document_end_is_only_there_where_the_text_ends():
     end = SPM.byte_vocab.document_end
     open_, closed = (
-        AlignedCollator(SPM, BPE, 64)(rows("Hello", is_end=is_end)) for is_end in (False, True)
+        collate(SPM, BPE, 64, rows("Hello", is_end=is_end)) for is_end in (False, True)
     )
     assert end not in open_["student_ids"][0]
     assert closed["student_ids"][0, -1] == end
@@ -66,16 +73,16 @@ def test_the_document_end_is_only_there_where_the_text_ends():
 
 
 def test_empty_and_tiny_texts_make_a_batch():
-    batch = AlignedCollator(SPM, BPE, 8)(rows("", "a"))
+    batch = collate(SPM, BPE, 8, rows("", "a"))
     assert batch["student_ids"].shape[0] == 2
-    assert AlignedCollator(UNIGRAM, UNIGRAM, 8)(rows("", is_end=False))["student_ids"].shape == (
+    assert collate(UNIGRAM, UNIGRAM, 8, rows("", is_end=False))["student_ids"].shape == (
         1,
         1,
     )
 
 
 def test_without_a_teacher_there_are_no_teacher_tokens():
-    batch = AlignedCollator(SPM, None, 16)(rows("Hello world"))
+    batch = collate(SPM, None, 16, rows("Hello world"))
     assert batch["teacher_ids"].shape == (1, 0)
     assert batch["student_loss_mask"].sum() == batch["student_attention_mask"].sum() - 1
 
@@ -95,14 +102,12 @@ def test_a_text_without_spaces_is_cut_all_the_same():
 
 
 def test_batches_are_tensors_only():
-    assert all(
-        isinstance(v, torch.Tensor) for v in AlignedCollator(SPM, BPE, 8)(rows("a")).values()
-    )
+    assert all(isinstance(v, torch.Tensor) for v in collate(SPM, BPE, 8, rows("a")).values())
 
 
 def test_padding_is_an_id_of_either_vocabulary():
     gapped = TextEncoder(tiny_tokenizer("gapped"))  # its specials lie beyond the other's ids
-    batch = AlignedCollator(gapped, UNIGRAM, 64)(rows("a", "Hello there, general reader."))
+    batch = collate(gapped, UNIGRAM, 64, rows("a", "Hello there, general reader."))
     assert int(batch["teacher_ids"].max()) < len(UNIGRAM.byte_vocab.token_bytes)
-    batch = AlignedCollator(UNIGRAM, gapped, 64)(rows("a", "Hello there, general reader."))
+    batch = collate(UNIGRAM, gapped, 64, rows("a", "Hello there, general reader."))
     assert int(batch["student_ids"].max()) < len(UNIGRAM.byte_vocab.token_bytes)

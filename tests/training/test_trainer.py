@@ -7,8 +7,8 @@ from transformers import TrainingArguments
 
 from crosstok.objectives import ALM, CrossEntropy, FixedWeights, GradientMagnitude
 from crosstok.teachers import LocalTeacher
-from crosstok.tokenizers import TextEncoder
-from crosstok.training import AlignedCollator, DistillationTrainer, Student
+from crosstok.tokenizers import ExampleEncoder, TextEncoder
+from crosstok.training import AlignedCollator, DistillationTrainer, Student, batch_of
 from crosstok.transplant import transplant
 from tests.tiny import SENTENCES, tiny_tokenizer
 from tests.tiny_models import tiny_model
@@ -44,12 +44,12 @@ def build(folder, objectives, weighting, **arguments) -> DistillationTrainer:
     }
     return DistillationTrainer(
         Student(model, TARGET),
-        LocalTeacher(teacher_model, SOURCE.byte_vocab),
+        [LocalTeacher(teacher_model, SOURCE.byte_vocab)],
         objectives,
         weighting,
         TrainingArguments(output_dir=str(folder), **{**defaults, **arguments}),
         train_dataset=ROWS,
-        data_collator=AlignedCollator(TARGET, SOURCE, 40),
+        data_collator=AlignedCollator(ExampleEncoder(TARGET), (ExampleEncoder(SOURCE),), 40),
     )
 
 
@@ -89,12 +89,12 @@ def test_a_student_that_is_its_teacher_does_not_move(tmp_path):
     trainer = build(tmp_path, [ALM()], FixedWeights())
     trainer = DistillationTrainer(
         Student(model, SOURCE),
-        LocalTeacher(teacher, SOURCE.byte_vocab),
+        [LocalTeacher(teacher, SOURCE.byte_vocab)],
         [ALM()],
         FixedWeights(),
         trainer.args,
         train_dataset=ROWS,
-        data_collator=AlignedCollator(SOURCE, SOURCE, 40),
+        data_collator=AlignedCollator(ExampleEncoder(SOURCE), (ExampleEncoder(SOURCE),), 40),
     )
     inputs = trainer.data_collator(ROWS)
     (scored,), _ = trainer.get_batch_samples(iter([inputs]), 1, torch.device("cpu"))
@@ -129,7 +129,8 @@ def test_a_step_makes_no_tensor_of_tokens_times_vocabulary(tmp_path, name):
     vocabularies = [len(e.byte_vocab.token_bytes) for e in (SOURCE, TARGET)]
     widths = [(v, 32) for v in vocabularies]
     tokens = min(
-        int(inputs[f"{side}_attention_mask"].sum()) - len(ROWS) for side in ("student", "teacher")
+        int(getattr(batch_of(inputs), f"{side}_attention_mask").sum()) - len(ROWS)
+        for side in ("student", "teacher")
     )
     with Largest(*map(torch.Size, widths)) as largest:
         (scored,), count = trainer.get_batch_samples(iter([inputs]), 1, torch.device("cpu"))
@@ -152,10 +153,10 @@ def test_metrics_are_logged_under_their_names(tmp_path):
 
 
 def test_an_objective_that_needs_a_teacher_is_refused_without_one(tmp_path):
-    with pytest.raises(ValueError, match="'alm' needs teacher"):
+    with pytest.raises(ValueError, match="'alm' needs a teacher"):
         DistillationTrainer(
             Student(tiny_model("llama", 600), TARGET),
-            None,
+            [],
             [ALM()],
             FixedWeights(),
             TrainingArguments(output_dir=str(tmp_path), report_to=[]),

@@ -87,6 +87,29 @@ def load_model(
     return model.eval()  # type: ignore[no-any-return]
 
 
+def new_model(name: str, *, trust_remote_code: bool = False) -> PreTrainedModel:
+    """A model of the same architecture and size with random weights, in fp32.
+
+    Args:
+        name: Folder (its ``config.json`` is enough), or repository on the Hugging Face hub.
+        trust_remote_code: Whether Python code in the folder may be executed.
+
+    Raises:
+        ValueError: There is no configuration of that name, or it is of no causal language model.
+    """
+    check_model_exists(name)
+    path = Path(name).expanduser()
+    config = _load_config(str(path) if path.is_dir() else name, trust_remote_code)
+    _check_task(name, config)
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            config, dtype=torch.float32, trust_remote_code=trust_remote_code
+        )
+    except ValueError as error:
+        raise ValueError(_not_causal(name, config)) from error
+    return model.eval()  # type: ignore[no-any-return]
+
+
 def check_vocabulary_fits(model: nn.Module, num_ids: int, tokenizer_name: str) -> None:
     """Check that every id of a tokenizer has a row in the model's embedding matrices.
 

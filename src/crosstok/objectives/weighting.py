@@ -26,29 +26,58 @@ _EPS = 1e-8
 
 @dataclass(frozen=True, kw_only=True)
 class FixedWeights:
-    """Each objective times a constant; 1 where none is given."""
+    """Each objective times a constant, or a schedule; 1 where none is given."""
 
     kind: Literal["fixed"] = "fixed"
-    weights: Mapping[str, float] | None = None
-    """Weight by objective name, e.g. ``{"alm": 1.0, "cross_entropy": 0.5}``."""
+    weights: Mapping[str, float | Sequence[float]] | None = None
+    """Weight by objective (``alm``) or by objective and teacher (``alm@llama``, which wins).
+
+    A sequence is a schedule: its values stand evenly over the run, the first at its start, the last
+    at its end, with straight lines between them: ``[1, 0]`` fades out.
+    """
 
     measures_gradients: ClassVar[bool] = False
     measure_every: ClassVar[int] = 0
 
-    def __call__(self, norms: Mapping[str, float]) -> dict[str, float]:
-        """Weights of the objectives named in ``norms``; the norms themselves play no part.
+    def __post_init__(self) -> None:
+        for name, weight in (self.weights or {}).items():
+            if isinstance(weight, Sequence) and not weight:
+                raise ValueError(f"the schedule of weight {name!r} is empty; give it values.")
+
+    def __call__(self, norms: Mapping[str, float], progress: float = 0.0) -> dict[str, float]:
+        """Weights of the terms named in ``norms``; the norms themselves play no part.
+
+        Args:
+            norms: gradient norm by term.
+            progress: share of the run that is done, in [0, 1].
 
         Raises:
             ValueError: a weight is given for an objective that is not trained.
         """
         weights = dict(self.weights or {})
-        unknown = sorted(weights.keys() - norms.keys())
+        unknown = sorted(weights.keys() - norms.keys() - {_objective(name) for name in norms})
         if unknown:
             raise ValueError(
                 f"weights are given for {unknown}, but the objectives are {sorted(norms)}; "
                 "take them out, or add the objective with --objective."
             )
-        return {name: weights.get(name, 1.0) for name in norms}
+        given = {name: weights.get(name, weights.get(_objective(name), 1.0)) for name in norms}
+        return {name: _at(weight, progress) for name, weight in given.items()}
+
+
+def _objective(term: str) -> str:
+    """`alm` of `alm@teacher`."""
+    return term.partition("@")[0]
+
+
+def _at(weight: float | Sequence[float], progress: float) -> float:
+    """A schedule's value at some share of the run."""
+    if not isinstance(weight, Sequence):
+        return float(weight)
+    place = min(max(progress, 0.0), 1.0) * (len(weight) - 1)
+    left = min(int(place), max(0, len(weight) - 2))
+    right = min(left + 1, len(weight) - 1)
+    return float(weight[left] + (weight[right] - weight[left]) * (place - left))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +91,7 @@ class GradientMagnitude:
 
     measures_gradients: ClassVar[bool] = True
 
-    def __call__(self, norms: Mapping[str, float]) -> dict[str, float]:
+    def __call__(self, norms: Mapping[str, float], progress: float = 0.0) -> dict[str, float]:
         """Weights from each objective's gradient norm; they sum to 1."""
         inverse = {name: 1.0 / (norm + _EPS) for name, norm in norms.items()}
         return {name: value / sum(inverse.values()) for name, value in inverse.items()}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Protocol
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from crosstok.models import Scores, output_head, token_scores
-from crosstok.objectives import Needs, Objective
+from crosstok.objectives import ModelView, Needs, Objective
 from crosstok.ops import OutputHead
 from crosstok.tokenizers import ByteVocab
 
@@ -18,49 +19,91 @@ from crosstok.tokenizers import ByteVocab
 class Teacher(Protocol):
     """Anything that scores texts in its own tokens."""
 
-    supports: Needs
+    @property
+    def name(self) -> str:
+        """What errors and metrics call it."""
+        ...
 
-    def scores(self, input_ids: Int[Tensor, "B T"], attention_mask: Int[Tensor, "B T"]) -> Scores:
-        """Log-probabilities of tokens and of the boundary set after each (nats), no gradient."""
+    @property
+    def supports(self) -> Needs:
+        """What it can be asked for."""
+        ...
+
+    @property
+    def view(self) -> ModelView | None:
+        """The model itself; None where nothing but scores can be had."""
+        ...
+
+    def scores(
+        self, input_ids: Int[Tensor, "B T"], attention_mask: Int[Tensor, "B T"], needs: Needs
+    ) -> Scores:
+        """What the needs ask for: log-probabilities (nats), hidden states; no gradient."""
         ...
 
 
-def check_needs(objectives: Sequence[Objective], teacher: Teacher | None) -> None:
-    """Compare what the objectives ask for with what the teacher has, before the first step.
+EVERYTHING = Needs(teacher=True, boundary_mass=True, distributions=True, hidden_states=True)
+"""What a teacher that runs in this process supports."""
+
+
+def check_needs(objectives: Sequence[Objective], teachers: Sequence[Teacher]) -> None:
+    """Compare what the objectives ask for with what each teacher has, before the first step.
 
     Raises:
-        ValueError: names the objective, what it needs and what to do.
+        ValueError: names the objective, the teacher, what is needed and what to do.
     """
-    supports = teacher.supports if teacher is not None else Needs()
     for objective in objectives:
-        for field in ("teacher", "boundary_mass"):
-            if getattr(objective.needs, field) and not getattr(supports, field):
+        if objective.needs.teacher and not teachers:
+            raise ValueError(
+                f"objective {objective.name!r} needs a teacher, and there is none. "
+                "Name one, or train by cross_entropy alone."
+            )
+        for teacher in teachers if objective.needs.teacher else ():
+            missing = [
+                f.name.replace("_", " ")
+                for f in fields(Needs)
+                if getattr(objective.needs, f.name) and not getattr(teacher.supports, f.name)
+            ]
+            if missing:
                 raise ValueError(
-                    f"objective {objective.name!r} needs {field.replace('_', ' ')}, which this "
-                    "teacher does not give. Choose another teacher, or leave the objective out."
+                    f"objective {objective.name!r} needs {' and '.join(missing)}, which teacher "
+                    f"{teacher.name!r} does not give. Choose another teacher, or an objective "
+                    "that needs less (alm needs likelihoods only)."
                 )
 
 
 class LocalTeacher:
-    """A frozen model with its own tokenizer."""
+    """A frozen model with its own tokenizer.
 
-    supports = Needs(teacher=True, boundary_mass=True)
+    Args:
+        model: it is put into evaluation mode and its parameters are frozen.
+        byte_vocab: of its tokenizer.
+        name: what errors and metrics call it; the model's own name if not given.
+    """
 
-    def __init__(self, model: PreTrainedModel, byte_vocab: ByteVocab) -> None:
+    supports = EVERYTHING
+
+    def __init__(
+        self, model: PreTrainedModel, byte_vocab: ByteVocab, name: str | None = None
+    ) -> None:
         self.model = model.eval().requires_grad_(False)
+        self.name = name or short_name(model.name_or_path)
         self.head = output_head(model)
         self.boundary_mask, self.valid_ids = vocabulary_masks(byte_vocab, self.head)
+        self.view = ModelView(byte_vocab, self.head, self.valid_ids, model.get_input_embeddings())
 
     @torch.no_grad()
-    def scores(self, input_ids: Int[Tensor, "B T"], attention_mask: Int[Tensor, "B T"]) -> Scores:
+    def scores(
+        self, input_ids: Int[Tensor, "B T"], attention_mask: Int[Tensor, "B T"], needs: Needs
+    ) -> Scores:
         """See :class:`Teacher`."""
         return token_scores(
             self.model,
             self.head,
             input_ids,
             attention_mask,
-            self.boundary_mask,
+            self.boundary_mask if needs.boundary_mass else None,
             valid_ids=self.valid_ids,
+            keep_hidden=needs.distributions or needs.hidden_states,
         )
 
 
@@ -74,7 +117,7 @@ class SharedTeacher:
         byte_vocab: of the original tokenizer.
     """
 
-    supports = Needs(teacher=True, boundary_mass=True)
+    supports = EVERYTHING
 
     def __init__(
         self,
@@ -85,13 +128,17 @@ class SharedTeacher:
         byte_vocab: ByteVocab,
     ) -> None:
         self.model = model
+        self.name = short_name(model.name_or_path)
         self.input_embeddings = input_embeddings.requires_grad_(False)
         self.output_embeddings = output_embeddings.requires_grad_(False)
         self.head = head
         self.boundary_mask, self.valid_ids = vocabulary_masks(byte_vocab, head)
+        self.view = ModelView(byte_vocab, head, self.valid_ids, self.input_embeddings)
 
     @torch.no_grad()
-    def scores(self, input_ids: Int[Tensor, "B T"], attention_mask: Int[Tensor, "B T"]) -> Scores:
+    def scores(
+        self, input_ids: Int[Tensor, "B T"], attention_mask: Int[Tensor, "B T"], needs: Needs
+    ) -> Scores:
         """See :class:`Teacher`."""
         with adapters_off(self.model), self._original_embeddings():
             return token_scores(
@@ -99,8 +146,9 @@ class SharedTeacher:
                 self.head,
                 input_ids,
                 attention_mask,
-                self.boundary_mask,
+                self.boundary_mask if needs.boundary_mass else None,
                 valid_ids=self.valid_ids,
+                keep_hidden=needs.distributions or needs.hidden_states,
             )
 
     @contextmanager
@@ -131,6 +179,11 @@ def adapters_off(model: nn.Module) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.enable_adapters(True)
+
+
+def short_name(name_or_path: str | None) -> str:
+    """The last part of a hub name or folder; "teacher" where there is no name."""
+    return (name_or_path or "").rstrip("/").split("/")[-1] or "teacher"
 
 
 def vocabulary_masks(byte_vocab: ByteVocab, head: OutputHead) -> tuple[Tensor, Tensor | None]:

@@ -1,6 +1,7 @@
 """Training a student against a teacher, on transformers' Trainer."""
 
-from crosstok.training.collator import AlignedCollator
+from crosstok.training.collator import AlignedCollator, batch_of
+from crosstok.training.rows import chat_rows
 from crosstok.training.student import Lora, OriginalEmbeddings, Student, add_lora, compute_dtype
 from crosstok.training.trainer import DistillationTrainer, NonFiniteLossError
 from crosstok.training.windows import text_windows, window_length
@@ -13,6 +14,8 @@ __all__ = [
     "OriginalEmbeddings",
     "Student",
     "add_lora",
+    "batch_of",
+    "chat_rows",
     "compute_dtype",
     "text_windows",
     "window_length",

@@ -31,16 +31,22 @@ class Meters:
             self.add(metric, total, count)
 
     def add_batch(self, batch: AlignedBatch, cut_bytes: Tensor) -> None:
-        """Count what a batch holds, before any model sees it."""
+        """Count the student's side of a batch, before any model sees it."""
         tokens = batch.student_attention_mask.sum()
-        chunks = batch.chunk_mask.sum()
         self.add("tokens", tokens, torch.ones_like(tokens))
         self.add("bytes", batch.num_bytes.sum(), torch.ones_like(tokens))
-        self.add("coverage", batch.covered_bytes.sum(), batch.num_bytes.sum())
         self.add("cut_share", cut_bytes.sum(), (batch.num_bytes + cut_bytes).sum())
-        if batch.teacher_ids.shape[1]:
-            self.add("student_tokens_per_chunk", (batch.student_chunk_ids >= 0).sum(), chunks)
-            self.add("teacher_tokens_per_chunk", (batch.teacher_chunk_ids >= 0).sum(), chunks)
+
+    def add_alignment(self, batch: AlignedBatch, suffix: str = "") -> None:
+        """Count what student and one teacher can be compared on; ``suffix`` names the teacher."""
+        chunks = batch.chunk_mask.sum()
+        student, teacher = (
+            (batch.student_chunk_ids >= 0).sum(),
+            (batch.teacher_chunk_ids >= 0).sum(),
+        )
+        self.add(f"coverage{suffix}", batch.covered_bytes.sum(), batch.num_bytes.sum())
+        self.add(f"student_tokens_per_chunk{suffix}", student, chunks)
+        self.add(f"teacher_tokens_per_chunk{suffix}", teacher, chunks)
 
     def add_student(self, batch: AlignedBatch, scores: Scores) -> None:
         """Count the student's bits per byte on the batch."""

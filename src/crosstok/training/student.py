@@ -9,9 +9,11 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from crosstok.models import output_head
+from crosstok.objectives import ModelView
 from crosstok.ops import OutputHead
 from crosstok.teachers import SharedTeacher, vocabulary_masks
 from crosstok.tokenizers import TextEncoder
+from crosstok.training.terms import detach_modules
 from crosstok.transplant import TransplantReport
 
 
@@ -43,8 +45,19 @@ class Student:
         self.head = output_head(self.model)  # holds the live weights, not a copy
         self.boundary_mask, self.valid_ids = vocabulary_masks(self.encoder.byte_vocab, self.head)
 
+    def view(self, device: torch.device) -> ModelView:
+        """The student as objectives see it, its masks on the device that it trains on."""
+        model: Any = self.model  # whose annotation of `to` hides its argument
+        model.to(device)
+        self.boundary_mask = self.boundary_mask.to(device)
+        if self.valid_ids is not None:
+            self.valid_ids = self.valid_ids.to(device)
+        embeddings = self.model.get_input_embeddings()
+        return ModelView(self.encoder.byte_vocab, self.head, self.valid_ids, embeddings)
+
     def export(self) -> PreTrainedModel:
-        """The plain model: adapters merged into the weights they adapt."""
+        """The plain model: adapters merged, what objectives trained along taken out."""
+        detach_modules(self.model)
         if self.adapters is not None:
             self.model = self.adapters.merge_and_unload()
             self.adapters = None

@@ -9,8 +9,7 @@ adds up to the same gradient however the batch is cut.
 """
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,14 @@ from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments
 
 from crosstok.models import Scores, token_scores
-from crosstok.objectives import AlignedBatch, LossSum, Objective
+from crosstok.objectives import AlignedBatch, LossSum, Needs, Objective
 from crosstok.objectives.weighting import Weighting, gradient, last_layer_parameters
 from crosstok.teachers import Teacher, check_needs
 from crosstok.training.checkpoints import mark_complete, saving
+from crosstok.training.collator import batch_of
 from crosstok.training.meters import Meters
 from crosstok.training.student import Student
+from crosstok.training.terms import Term, attach_modules, bind, distinct_names, own_rates
 
 _NORMS_FILE = "objective_norms.json"
 
@@ -38,8 +39,8 @@ class DistillationTrainer(Trainer):
 
     Args:
         student: model, encoder and masks.
-        teacher: scores the same texts; None if no objective needs one.
-        objectives: at least one.
+        teachers: each scores the same texts; none if no objective needs one.
+        objectives: at least one; one that needs a teacher is applied to every teacher.
         weighting: how they are combined.
         args: transformers' own arguments.
         train_dataset: rows for the collator.
@@ -47,24 +48,26 @@ class DistillationTrainer(Trainer):
         kwargs: passed on to ``transformers.Trainer``.
 
     Raises:
-        ValueError: an objective needs what the teacher cannot give.
+        ValueError: an objective needs what a teacher cannot give.
     """
 
     def __init__(
         self,
         student: Student,
-        teacher: Teacher | None,
+        teachers: Sequence[Teacher],
         objectives: Sequence[Objective],
         weighting: Weighting,
         args: TrainingArguments,
         **kwargs: Any,
     ) -> None:
-        check_needs(objectives, teacher)
-        self.student, self.teacher = student, teacher
-        self.objectives = {objective.name: objective for objective in objectives}
+        check_needs(objectives, teachers)
+        self.student, self.teachers = student, tuple(teachers)
+        self.needs = Needs.all_of(objective.needs for objective in objectives)
+        self.terms = bind(objectives, student.view(args.device), self.teachers)
+        attach_modules(student.model, self.terms)
         self.weighting = weighting
         self.meters = Meters()
-        self._norms: dict[str, float] = dict.fromkeys(self.objectives, 1.0)
+        self._norms: dict[str, float] = dict.fromkeys(self.terms, 1.0)
         self._gradients: dict[str, Tensor] = {}
         self._counts: dict[str, Tensor] = {}
         self._weights = weighting(self._norms)
@@ -72,33 +75,29 @@ class DistillationTrainer(Trainer):
         self._is_measuring = False
         super().__init__(model=student.model, args=args, **kwargs)
         self.loss_is_scaled_for_ga = True  # by the counts of the global batch
-        self._needs_boundary = any(o.needs.boundary_mass for o in objectives)
-        student.boundary_mask = student.boundary_mask.to(self.args.device)
-        if student.valid_ids is not None:
-            student.valid_ids = student.valid_ids.to(self.args.device)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, Tensor]], Tensor | int | None]:
-        """Collect the micro-batches of an optimizer step, let the teacher score them, and count."""
+        """Collect the micro-batches of an optimizer step, let teachers score them, and count."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         if not batches:
             return batches, None
-        scored = [self._with_teacher(self._prepare_inputs(batch)) for batch in batches]
-        counts = torch.zeros(len(self.objectives), dtype=torch.float64, device=device)
+        scored = [self._with_teachers(self._prepare_inputs(batch)) for batch in batches]
+        counts = torch.zeros(len(self.terms), dtype=torch.float64, device=device)
         for inputs in scored:
-            batch, teacher = _unpack(inputs)
-            self.meters.add_batch(batch, inputs["cut_bytes"])
-            counts += torch.stack([o.count(batch, teacher) for o in self.objectives.values()])
+            self._meter(inputs)
+            counts += torch.stack([t.objective.count(*_seen(inputs, t)) for t in self._terms()])
         counts = self._over_ranks(counts).clamp(min=1)
-        self._counts = dict(zip(self.objectives, counts, strict=True))
+        self._counts = dict(zip(self.terms, counts, strict=True))
         if self.weighting.measures_gradients and not self._norms_are_measured:
             self._measure_norms(scored)
         self._is_measuring = (
             self.weighting.measures_gradients
             and self.state.global_step % self.weighting.measure_every == 0
         )
-        self._weights = self.weighting(self._norms)
+        progress = self.state.global_step / max(1, self.state.max_steps)
+        self._weights = self.weighting(self._norms, progress)
         return scored, counts.sum()
 
     def compute_loss(
@@ -127,7 +126,7 @@ class DistillationTrainer(Trainer):
         """Add the objectives' metrics and the rates since the last log."""
         if "loss" in logs:
             logs = {**logs, **self.meters.drain(self._over_ranks)}
-            if len(self.objectives) > 1:
+            if len(self.terms) > 1:
                 logs |= {f"weight_{name}": weight for name, weight in self._weights.items()}
         super().log(logs, start_time)
 
@@ -148,36 +147,57 @@ class DistillationTrainer(Trainer):
         seconds = outcome.metrics.get("train_runtime", 0.0)
         return {"steps": self.state.global_step, "seconds": seconds, **means}
 
-    def _with_teacher(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        if self.teacher is None:
-            return inputs
-        with self.compute_loss_context_manager():
-            scores = self.teacher.scores(inputs["teacher_ids"], inputs["teacher_attention_mask"])
-        inputs["teacher_token_logprobs"] = scores.token_logprobs
-        if scores.boundary_logprobs is not None:
-            inputs["teacher_boundary_logprobs"] = scores.boundary_logprobs
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """The optimizer, with a learning rate of its own for what objectives train along."""
+        optimizer: torch.optim.Optimizer = super().create_optimizer(*args, **kwargs)
+        for parameters, rate in own_rates(self.terms):
+            own = {id(parameter) for parameter in parameters}
+            for group in optimizer.param_groups:
+                group["params"] = [p for p in group["params"] if id(p) not in own]
+            optimizer.add_param_group({"params": parameters, "lr": rate, "weight_decay": 0.0})
+        return optimizer
+
+    def _terms(self) -> Iterable[Term]:
+        return self.terms.values()
+
+    def _with_teachers(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The inputs with every teacher's scores (``scores.i``)."""
+        for i, teacher in enumerate(self.teachers):
+            ids, mask = inputs[f"teacher_ids.{i}"], inputs[f"teacher_attention_mask.{i}"]
+            with self.compute_loss_context_manager():
+                inputs[f"scores.{i}"] = teacher.scores(ids, mask, self.needs)
         return inputs
 
-    def _losses(self, model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Every objective's loss, divided by its global count (times ranks: DDP takes the mean)."""
-        batch, teacher = _unpack(inputs)
+    def _meter(self, inputs: dict[str, Any]) -> None:
+        self.meters.add_batch(batch_of(inputs), inputs["cut_bytes"])
+        names = distinct_names([teacher.name for teacher in self.teachers])
+        for i, name in enumerate(names):
+            suffix = f"@{name}" if len(names) > 1 else ""
+            self.meters.add_alignment(batch_of(inputs, i), suffix)
+
+    def _losses(self, model: nn.Module, inputs: dict[str, Any]) -> dict[str, Tensor]:
+        """Every term's loss, divided by its global count (times ranks: DDP takes the mean)."""
+        batch = batch_of(inputs)
         scores = token_scores(
             model,
             self.student.head,
             batch.student_ids,
             batch.student_attention_mask,
-            self.student.boundary_mask if self._needs_boundary else None,
+            self.student.boundary_mask if self.needs.boundary_mass else None,
             valid_ids=self.student.valid_ids,
+            keep_hidden=self.needs.distributions or self.needs.hidden_states,
         )
         losses = {}
-        for name, objective in self.objectives.items():
-            loss_sum: LossSum = objective(batch, scores, teacher)
-            self.meters.add_loss(name, loss_sum)
-            losses[name] = loss_sum.total * (self.accelerator.num_processes / self._counts[name])
+        for term in self._terms():
+            own_batch, teacher = _seen(inputs, term)
+            loss_sum: LossSum = term.objective(own_batch, scores, teacher)
+            self.meters.add_loss(term.name, loss_sum)
+            scale = self.accelerator.num_processes / self._counts[term.name]
+            losses[term.name] = loss_sum.total * scale
         self.meters.add_student(batch, scores)
         return losses
 
-    def _measure_norms(self, scored: list[dict[str, Tensor]]) -> None:
+    def _measure_norms(self, scored: list[dict[str, Any]]) -> None:
         """Before the first step: the norms of its own batch, by a pass that updates nothing."""
         meters, self.meters = self.meters, Meters()
         self.student.model.train()
@@ -236,8 +256,8 @@ class DistillationTrainer(Trainer):
             self._norms_are_measured = True
 
 
-def _unpack(inputs: dict[str, Tensor]) -> tuple[AlignedBatch, Scores | None]:
-    batch = AlignedBatch(**{f.name: inputs[f.name] for f in fields(AlignedBatch)})
-    if "teacher_token_logprobs" not in inputs:
-        return batch, None
-    return batch, Scores(inputs["teacher_token_logprobs"], inputs.get("teacher_boundary_logprobs"))
+def _seen(inputs: dict[str, Any], term: Term) -> tuple[AlignedBatch, Scores | None]:
+    """The batch as one term sees it, and its teacher's scores."""
+    if term.teacher is None:
+        return batch_of(inputs), None
+    return batch_of(inputs, term.teacher), inputs[f"scores.{term.teacher}"]

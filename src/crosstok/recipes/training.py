@@ -1,0 +1,160 @@
+"""Recipes of the jobs that train: transfer and distil."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from crosstok.recipes.base import RecipeError, Strings, TextUnit, option
+from crosstok.recipes.objectives import OBJECTIVES, make_objective, objective_names
+
+if TYPE_CHECKING:
+    from crosstok.objectives import Objective
+    from crosstok.objectives.weighting import Weighting
+
+Method = Literal["fvt", "mean"]  # crosstok.transplant.Method
+LossOn = Literal["all", "assistant", "last"]  # crosstok.tokenizers.LossOn
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransplantRecipe:
+    """Give a model the embeddings of another tokenizer, without training."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    model: str = option("Model to start from: a name on the hub or a folder.")
+    tokenizer: str = option("Tokenizer it is to have: a tokenizer or model, name or folder.")
+    output: str = option("Folder to write the new model to.")
+    method: Method = option("How tokens that the old vocabulary lacks get their rows.", "fvt")
+    overwrite: bool = option("Replace what the output folder holds.", False)
+    trust_remote_code: bool = option("Run Python code that comes with the model.", False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRecipe:
+    """What every job that trains has in common."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    output: str = option("Folder to write the new model to.")
+    overwrite: bool = option("Replace what the output folder holds.", False)
+    trust_remote_code: bool = option("Run Python code that comes with a model.", False)
+    data: str = option("Texts or chats to train on: a data set name, a file or a folder.")
+    objective: str = option(f"Objective, or several joined by +: {', '.join(OBJECTIVES)}.", "alm")
+    options: dict[str, Any] | None = option(
+        "Options of an objective, such as strict.top_k=32.", None
+    )
+    weighting: Literal["gradient_magnitude", "fixed"] = option(
+        "How several objectives are combined.", "gradient_magnitude"
+    )
+    weights: dict[str, float | list[float]] | None = option(
+        "Weight by objective, for --weighting fixed; a list is a schedule over the run.", None
+    )
+    temperature: float = option("ALM: tau; 5 is the paper's later advice, inf the limit.", 100.0)
+    divergence: Literal["kl", "total_variation"] = option("ALM: form of the divergence.", "kl")
+    min_boundary_mass: float = option("ALM: gamma, what a chunk end needs; 0: no merging.", 0.1)
+    debias: bool = option("ALM: multiply chunks by their boundary mass.", True)
+    max_slope: float = option("ALM: largest pull on an over-confident chunk; inf: none.", 10.0)
+
+    lora: bool = option("Train LoRA adapters and the embeddings instead of every weight.", False)
+    lora_rank: int = option("Rank of the adapters.", 64)
+    lora_alpha: int = option("Scale of the adapters: alpha / rank.", 64)
+
+    max_steps: int = option("Optimizer steps.", 1000)
+    batch_size: int = option("Windows of text, or chats, in a micro-batch, on each device.", 16)
+    gradient_accumulation_steps: int = option("Micro-batches in an optimizer step.", 1)
+    max_length: int = option("Tokens of a window or chat, on either side.", 512)
+    teacher_max_length: int | None = option("Teacher's tokens of it, if another number.", None)
+    learning_rate: float | None = option("Peak rate; chosen by model size if not given.", None)
+    warmup_steps: int | None = option("Steps up to the peak; a tenth of all if not given.", None)
+    weight_decay: float = option("AdamW's weight decay.", 0.0)
+    max_grad_norm: float = option("Gradient norms above this are scaled down; 0: never.", 1.0)
+    precision: Literal["fp32", "bf16", "fp16"] = option("Arithmetic of the passes.", "fp32")
+    gradient_checkpointing: bool = option("Recompute activations to save memory.", False)
+    seed: int = option("Of the order of the data and of every other draw.", 0)
+
+    loss_on: LossOn = option(
+        "Of a chat: all of it, assistant turns, or the last of them.", "assistant"
+    )
+    chat_template: str | None = option(
+        "Template of the trained model, where its tokenizer has none: a file, or plain.", None
+    )
+    teacher_chat_template: str | None = option(
+        "Template of a teacher whose tokenizer has none: a file, or plain.", None
+    )
+    text_field: str = option("Field of the data that holds the text.", "text")
+    text_unit: TextUnit = option("What one text of a .txt file is.", "line")
+    split: str = option("Split of a data set or folder.", "train")
+    streaming: bool = option("Read the data while training instead of before.", False)
+    num_workers: int = option("Processes that prepare batches.", 2)
+
+    save_every: int = option("Steps between checkpoints.", 500)
+    log_every: int = option("Steps between log lines.", 10)
+    report_to: str = option("Where metrics go: tensorboard, wandb, ..., or none.", "tensorboard")
+    resume: bool = option("Go on from the last checkpoint in the output folder.", False)
+
+    def objectives(self) -> "list[Objective]":
+        """The objectives that ``objective`` names, with their options.
+
+        Raises:
+            RecipeError: an unknown name, one given twice, or an option that cannot be.
+        """
+        names = objective_names(self.objective)
+        options = self.options or {}
+        unused = sorted(options.keys() - set(names))
+        if unused:
+            raise RecipeError(
+                f"options are given for {unused}, but the objectives are {names}; "
+                "take them out, or add the objective to --objective."
+            )
+        return [self._objective(name, options.get(name) or {}) for name in names]
+
+    def _objective(self, name: str, options: Any) -> "Objective":
+        if not isinstance(options, dict):
+            raise RecipeError(
+                f"options.{name} is {options!r}; it must be a mapping, such as "
+                f"--options {name}.NAME=VALUE."
+            )
+        return make_objective(name, {**self._flags_of(name), **options})
+
+    def _flags_of(self, name: str) -> dict[str, Any]:
+        """Options that have a flag of their own."""
+        if name != "alm":
+            return {}
+        return {
+            "divergence": self.divergence,
+            "temperature": self.temperature,
+            "min_boundary_mass": self.min_boundary_mass,
+            "debias": self.debias,
+            "max_slope": None if self.max_slope == float("inf") else self.max_slope,
+        }
+
+    def combination(self) -> "Weighting":
+        """How the objectives become one loss."""
+        from crosstok.objectives import FixedWeights, GradientMagnitude
+
+        if self.weighting == "fixed" or "+" not in self.objective:
+            return FixedWeights(weights=self.weights)
+        if self.weights:
+            raise RecipeError(
+                "weights are given, but weighting is gradient_magnitude, under which constant "
+                "factors cancel. Set weighting: fixed, or leave weights out."
+            )
+        return GradientMagnitude()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferRecipe(TrainingRecipe, TransplantRecipe):
+    """Give a model another tokenizer, and train it to be what it was."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TeacherAndStudent:
+    """The two sides of a distillation."""
+
+    teacher: Strings = option("Model to learn from, name or folder; may be repeated.")
+    student: str = option("Model to train, with its own tokenizer: name or folder.")
+    random_init: bool = option("Start from random weights of the student's architecture.", False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistilRecipe(TrainingRecipe, _TeacherAndStudent):
+    """Teach a student from a teacher with another tokenizer."""
