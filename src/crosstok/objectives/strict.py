@@ -145,7 +145,7 @@ class BoundStrict(FitsAnyPair):
             return self._divergence(target, student.of(*tensors).logits(ours))
 
         rows, shared = (student_rows, teacher_rows), student.rows(self.shared.student).tensors()
-        return blockwise_sum(block, rows, shared, vocab_size=2 * len(self.shared))[0]
+        return blockwise_sum(block, rows, shared, vocab_size=4 * len(self.shared))[0]
 
     def _divergence(self, teacher_logits: Tensor, student_logits: Tensor) -> Float[Tensor, "1"]:
         tau = self.config.temperature
