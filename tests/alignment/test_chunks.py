@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from crosstok.alignment import align, align_batch, tokens_that_fit
-from crosstok.tokenizers import ByteVocab, Spans, TextEncoder
+from crosstok.tokenizers import TEMPLATE, ByteVocab, Spans, TextEncoder
 from tests.tiny import KINDS, tiny_tokenizer
 
 
@@ -83,6 +83,12 @@ def test_end_of_sequence_and_end_of_turn_at_the_same_place_stay_apart():
     one = spans(*words("Hi"), ("end_of_turn", 1), ("eos", 1))
     other = spans(*words("Hi"), ("eos", 1))
     assert chunk_ids(one, other) == ([0, -1, 1], [0, 1])
+
+
+def test_what_a_template_writes_of_its_own_is_in_no_chunk():
+    left = spans((TEMPLATE, 2), ("header_user", 1), b"hi", ("end_of_turn", 1), (TEMPLATE, 1))
+    right = spans((TEMPLATE, 1), ("header_user", 2), b"hi", ("end_of_turn", 1), (TEMPLATE, 1))
+    assert chunk_ids(left, right) == ([-1, -1, 0, 1, 2, -1], [-1, 0, 0, 1, 2, -1])
 
 
 def test_bos_and_a_dummy_prefix_on_one_side_cost_nothing():

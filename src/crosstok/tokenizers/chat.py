@@ -27,7 +27,7 @@ from crosstok.tokenizers.structure import SpecialText, StructureEncoder
 Example: TypeAlias = Conversation | PromptCompletion | str
 LossOn: TypeAlias = Literal["all", "assistant", "last"]
 
-_MAX_LAYOUTS = 4096
+_MAX_LAYOUTS = 512
 
 
 class ExampleEncoder:
@@ -200,9 +200,9 @@ class _Chat:
         ], True
 
     def _structured(self, conversation: Conversation) -> list[StructuredPiece]:
-        skeleton = self.renderer.skeleton(conversation)
+        skeleton, pieces = self.renderer.pieces(conversation)
         gaps, contents = [""], []
-        for text, message, skipped in self.renderer.pieces(conversation, skeleton):
+        for text, message, skipped in pieces:
             if message is None:
                 gaps[-1] += text
                 continue
@@ -225,8 +225,10 @@ class _Chat:
         if kept is not None and kept[0] == gaps:
             return kept[1]
         parts = self.marks.split(gaps, skeleton.messages(), conversation.messages)
-        if len(self._layouts) < _MAX_LAYOUTS and gaps == skeleton.gaps():
+        if gaps == skeleton.gaps():
             self._layouts[skeleton] = (gaps, parts)
+            if len(self._layouts) > _MAX_LAYOUTS:
+                del self._layouts[next(iter(self._layouts))]
         return parts
 
     def _appended_end(

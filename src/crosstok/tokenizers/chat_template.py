@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerFast
 
 from crosstok.tokenizers.conversations import Conversation, Message
 
-_MAX_SKELETONS = 4096
+_MAX_SKELETONS = 512
 _SYSTEM = ("system", "developer")
 
 PLAIN_TEMPLATE = """\
@@ -128,32 +128,35 @@ class ChatRenderer:
         found = self._skeletons.get(key)
         if found is None:
             found = self._render_skeleton(conversation)
-            self._skeletons[key] = found
-            if len(self._skeletons) > _MAX_SKELETONS:
-                self._skeletons.popitem(last=False)
+            self._keep(key, found)
+        self._skeletons.move_to_end(key)
         return found
 
-    def pieces(self, conversation: Conversation, skeleton: Skeleton) -> list[Piece]:
+    def _keep(self, key: Any, skeleton: Skeleton) -> None:
+        self._skeletons[key] = skeleton
+        if len(self._skeletons) > _MAX_SKELETONS:
+            self._skeletons.popitem(last=False)
+
+    def pieces(self, conversation: Conversation) -> tuple[Skeleton, list[Piece]]:
         """Render a conversation and find its contents.
 
         Raises:
             ValueError: The template cannot render it, or changes a content beyond recognition.
         """
         contents = conversation.contents
+        skeleton = self.skeleton(conversation)
         messages = _VARIANTS[skeleton.variant](conversation.messages, contents)
         try:
             rendered = self.render(messages, conversation.tools)
         except TemplateFailure as failure:
             raise _cannot_render(conversation, str(failure)) from None
-        parts: list[Piece] = []
-        for place, part in enumerate(skeleton.parts):
-            if isinstance(part, str):
-                parts.append((part, None, 0))
-            else:
-                parts.append((contents[part], part if place in skeleton.placed else None, 0))
+        parts = _filled(skeleton, contents)
         if "".join(text for text, _, _ in parts) == rendered:
-            return parts
-        return _locate(parts, rendered, conversation)
+            return skeleton, parts
+        fresh = self._render_skeleton(conversation)
+        if fresh != skeleton:  # the template writes the time, and that has changed
+            self._keep(_shape(conversation), fresh)
+        return fresh, _locate(_filled(fresh, contents), rendered, conversation)
 
     def render(self, messages: Sequence[Message], tools: Sequence[Any] | None) -> str:
         """Run the template.
@@ -225,6 +228,16 @@ class ChatRenderer:
             parts.append(int(text) if index % 2 else text)
         places = {place: part for place, part in enumerate(parts) if isinstance(part, int)}
         return Skeleton(tuple(parts), frozenset(_in_order(places)), variant)
+
+
+def _filled(skeleton: Skeleton, contents: Sequence[str]) -> list[Piece]:
+    pieces: list[Piece] = []
+    for place, part in enumerate(skeleton.parts):
+        if isinstance(part, str):
+            pieces.append((part, None, 0))
+        else:
+            pieces.append((contents[part], part if place in skeleton.placed else None, 0))
+    return pieces
 
 
 def _shape(conversation: Conversation) -> tuple[Any, ...]:
@@ -320,6 +333,14 @@ def _cannot_render(conversation: Conversation, reason: str) -> ValueError:
     )
 
 
+def _cannot_find(conversation: Conversation, message: int) -> ValueError:
+    return ValueError(
+        f"{conversation.where}: the chat template changes the content of message {message + 1} "
+        f"(role {conversation.messages[message]['role']}) so that it cannot be found in what it "
+        "writes. Leave the row out, or pass another template with --chat-template FILE."
+    )
+
+
 def _locate(parts: Sequence[Piece], rendered: str, conversation: Conversation) -> list[Piece]:
     """Find the contents in a rendering that is not the skeleton with the contents put in."""
     gaps, contents = [""], []
@@ -334,15 +355,12 @@ def _locate(parts: Sequence[Piece], rendered: str, conversation: Conversation) -
     for (content, message), gap, following in zip(contents, gaps[:-1], gaps[1:], strict=True):
         found = _find_content(rendered, cursor, content, gap, following)
         if found is None:
-            raise ValueError(
-                f"{conversation.where}: the chat template changes the content of message "
-                f"{message + 1} (role {conversation.messages[message]['role']}) so that it cannot "
-                "be found in what it writes. Leave the row out, or pass another template with "
-                "--chat-template FILE."
-            )
+            raise _cannot_find(conversation, message)
         begin, end, skipped = found
         pieces += [(rendered[cursor:begin], None, 0), (rendered[begin:end], message, skipped)]
         cursor = end
+    if rendered[cursor:] != gaps[-1]:  # then some content was taken for another's
+        raise _cannot_find(conversation, contents[-1][1])
     return [*pieces, (rendered[cursor:], None, 0)]
 
 
