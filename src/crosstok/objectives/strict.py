@@ -169,5 +169,5 @@ class BoundStrict(FitsAnyPair):
             return (shared - logits.logsumexp(-1)).exp().sum()[None]
 
         width = 2 * self.teacher.head.weight.shape[0]
-        number = torch.tensor(float(len(teacher_rows)), dtype=torch.float64)
+        number = teacher_rows.new_tensor(len(teacher_rows), dtype=torch.float64)
         return blockwise_sum(block, (teacher_rows,), vocab_size=width)[0], number
