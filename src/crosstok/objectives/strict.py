@@ -42,7 +42,7 @@ from crosstok.ops.distributions import generalized_jsd
 _BETA = {"forward_kl": 0.0, "jensen_shannon": 0.5, "reverse_kl": 1.0}
 
 _MASS_SAMPLE = 16
-"""The teacher's mass on the shared vocabulary needs all its logits: taken at every 16th chunk."""
+"""The teacher's mass on the shared vocabulary needs all its logits: taken at every 16th."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +103,9 @@ class BoundStrict(FitsAnyPair):
 
     def __call__(self, batch: AlignedBatch, student: Scores, teacher: Scores | None) -> LossSum:
         """Sum of the divergence over one-to-one tokens (nats, times temperature squared)."""
-        pairs = one_to_one(batch)
-        count = counted(one_to_one_mask(batch))
+        mask = one_to_one_mask(batch)
+        pairs, count = one_to_one(batch), counted(mask)
+        number = (mask.cumsum(1) - 1)[pairs.row, pairs.chunk]  # of the pair in its text
         teacher_rows = pairs.teacher_rows(hidden_of(given(teacher)))
         rows = (pairs.student_rows(hidden_of(student)), teacher_rows.detach())
         total = self._on_all(*rows) if self.config.top_k is None else self._on_support(*rows)
@@ -113,7 +114,7 @@ class BoundStrict(FitsAnyPair):
             count,
             {
                 "one_to_one_share": (count, counted(batch.student_loss_mask)),
-                "shared_mass_teacher": self._mass(teacher_rows[pairs.chunk % _MASS_SAMPLE == 0]),
+                "shared_mass_teacher": self._mass(teacher_rows[number % _MASS_SAMPLE == 0]),
             },
         )
 
