@@ -139,12 +139,15 @@ def save_student(
     teachers = " and ".join(f"`{name}`" for name in recipe.teacher)
     start = "random weights of the architecture of " if recipe.random_init else ""
     lines = [
-        f"{start}`{recipe.student}` taught by {teachers} by {recipe.objective} on "
+        f"{start}`{recipe.student}`, taught by {teachers} with {recipe.objective} on "
         f"`{recipe.data}`, {recipe.max_steps} steps.",
     ]
+    text = recipe_yaml(recipe)
     files = {
-        "README.md": model_card(result.folder.name, lines, result.metrics, recipe_yaml(recipe)),
-        RECIPE: recipe_yaml(recipe),
+        "README.md": model_card(
+            result.folder.name, lines, result.metrics, text, tag="distillation"
+        ),
+        RECIPE: text,
         "training.json": to_json(result.metrics),
     }
     model = student.export()

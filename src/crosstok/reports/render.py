@@ -104,10 +104,11 @@ _OUTCOMES: dict[str, tuple[str, str]] = {
 
 
 def outcome_table(counts: Mapping[str, Any], metrics: Mapping[str, float]) -> Table:
-    """What a run did: where the embedding rows came from, and its metrics at the end."""
+    """What a run did: where the embedding rows came from (if any), and its metrics at the end."""
     table = Table(show_header=False)
-    table.add_row("embedding rows", "", style="bold")
-    _add_outcomes(table, counts)
+    if counts:
+        table.add_row("embedding rows", "", style="bold")
+        _add_outcomes(table, counts)
     if metrics:
         table.add_section()
         table.add_row("training, mean of the last tenth", "", style="bold")
@@ -117,14 +118,25 @@ def outcome_table(counts: Mapping[str, Any], metrics: Mapping[str, float]) -> Ta
 
 def _add_outcomes(table: Table, values: Mapping[str, Any]) -> None:
     order = list(_OUTCOMES)
-    for name in sorted(values, key=lambda name: order.index(name) if name in order else len(order)):
-        label, form = _OUTCOMES.get(name, (name.replace("_", " "), "{:.4g}"))
+    place = {name: order.index(name) for name in order}
+    for name in sorted(values, key=lambda name: place.get(name.partition("@")[0], len(order))):
+        plain, _, teacher = name.partition("@")
+        label, form = _OUTCOMES.get(plain, (_label(plain), "{:.4g}"))
+        label += f", {teacher}" if teacher else ""
         value = values[name]
         if isinstance(value, bool):
             shown = "yes" if value else "no"
         else:
             shown = form.format(value) if isinstance(value, int | float) else str(value)
         table.add_row(escape(label), escape(shown))
+
+
+def _label(name: str) -> str:
+    """``loss_strict`` in words."""
+    kind, _, objective = name.partition("_")
+    if kind in ("loss", "weight") and objective:
+        return f"{kind} of {objective.replace('_', ' ')}"
+    return name.replace("_", " ")
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,14 @@ def save_outputs(
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def model_card(title: str, lines: list[str], results: Mapping[str, Any], recipe: str) -> str:
+def model_card(
+    title: str,
+    lines: list[str],
+    results: Mapping[str, Any],
+    recipe: str,
+    *,
+    tag: str = "tokenizer-transfer",
+) -> str:
     """A README for the output folder: what it is, how it was made, what was measured."""
     facts = "\n".join(f"- {line}" for line in lines)
     rows = "\n".join(f"| {name} | {_shown(value)} |" for name, value in results.items())
@@ -97,7 +104,7 @@ def model_card(title: str, lines: list[str], results: Mapping[str, Any], recipe:
 library_name: transformers
 tags:
 - crosstok
-- tokenizer-transfer
+- {tag}
 ---
 
 # {title}
