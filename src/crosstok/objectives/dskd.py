@@ -210,7 +210,9 @@ class CrossModelAttention(BoundDSKD):
         t2s = torch.softmax(scores, dim=1) @ apply(self.teacher_to_student, values)
         s2t = torch.softmax(scores.T, dim=1) @ apply(self.student_to_teacher, student_rows)
         labels = batch.student_ids[row, own]
-        return t2s.to(student_rows.dtype), student_rows, labels, s2t, teacher_rows
+        # In the precision of the model whose output matrix they go through, which is not cast then.
+        t2s, s2t = t2s.to(student_rows.dtype), s2t.to(teacher_rows.dtype)
+        return t2s, student_rows, labels, s2t, teacher_rows
 
 
 class AlignedProjection(BoundDSKD):
