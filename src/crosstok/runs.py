@@ -13,15 +13,19 @@ from transformers import PreTrainedModel, TrainingArguments
 from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 
+from crosstok.alignment import ENDS_OF_CHATS, ENDS_OF_TEXTS
 from crosstok.corpora import load_examples
 from crosstok.models import check_model_exists
 from crosstok.recipes import TrainingRecipe, recipe_yaml, save_recipe
 from crosstok.teachers import Teacher
 from crosstok.tokenizers import (
     ByteVocab,
+    Conversation,
     ExampleEncoder,
     TextEncoder,
+    describe_template,
     load_tokenizer,
+    parse_example,
     resolve_chat_template,
 )
 from crosstok.training import (
@@ -165,13 +169,41 @@ def load_rows(
         rows = text_windows(examples, window_length(examples, sides))
     else:
         rows = chat_rows(examples, (student, *teachers))
+        tell_what_templates_change((student, *teachers))
     return rows.shuffle(seed=recipe.seed, buffer_size=10_000) if recipe.streaming else rows
+
+
+def is_chat(rows: Any) -> bool:
+    """Whether these rows are conversations: their answers end in the end of a turn."""
+    if "example" not in (rows.column_names or ()):
+        return False
+    first = next(iter(rows))
+    return isinstance(parse_example(first["example"], first["where"]), Conversation)
+
+
+def tell_what_templates_change(sides: Sequence[ExampleEncoder]) -> None:
+    """Say where a model will not read a chat as it is written in the data."""
+    for side in sides:
+        name = side.encoder.tokenizer.name_or_path
+        template = describe_template(side)
+        if template.system == "folded":
+            log.info(
+                "%s: its template takes no system message; one is put at the head of the first "
+                "user message",
+                name,
+            )
+        if template.before_first:
+            log.info(
+                "%s: its template begins every chat without a system message with %r",
+                name,
+                template.before_first,
+            )
 
 
 def stop_at_end_of_turn(model: PreTrainedModel, vocab: ByteVocab, rows: Any) -> None:
     """Let ``generate`` stop where a turn ends, after training on chats."""
     end_of_turn = [i for i in vocab.roles.get("end_of_turn", ()) if i in vocab.special_ids]
-    if not end_of_turn or "example" not in (rows.column_names or ()):
+    if not end_of_turn or not is_chat(rows):
         return
     config = model.generation_config
     stops = config.eos_token_id
@@ -197,9 +229,12 @@ def build_trainer(
 ) -> DistillationTrainer:
     """The trainer of a recipe, with its progress bar; nothing is written yet.
 
+    The ends of student and teacher are matched by what ends the data: turns, or documents.
+
     Raises:
         ValueError: the objectives cannot be used for these models, or weights fit none of them.
     """
+    student.ends = ENDS_OF_CHATS if is_chat(rows) else ENDS_OF_TEXTS
     trainer = DistillationTrainer(
         student,
         teachers,

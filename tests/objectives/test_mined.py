@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from crosstok.objectives import CrossEntropy, MinED
-from crosstok.ops.row_divergences import forward_kl
+from crosstok.ops.row_divergences import row_divergence
 from tests.objectives.batches import (
     STUDENT_VOCAB,
     TEACHER_VOCAB,
@@ -72,7 +72,8 @@ def test_for_one_tokenizer_it_is_the_kl_to_the_teacher():
     pair.teacher_hidden.copy_(torch.randn(pair.teacher_hidden.shape, generator=generator))
     bound = pair.bind(MinED())
     predicting = pair.batch.student_loss_mask.roll(-1, 1)
-    expected = forward_kl(
+    expected = row_divergence(
+        "forward_kl",
         pair.teacher.logits(pair.teacher_hidden[predicting]),
         pair.student.logits(pair.student_hidden[predicting]),
     ).sum()

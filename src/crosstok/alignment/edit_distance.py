@@ -13,7 +13,7 @@ from jaxtyping import Bool, Int
 from rapidfuzz import process
 from rapidfuzz.distance import Levenshtein
 
-from crosstok.alignment.vocab_map import ENDS
+from crosstok.alignment.vocab_map import ENDS_OF_TEXTS, first_id
 from crosstok.tokenizers import ByteVocab
 
 _QUERIES_PER_BLOCK = 512
@@ -34,7 +34,11 @@ class NearestTokens:
 
 
 def nearest_tokens(
-    source: ByteVocab, target: ByteVocab, *, roles: Sequence[str] = (*ENDS, "bos"), workers: int = 1
+    source: ByteVocab,
+    target: ByteVocab,
+    *,
+    roles: Sequence[str] = (*ENDS_OF_TEXTS, "bos"),
+    workers: int = 1,
 ) -> NearestTokens:
     """Map every source id to a target id.
 
@@ -80,16 +84,10 @@ def _same_specials(source: ByteVocab, target: ByteVocab, roles: Sequence[str]) -
     }
     by_role: dict[int, int] = {}
     for role in roles:
-        one, other = _first_id(source, role), _first_id(target, role)
+        one, other = first_id(source, role), first_id(target, role)
         if one in source.special_ids and one is not None and other is not None:
             by_role.setdefault(one, other)
     return found | by_role
-
-
-def _first_id(vocab: ByteVocab, role: str) -> int | None:
-    if role == "eos":
-        return vocab.document_end
-    return next(iter(vocab.roles.get(role, ())), None)
 
 
 def _spelling(vocab: ByteVocab, index: int) -> str | None:

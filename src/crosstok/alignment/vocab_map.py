@@ -24,8 +24,12 @@ class VocabOverlap:
         return len(self.source_ids)
 
 
-ENDS = ("end_of_turn", "eos")
-"""Roles without which a model would never learn when to stop."""
+ENDS_OF_TEXTS = ("eos", "end_of_turn")
+"""Roles without which a model would never learn when to stop; what ends a document comes first, as
+an id that plays both roles can be paired only once."""
+
+ENDS_OF_CHATS = ("end_of_turn", "eos")
+"""The same for chats."""
 
 
 def overlapping_tokens(
@@ -42,7 +46,7 @@ def overlapping_tokens(
         source: one vocabulary.
         target: the other.
         roles: roles whose (first) ids are to be paired too, where both sides have them, such as
-            ``ENDS``. "eos" is what ends a document (:attr:`ByteVocab.document_end`).
+            ``ENDS_OF_TEXTS``. "eos" is what ends a document (:attr:`ByteVocab.document_end`).
     """
     source_ids = _canonical_ids(source)
     target_ids = _canonical_ids(target)
@@ -50,7 +54,7 @@ def overlapping_tokens(
     pairs = [(source_ids[token], target_ids[token]) for token in shared]
     taken_source, taken_target = {one for one, _ in pairs}, {other for _, other in pairs}
     for role in roles:
-        one, other = _first_id(source, role), _first_id(target, role)
+        one, other = first_id(source, role), first_id(target, role)
         if one is None or other is None or one in taken_source or other in taken_target:
             continue
         pairs.append((one, other))
@@ -62,7 +66,8 @@ def overlapping_tokens(
     )
 
 
-def _first_id(vocab: ByteVocab, role: str) -> int | None:
+def first_id(vocab: ByteVocab, role: str) -> int | None:
+    """The id that a role begins with; for "eos" the one that ends a document."""
     if role == "eos":
         return vocab.document_end
     ids = vocab.roles.get(role, ())

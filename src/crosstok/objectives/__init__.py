@@ -1,7 +1,14 @@
 """Training objectives, one file each, behind one interface."""
 
 from crosstok.objectives.alm import ALM
-from crosstok.objectives.base import AlignedBatch, LossSum, ModelView, Needs, Objective
+from crosstok.objectives.base import (
+    AlignedBatch,
+    BoundObjective,
+    LossSum,
+    ModelView,
+    Needs,
+    Objective,
+)
 from crosstok.objectives.cross_entropy import CrossEntropy
 from crosstok.objectives.dskd import DSKD
 from crosstok.objectives.gold import GOLD
@@ -17,6 +24,7 @@ __all__ = [
     "GOLD",
     "ULD",
     "AlignedBatch",
+    "BoundObjective",
     "CrossEntropy",
     "FixedWeights",
     "GradientMagnitude",

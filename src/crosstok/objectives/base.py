@@ -7,12 +7,13 @@ log-probability *of* token k, and the boundary mass *after* token k.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import ClassVar, Protocol, Self, runtime_checkable
+from typing import ClassVar, Protocol, Self
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from crosstok.alignment import ENDS_OF_TEXTS
 from crosstok.models import Scores
 from crosstok.ops import OutputHead
 from crosstok.tokenizers import ByteVocab
@@ -77,12 +78,15 @@ class ModelView:
         head: output matrix and what stands around it.
         valid_ids: [V], False for rows of the output matrix that are no tokens; None: all are.
         input_embeddings: the module from ids to vectors.
+        ends: roles of what ends an answer, the ones that end the data's texts first. Two models'
+            ends are matched by these roles.
     """
 
     byte_vocab: ByteVocab
     head: OutputHead
     valid_ids: Bool[Tensor, " V"] | None
     input_embeddings: nn.Module
+    ends: tuple[str, ...] = ENDS_OF_TEXTS
 
     def logits(self, hidden: Float[Tensor, "N D"], *tensors: Tensor) -> Float[Tensor, "N V"]:
         """Logits of a block of rows; invalid ids get -inf.
@@ -96,25 +100,25 @@ class ModelView:
         return head.logits(hidden, self.valid_ids)
 
 
-@runtime_checkable
 class Objective(Protocol):
-    """A training objective, bound to a student and a teacher before the first step.
-
-    ``count`` must not depend on the student: it is known beforehand.
-    """
+    """What a recipe asks for: options, and the way to a loss for a pair of models."""
 
     name: ClassVar[str]
     needs: ClassVar[Needs]
 
-    def bind(self, student: ModelView, teacher: ModelView | None) -> "Objective":
-        """The objective for this pair of models; itself, where it depends on neither.
+    def bind(self, student: ModelView, teacher: ModelView | None) -> "BoundObjective":
+        """The objective for this pair of models; itself, where it looks up nothing about them.
 
         What comes back may be an ``nn.Module`` whose parameters (projectors) are trained along.
 
         Raises:
-            ValueError: the objective cannot be used for this pair (names both).
+            ValueError: the objective cannot be used for this pair (says why).
         """
         ...
+
+
+class BoundObjective(Protocol):
+    """A loss. ``count`` must not depend on the student: it is known beforehand."""
 
     def count(self, batch: AlignedBatch, teacher: Scores | None) -> Float[Tensor, ""]:
         """The number that this batch adds to the divisor of the global batch."""

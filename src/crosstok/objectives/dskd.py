@@ -46,7 +46,7 @@ from crosstok.objectives.positions import one_to_one, one_to_one_mask
 from crosstok.objectives.projectors import apply, parameter_dtype, projector
 from crosstok.objectives.shared_ids import SharedIds
 from crosstok.ops import blockwise_sum
-from crosstok.ops.row_divergences import ROW_DIVERGENCES, DivergenceName, forward_kl
+from crosstok.ops.row_divergences import DivergenceName, row_divergence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,8 +116,10 @@ class BoundDSKD(nn.Module, FitsAnyPair):
         cross_entropy = -logprobs.gather(1, target[labelled, None]).sum()
         agree = (t2s_logits.argmax(-1) == target).nonzero().squeeze(1)
         tau = self.config.temperature
-        divergence = ROW_DIVERGENCES[self.config.divergence](
-            t2s_logits[agree].detach() / tau, self.student.logits(student_rows[agree], *head) / tau
+        divergence = row_divergence(
+            self.config.divergence,
+            t2s_logits[agree].detach() / tau,
+            self.student.logits(student_rows[agree], *head) / tau,
         ).sum()
         numbers = divergence.new_tensor([len(agree), len(labelled)])
         terms = torch.stack([cross_entropy + divergence, cross_entropy, divergence])
@@ -128,7 +130,9 @@ class BoundDSKD(nn.Module, FitsAnyPair):
     ) -> Float[Tensor, ""]:
         """L_tea, summed."""
         tau = self.config.temperature
-        return forward_kl(teacher_logits / tau, self.teacher.logits(s2t_rows) / tau).sum()
+        return row_divergence(
+            "forward_kl", teacher_logits / tau, self.teacher.logits(s2t_rows) / tau
+        ).sum()
 
 
 class CrossModelAttention(BoundDSKD):

@@ -76,7 +76,8 @@ class MinED:
     def bind(self, student: ModelView, teacher: ModelView | None) -> "BoundMinED":
         """With the map of all teacher ids, which takes seconds (see ``nearest_tokens``)."""
         assert teacher is not None, "needs.teacher is checked before the first step"
-        partners = nearest_tokens(teacher.byte_vocab, student.byte_vocab, workers=-1)
+        roles = (*student.ends, "bos")
+        partners = nearest_tokens(teacher.byte_vocab, student.byte_vocab, roles=roles, workers=-1)
         # Rows that are no tokens have probability 0: where it goes does not matter.
         ids = torch.zeros(teacher.head.weight.shape[0], dtype=torch.long)
         is_exact = torch.zeros(len(ids), dtype=torch.bool)

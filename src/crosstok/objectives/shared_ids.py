@@ -7,7 +7,6 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from crosstok.alignment import overlapping_tokens
-from crosstok.alignment.vocab_map import ENDS
 from crosstok.objectives.base import ModelView
 
 
@@ -51,7 +50,7 @@ def _pairs(student: ModelView, teacher: ModelView) -> tuple[Tensor, Tensor]:
         # One tokenizer: every id stands for itself, specials and doubly spelled bytes too.
         same = _real(student)[: len(student.byte_vocab)].nonzero().squeeze(1)
         return same.to(devices[0]), same.to(devices[1])
-    overlap = overlapping_tokens(student.byte_vocab, teacher.byte_vocab, roles=ENDS)
+    overlap = overlapping_tokens(student.byte_vocab, teacher.byte_vocab, roles=student.ends)
     return (
         torch.from_numpy(overlap.source_ids).to(devices[0]),
         torch.from_numpy(overlap.target_ids).to(devices[1]),

@@ -37,9 +37,7 @@ from crosstok.objectives.base import (
 from crosstok.objectives.positions import one_to_one, one_to_one_mask
 from crosstok.objectives.shared_ids import SharedIds
 from crosstok.ops import blockwise_sum
-from crosstok.ops.distributions import generalized_jsd
-
-_BETA = {"forward_kl": 0.0, "jensen_shannon": 0.5, "reverse_kl": 1.0}
+from crosstok.ops.row_divergences import DivergenceName, row_divergence
 
 _MASS_SAMPLE = 16
 """The teacher's mass on the shared vocabulary needs all its logits: taken at every 16th."""
@@ -51,7 +49,7 @@ class Strict:
 
     kind: Literal["strict"] = "strict"
 
-    divergence: Literal["reverse_kl", "forward_kl", "jensen_shannon"] = "reverse_kl"
+    divergence: DivergenceName = "reverse_kl"
     """KL(student || teacher), the paper's; or forward KL, or Jensen-Shannon."""
 
     top_k: int | None = 16
@@ -149,10 +147,8 @@ class BoundStrict(FitsAnyPair):
         return blockwise_sum(block, rows, shared, vocab_size=4 * len(self.shared))[0]
 
     def _divergence(self, teacher_logits: Tensor, student_logits: Tensor) -> Float[Tensor, "1"]:
-        tau = self.config.temperature
-        p = torch.log_softmax(teacher_logits / tau, -1)
-        q = torch.log_softmax(student_logits / tau, -1)
-        return generalized_jsd(p, q, _BETA[self.config.divergence]).sum()[None]
+        tau, name = self.config.temperature, self.config.divergence
+        return row_divergence(name, teacher_logits / tau, student_logits / tau).sum()[None]
 
     def _teacher_ids(self) -> Int[Tensor, " Vs"]:
         """Teacher's id by shared student id; 0 for the others, which are never asked for."""

@@ -5,48 +5,30 @@ same distribution. Logits of -inf stand for ids that are no tokens. Where a teac
 take no gradient, hand it over detached.
 """
 
-import math
-from collections.abc import Callable
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from crosstok.ops.distributions import generalized_jsd
+
 DivergenceName = Literal["forward_kl", "reverse_kl", "jensen_shannon"]
+
+_BETA: dict[DivergenceName, float] = {"forward_kl": 0.0, "jensen_shannon": 0.5, "reverse_kl": 1.0}
 
 _IMPOSSIBLE = -1e30
 """Stands for log 0: its exponential is 0, and 0 times it is 0, which 0 times -inf is not."""
 
 
-def forward_kl(
-    teacher_logits: Float[Tensor, "K V"], student_logits: Float[Tensor, "K V"]
+def row_divergence(
+    name: DivergenceName,
+    teacher_logits: Float[Tensor, "K V"],
+    student_logits: Float[Tensor, "K V"],
 ) -> Float[Tensor, " K"]:
-    """KL(teacher || student)."""
-    return _kl(finite_log_softmax(teacher_logits), finite_log_softmax(student_logits))
-
-
-def reverse_kl(
-    teacher_logits: Float[Tensor, "K V"], student_logits: Float[Tensor, "K V"]
-) -> Float[Tensor, " K"]:
-    """KL(student || teacher)."""
-    return _kl(finite_log_softmax(student_logits), finite_log_softmax(teacher_logits))
-
-
-def jensen_shannon(
-    teacher_logits: Float[Tensor, "K V"], student_logits: Float[Tensor, "K V"]
-) -> Float[Tensor, " K"]:
-    """Mean of both KLs to the even mixture; at most log 2."""
+    """Forward KL(teacher || student), reverse KL(student || teacher), or Jensen-Shannon."""
     teacher, student = finite_log_softmax(teacher_logits), finite_log_softmax(student_logits)
-    mixture = torch.logaddexp(teacher, student) - math.log(2)
-    return 0.5 * (_kl(teacher, mixture) + _kl(student, mixture))
-
-
-ROW_DIVERGENCES: dict[DivergenceName, Callable[[Tensor, Tensor], Tensor]] = {
-    "forward_kl": forward_kl,
-    "reverse_kl": reverse_kl,
-    "jensen_shannon": jensen_shannon,
-}
+    return generalized_jsd(teacher, student, _BETA[name])
 
 
 def forward_kl_to(
@@ -62,7 +44,3 @@ def finite_log_softmax(logits: Float[Tensor, "K V"]) -> Float[Tensor, "K V"]:
     """Log-probabilities; logits of -inf give a large negative number and no gradient."""
     logprobs: Tensor = torch.log_softmax(logits, dim=-1).clamp(min=_IMPOSSIBLE)
     return logprobs
-
-
-def _kl(logp: Tensor, logq: Tensor) -> Tensor:
-    return (logp.exp() * (logp - logq)).sum(-1)

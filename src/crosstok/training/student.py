@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from crosstok.alignment import ENDS_OF_TEXTS
 from crosstok.models import output_head
 from crosstok.objectives import ModelView
 from crosstok.ops import OutputHead
@@ -40,6 +41,7 @@ class Student:
     encoder: TextEncoder
     report: TransplantReport | None = None
     adapters: Any = field(default=None, repr=False)  # peft's wrapper around model, if any
+    ends: tuple[str, ...] = ENDS_OF_TEXTS  # roles of what ends an example of the data
 
     def __post_init__(self) -> None:
         self.head = output_head(self.model)  # holds the live weights, not a copy
@@ -53,7 +55,7 @@ class Student:
         if self.valid_ids is not None:
             self.valid_ids = self.valid_ids.to(device)
         embeddings = self.model.get_input_embeddings()
-        return ModelView(self.encoder.byte_vocab, self.head, self.valid_ids, embeddings)
+        return ModelView(self.encoder.byte_vocab, self.head, self.valid_ids, embeddings, self.ends)
 
     def export(self) -> PreTrainedModel:
         """The plain model: adapters merged, what objectives trained along taken out."""

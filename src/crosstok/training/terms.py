@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from crosstok.objectives import ModelView, Objective
+from crosstok.objectives import BoundObjective, ModelView, Objective
 from crosstok.teachers import Teacher
 
 MODULES = "objective_modules"
@@ -23,7 +23,7 @@ class Term:
     """
 
     name: str
-    objective: Objective
+    objective: BoundObjective
     teacher: int | None
 
 
