@@ -209,7 +209,7 @@ def test_help_shows_every_flag_in_full_with_its_default(crosstok, command, monke
     code, out, _ = crosstok(command, "--help")
     assert code == 0
     assert "--trust-remote-code / --no-trust-remote-code" in out
-    assert "[required]" in out
+    assert "[required]" in out or command == "inspect"  # either of two pairs of flags
     assert "[default: false]" in " ".join(out.split())
     assert max(map(len, out.splitlines())) <= 80
 

@@ -52,7 +52,8 @@ PUBLIC = {
     "PromptCompletion Spans TEMPLATE TextEncoder compare_templates describe_template load_tokenizer "
     "parse_example resolve_chat_template shared_examples shared_texts",
     "training": "AlignedCollator DistillationTrainer Lora NonFiniteLossError OriginalEmbeddings "
-    "StepCost Student add_lora batch_of chat_rows compute_dtype step_cost text_windows window_length",
+    "StepCost Student add_lora batch_of chat_rows compute_dtype step_cost text_windows "
+    "window_length",
     "transplant": "Method RowSource TransplantPlan TransplantReport plan_rows transplant",
 }
 

@@ -145,6 +145,24 @@ def _run_evaluate(recipe: EvaluateRecipe) -> None:
 
 
 def _run_inspect(recipe: InspectRecipe) -> None:
+    if recipe.is_of_models():
+        _inspect_models(recipe)
+    else:
+        _inspect_tokenizers(recipe)
+
+
+def _inspect_models(recipe: InspectRecipe) -> None:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from crosstok.doctor import examine_pair
+    from crosstok.reports import print_examination
+
+    examination = examine_pair(recipe)
+    print_examination(_console(), examination.as_json())
+    _write_json(recipe.json, examination.as_json())
+    examination.check()
+
+
+def _inspect_tokenizers(recipe: InspectRecipe) -> None:
     if (recipe.data is None) == (recipe.text is None):
         raise RecipeError("inspect needs one of --data (texts to count on) and --text.")
     from crosstok.alignment import align
@@ -152,9 +170,10 @@ def _run_inspect(recipe: InspectRecipe) -> None:
     from crosstok.reports import compare_tokenizers, pair_table, print_chunks
     from crosstok.tokenizers import TextEncoder, load_tokenizer, shared_texts
 
+    names = str(recipe.source), str(recipe.target)
     source, target = (
         TextEncoder(load_tokenizer(name, trust_remote_code=recipe.trust_remote_code))
-        for name in (recipe.source, recipe.target)
+        for name in names
     )
     if recipe.data is None:
         shown = recipe.text or ""
@@ -175,7 +194,7 @@ def _run_inspect(recipe: InspectRecipe) -> None:
     alignment = align(ours, theirs, source.byte_vocab, target.byte_vocab)
     console = _console()
     print_chunks(console, ours, theirs, alignment, source.byte_vocab, target.byte_vocab)
-    console.print(pair_table(report.as_json(), recipe.source, recipe.target))
+    console.print(pair_table(report.as_json(), *names))
     _write_json(recipe.json, report.as_json())
 
 

@@ -7,5 +7,14 @@ from crosstok.teachers.local import (
     check_needs,
     vocabulary_masks,
 )
+from crosstok.teachers.shared_mass import SharedMass, shared_mass
 
-__all__ = ["LocalTeacher", "SharedTeacher", "Teacher", "check_needs", "vocabulary_masks"]
+__all__ = [
+    "LocalTeacher",
+    "SharedMass",
+    "SharedTeacher",
+    "Teacher",
+    "check_needs",
+    "shared_mass",
+    "vocabulary_masks",
+]

@@ -2,6 +2,7 @@
 
 from crosstok.training.collator import AlignedCollator, batch_of
 from crosstok.training.rows import chat_rows
+from crosstok.training.step_cost import StepCost, step_cost
 from crosstok.training.student import Lora, OriginalEmbeddings, Student, add_lora, compute_dtype
 from crosstok.training.trainer import DistillationTrainer, NonFiniteLossError
 from crosstok.training.windows import text_windows, window_length
@@ -12,11 +13,13 @@ __all__ = [
     "Lora",
     "NonFiniteLossError",
     "OriginalEmbeddings",
+    "StepCost",
     "Student",
     "add_lora",
     "batch_of",
     "chat_rows",
     "compute_dtype",
+    "step_cost",
     "text_windows",
     "window_length",
 ]

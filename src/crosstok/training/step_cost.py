@@ -1,10 +1,12 @@
 """Time and memory of a training step, by taking a few."""
 
+import contextlib
 import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ class StepCost:
     Attributes:
         objective: what was trained by.
         device: where.
+        examples: in the micro-batch.
         student_tokens: in the micro-batch, padding aside.
         teacher_tokens: the same for the teacher.
         teacher_seconds: median time of its forward passes.
@@ -32,6 +35,7 @@ class StepCost:
 
     objective: str
     device: str
+    examples: int
     student_tokens: int
     teacher_tokens: int
     teacher_seconds: float
@@ -64,15 +68,15 @@ def step_cost(
     clock = _Clock(device)
     peak = _PeakMemory(device)
     for _ in range(1 + repeats):
-        (scored,), count = clock(
-            "teacher", lambda: trainer.get_batch_samples(iter([dict(batch)]), 1, device)
-        )
-        clock("student", lambda given=scored, n=count: trainer.training_step(model, given, n))
+        given = iter([dict(batch)])
+        (scored,), count = clock("teacher", partial(trainer.get_batch_samples, given, 1, device))
+        clock("student", partial(trainer.training_step, model, scored, count))
         clock("optimizer", optimizer.step)
         optimizer.zero_grad()
     return StepCost(
         objective="+".join(trainer.terms),
         device=str(device),
+        examples=len(batch["student_ids"]),
         student_tokens=int(batch["student_attention_mask"].sum()),
         teacher_tokens=int(batch["teacher_attention_mask.0"].sum()),
         teacher_seconds=clock.median("teacher"),
@@ -115,10 +119,9 @@ class _PeakMemory:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         elif sys.platform == "linux":
-            try:
-                self._REFERENCES.write_text("5")  # the high-water mark starts anew
-            except OSError:  # not allowed here: then it is that of the whole process so far
-                pass
+            # The high-water mark starts anew; where that is not allowed, it stays the process's.
+            with contextlib.suppress(OSError):
+                self._REFERENCES.write_text("5")
 
     def gibibytes(self) -> float | None:
         if self._device.type == "cuda":

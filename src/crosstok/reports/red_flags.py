@@ -1,0 +1,147 @@
+"""What should stop a person before a distillation is paid for."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from crosstok.reports.examples import ExampleNumbers, VocabularyNumbers
+
+LOWEST_COVERAGE = 0.99
+_LARGEST_CUT = 0.01
+
+
+@dataclass(frozen=True)
+class ModelNumbers:
+    """What is to be known of a model without running it."""
+
+    name: str
+    parameters: int
+    embedding_rows: int
+    output_rows: int
+    highest_id: int  # of its tokenizer
+    max_positions: int | None  # that it was made for; None where it does not say
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One thing to know.
+
+    Attributes:
+        level: "error": it cannot be trained like this; "warning": it can, but should it?; "note":
+            it is taken care of.
+        name: for programs.
+        message: for people, with what to do.
+    """
+
+    level: Literal["error", "warning", "note"]
+    name: str
+    message: str
+
+
+def red_flags(
+    vocabulary: VocabularyNumbers,
+    examples: ExampleNumbers,
+    teacher: ModelNumbers | None,
+    student: ModelNumbers | None,
+    max_lengths: tuple[int, int],
+) -> list[Flag]:
+    """Everything that speaks against a pair, or has to be known of it; errors first.
+
+    Args:
+        vocabulary: sizes and overlap.
+        examples: what a sample of the data says.
+        teacher: its model, if it was there.
+        student: its model, if it was there.
+        max_lengths: tokens of an example that teacher and student are given.
+    """
+    flags = list(_of_data(examples))
+    for side, model, length in zip(
+        ("teacher", "student"), (teacher, student), max_lengths, strict=True
+    ):
+        if model is not None:
+            flags += _of_model(side, model, length)
+    if teacher and student and teacher.parameters < student.parameters:
+        flags.append(
+            Flag(
+                "warning",
+                "teacher_is_smaller",
+                f"the teacher ({teacher.parameters / 1e6:.1f}M parameters) is smaller than the "
+                f"student ({student.parameters / 1e6:.1f}M): were --teacher and --student swapped?",
+            )
+        )
+    if vocabulary.teacher_ids == vocabulary.student_ids and not vocabulary.is_same:
+        flags.append(
+            Flag(
+                "note",
+                "equal_size",
+                f"both vocabularies have {vocabulary.student_ids:,} ids, but not the same ones: "
+                "software that compares sizes only would train on wrong ids. Here tokens are "
+                "matched by their bytes.",
+            )
+        )
+    return sorted(flags, key=lambda flag: ("error", "warning", "note").index(flag.level))
+
+
+def _of_data(examples: ExampleNumbers) -> Iterator[Flag]:
+    if examples.coverage < LOWEST_COVERAGE:
+        yield Flag(
+            "warning",
+            "low_coverage",
+            f"coverage is {examples.coverage:.2%}, below {LOWEST_COVERAGE:.0%}: the rest of the "
+            "bytes is never compared. Look for the cause under what will not be learned, and at "
+            "one text with `crosstok inspect --source ... --target ... --text ...`.",
+        )
+    if max(examples.teacher_ends, examples.student_ends) and not examples.matched_ends:
+        yield Flag(
+            "warning",
+            "no_end_matched",
+            f"no end of turn or document is matched (the teacher writes {examples.teacher_ends:,}, "
+            f"the student {examples.student_ends:,}): the teacher does not show the student when "
+            "to stop. Add cross_entropy, or give the side without an end a chat template "
+            "(--chat-template, --teacher-chat-template).",
+        )
+    if examples.cut_share > _LARGEST_CUT:
+        yield Flag(
+            "warning",
+            "cut",
+            f"{examples.cut_share:.1%} of the bytes lie behind --max-length (or "
+            "--teacher-max-length) and are lost: raise it.",
+        )
+    if not examples.chunks:
+        yield Flag(
+            "error",
+            "nothing_to_learn",
+            "not one chunk can be compared on this data. Check --loss-on and --max-length.",
+        )
+
+
+def _of_model(side: str, model: ModelNumbers, max_length: int) -> Iterator[Flag]:
+    rows, needed = min(model.embedding_rows, model.output_rows), model.highest_id + 1
+    if needed > rows:
+        yield Flag(
+            "error",
+            f"{side}_vocabulary_exceeds_rows",
+            f"the {side}'s tokenizer has ids up to {model.highest_id}, which need {needed} rows, "
+            f"but its model has {rows}. Use the tokenizer that the model was saved with, or give "
+            "the model this one first (`crosstok transplant`).",
+        )
+    if model.output_rows > needed:
+        yield Flag(
+            "note",
+            f"{side}_is_padded",
+            f"{model.output_rows - needed:,} of the {side}'s {model.output_rows:,} output rows are "
+            "no tokens: they are left out of every probability.",
+        )
+    if model.max_positions is not None and max_length > model.max_positions:
+        yield Flag(
+            "warning",
+            f"{side}_positions",
+            f"the {side} was made for {model.max_positions:,} positions, and is given up to "
+            f"{max_length:,} tokens. Lower --max-length"
+            + (" or --teacher-max-length." if side == "teacher" else "."),
+        )
+
+
+def has_errors(flags: Sequence[Flag]) -> bool:
+    """Whether the pair cannot be trained like this."""
+    return any(flag.level == "error" for flag in flags)
