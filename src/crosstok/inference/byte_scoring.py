@@ -1,0 +1,305 @@
+"""The probability of whole texts, all of their tokens in a few forward passes.
+
+The bytes are known, so which token sequences spell them is known too: at every place only tokens
+that are a beginning of the rest count. The canonical tokens, the trunk, are read in one pass. A
+token that leaves the trunk begins a branch; branches are read in waves, each one pass for all
+branches of all texts, on the cache of the trunk. What remains is a sum over a graph.
+
+With pruning a branch is read only if its share of the probability of the bytes up to there is large
+enough, and where it comes back to the end of a token of the trunk, it is taken for the trunk from
+there on: both have read the same bytes. So a branch costs the few tokens that it is apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float
+
+from crosstok.inference.byte_view import Pruning, Reader, check_fits, logsumexp
+from crosstok.inference.canonical import Key
+from crosstok.inference.contexts import Context, Contexts
+
+_TOKENS_PER_GROUP = 512  # of texts that are read together
+
+
+@dataclass(frozen=True)
+class ByteScore:
+    """What the byte view says of one text.
+
+    Attributes:
+        logprob: Log-probability, in nats, that a text begins with these bytes.
+        lower_bound: The same without the branches that were taken for the trunk: not above the
+            exact sum. Without pruning it equals `logprob`, and both are exact.
+        trunk_logprob: Log-probability of the canonical tokens but for the last, and of all tokens
+            that may come then because they begin with the rest.
+        dropped: Sum of the shares of the branches that were not read.
+        merged: Sum of the shares of the branches that were taken for the trunk.
+        num_bytes: Bytes of the text.
+        num_tokens: Canonical tokens.
+        num_branch_tokens: Tokens that the model read beyond those.
+    """
+
+    logprob: float
+    lower_bound: float
+    trunk_logprob: float
+    dropped: float
+    merged: float
+    num_bytes: int
+    num_tokens: int
+    num_branch_tokens: int
+
+
+@dataclass(eq=False)
+class _Node:
+    """A token sequence that spells `content[:at]`, with the edges that lead to it."""
+
+    text: _Text
+    at: int
+    weight: float = -math.inf  # log-probability along its own tokens
+    key: Key = ()
+    context: Context | None = None
+    next: _Node | None = None  # on the trunk
+    token: int = -1  # the trunk's token to there
+    into: list[tuple[_Node, float, bool]] = field(default_factory=list)  # from, logprob, merged
+    final: float = -math.inf  # log-mass of the next tokens that spell all the rest
+
+
+@dataclass(eq=False)
+class _Text:
+    content: bytes
+    nodes: list[_Node] = field(default_factory=list)
+    trunk: dict[int, _Node] = field(default_factory=dict)  # by the byte where a token ends
+    totals: dict[int, float] = field(default_factory=lambda: {0: 0.0})  # log-mass up to a byte
+    dropped: float = 0.0
+    merged: float = 0.0
+    num_tokens: int = 0
+    num_branches: int = 0
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    parent: _Node
+    token: int
+    logprob: float
+    at: int
+
+    @property
+    def weight(self) -> float:
+        return self.parent.weight + self.logprob
+
+
+def score_texts(reader: Reader, pruning: Pruning, contents: Sequence[bytes]) -> list[ByteScore]:
+    """Score texts, short ones together.
+
+    Raises:
+        ValueError: A text cannot be spelt, does not fit into the model's positions, or the target
+            leaves out every spelling of it.
+    """
+    spelt = [reader.spell(content) for content in contents]
+    for ids, ends in spelt:
+        check_fits(ids, ends, reader)
+    scores: list[ByteScore] = []
+    first = 0
+    while first < len(contents):
+        last, size = first, 0
+        while last < len(contents) and (last == first or size < _TOKENS_PER_GROUP):
+            size += len(spelt[last][0])
+            last += 1
+        scores += _Scoring(reader, pruning).run(contents[first:last], spelt[first:last])
+        first = last
+    return scores
+
+
+class _Scoring:
+    def __init__(self, reader: Reader, pruning: Pruning) -> None:
+        self._reader, self._pruning = reader, pruning
+        self._contexts: Contexts = reader.contexts()
+
+    def run(
+        self, contents: Sequence[bytes], spelt: Sequence[tuple[list[int], list[int]]]
+    ) -> list[ByteScore]:
+        texts = [_Text(content) for content in contents]
+        self._read_trunks(texts, spelt)
+        candidates: list[_Candidate] = []
+        for text in texts:
+            trunk = list(text.nodes)
+            found = [edge for edges in self._explore(trunk) for edge in edges]
+            candidates += found
+        while chosen := self._choose(candidates):
+            branches = self._read_branches(chosen)
+            candidates = [edge for edges in self._explore(branches) for edge in edges]
+        return [_score(text) for text in texts]
+
+    def _read_trunks(
+        self, texts: Sequence[_Text], spelt: Sequence[tuple[list[int], list[int]]]
+    ) -> None:
+        """One pass over the canonical tokens of all texts."""
+        [starts] = self._contexts.extend([(None, self._reader.start_ids)])
+        requests = []
+        for text, (ids, ends) in zip(texts, spelt, strict=True):
+            text.num_tokens = len(ids)
+            inside = [
+                token for token, end in zip(ids, ends, strict=True) if end < len(text.content)
+            ]
+            if inside:
+                requests.append((starts[-1], inside))
+            node = _Node(text, 0, weight=0.0, context=starts[-1])
+            text.nodes.append(node)
+            for token, end in zip(ids, ends, strict=True):
+                node.next = _Node(text, end, token=token)
+                if end < len(text.content):
+                    text.nodes.append(node.next)
+                    text.trunk[end] = node.next
+                node = node.next
+        chains = iter(self._contexts.extend(requests) if requests else [])
+        for text in texts:
+            if len(text.nodes) > 1:
+                for node, context in zip(text.nodes[1:], next(chains), strict=True):
+                    node.context = context
+
+    def _explore(self, nodes: Sequence[_Node]) -> list[list[_Candidate]]:
+        """The tokens that may come next; the trunk's own edges are put in on the way."""
+        contexts = [node.context for node in nodes if node.context is not None]
+        return [
+            self._edges(node, logprobs)
+            for node, logprobs in zip(nodes, self._reader.logprobs(contexts), strict=True)
+        ]
+
+    def _edges(self, node: _Node, logprobs: Float[np.ndarray, " V"]) -> list[_Candidate]:
+        text, reader = node.text, self._reader
+        assert node.context is not None
+        if node.weight == -math.inf:
+            return []
+        trie = reader.trie_at(node.at, node.context)
+        scale = self._log_scale(node, logprobs, trie.ids)
+        found: list[tuple[int, int]] = []  # token, end
+        walked = [(trie.root, node.at)] if trie.root.open > trie.root.first else []
+        walked += [(below, node.at + below.depth) for below in trie.walk(text.content, node.at)]
+        for below, end in walked:
+            if end == len(text.content):
+                node.final = self._mass(node, logprobs, trie.ids[below.first : below.last]) - scale
+                continue
+            ended = [(token, end) for token in trie.ids_at(below)]
+            found += ended
+            if node.next is not None and ended and end < node.next.at:
+                tokens = trie.ids[below.first : below.last]
+                text.totals[end] = node.weight + _logsumexp(logprobs[tokens]) - scale
+        if reader.rule is not None and found:
+            allowed = reader.rule.may_follow(node.key, np.array([token for token, _ in found]))
+            found = [edge for edge, is_allowed in zip(found, allowed, strict=True) if is_allowed]
+        candidates = []
+        for token, end in found:
+            logprob = float(logprobs[token]) - scale
+            onward = node.next
+            if onward is not None and token == onward.token and end == onward.at:
+                onward.weight = node.weight + logprob
+                onward.key = reader.then(node.key, token)
+                onward.into.append((node, logprob, False))
+                text.totals[end] = onward.weight
+            else:
+                candidates.append(_Candidate(node, token, logprob, end))
+        return candidates
+
+    def _mass(self, node: _Node, logprobs: Float[np.ndarray, " V"], ids: np.ndarray) -> float:
+        if self._reader.rule is not None:
+            ids = ids[self._reader.rule.may_follow(node.key, ids)]
+        return _logsumexp(logprobs[ids])
+
+    def _log_scale(self, node: _Node, logprobs: Float[np.ndarray, " V"], ids: np.ndarray) -> float:
+        if self._reader.target != "canonical_renormalized":
+            return 0.0
+        stop = _logsumexp(logprobs[self._reader.stop_ids])
+        return logsumexp([self._mass(node, logprobs, ids), stop])
+
+    def _choose(self, candidates: Sequence[_Candidate]) -> list[_Candidate]:
+        """The branches to be read; those that come back to the trunk end there."""
+        if self._pruning.is_exact:
+            return list(candidates)
+        chosen = []
+        for candidate in candidates:
+            text = candidate.parent.text
+            onward = text.trunk.get(candidate.at)
+            if onward is not None and onward.into:
+                onward.into.append((candidate.parent, candidate.logprob, True))
+                text.merged += _share(candidate.weight - onward.weight)
+                continue
+            total = text.totals[max(at for at in text.totals if at <= candidate.at)]
+            share = math.exp(min(0.0, candidate.weight - total))
+            if share >= self._pruning.min_share and self._fits(candidate):
+                chosen.append(candidate)
+            else:
+                text.dropped += share
+        return chosen
+
+    def _fits(self, candidate: _Candidate) -> bool:
+        assert candidate.parent.context is not None
+        return candidate.parent.context.length < self._reader.max_length
+
+    def _read_branches(self, chosen: Sequence[_Candidate]) -> list[_Node]:
+        if not all(map(self._fits, chosen)):
+            raise ValueError(
+                f"some ways to spell the text take more tokens than the model's "
+                f"{self._reader.max_length} positions hold; shorten it, or allow pruning."
+            )
+        chains = self._contexts.extend([(c.parent.context, [c.token]) for c in chosen])
+        nodes = []
+        for candidate, [context] in zip(chosen, chains, strict=True):
+            text = candidate.parent.text
+            key = self._reader.then(candidate.parent.key, candidate.token)
+            node = _Node(text, candidate.at, candidate.weight, key, context)
+            node.into.append((candidate.parent, candidate.logprob, False))
+            text.nodes.append(node)
+            text.num_branches += 1
+            nodes.append(node)
+        return nodes
+
+
+def _score(text: _Text) -> ByteScore:
+    logprob, lower = _total(text, merged=True), _total(text, merged=False)
+    if logprob == -math.inf and text.content:
+        raise ValueError(
+            f"the text {text.content[:40]!r} has probability 0: the target leaves out every way to "
+            "spell it that was looked at; take target='all'."
+        )
+    trunk = [node for node in text.nodes if node.at == 0 or text.trunk.get(node.at) is node]
+    last = trunk[-1]
+    return ByteScore(
+        logprob=logprob if text.content else 0.0,
+        lower_bound=lower if text.content else 0.0,
+        trunk_logprob=last.weight + last.final if text.content else 0.0,
+        dropped=text.dropped,
+        merged=text.merged,
+        num_bytes=len(text.content),
+        num_tokens=text.num_tokens,
+        num_branch_tokens=text.num_branches,
+    )
+
+
+def _total(text: _Text, *, merged: bool) -> float:
+    """Sum over all ways through the graph, from left to right."""
+    weights: dict[int, float] = {}
+    for node in sorted(text.nodes, key=lambda node: (node.at, len(node.into) > 0)):
+        into = [
+            weights[id(before)] + logprob
+            for before, logprob, is_merged in node.into
+            if merged or not is_merged
+        ]
+        is_start = node.at == 0 and not node.into
+        weights[id(node)] = 0.0 if is_start else logsumexp(into)
+    return logsumexp([weights[id(node)] + node.final for node in text.nodes])
+
+
+def _share(log_ratio: float) -> float:
+    """What a branch has of itself and the trunk."""
+    return 1.0 / (1.0 + math.exp(min(-log_ratio, 700.0)))
+
+
+def _logsumexp(values: Float[np.ndarray, " n"]) -> float:
+    if not len(values):
+        return -math.inf
+    top = float(values.max())
+    return top if top == -math.inf else top + math.log(float(np.exp(values - top).sum()))
