@@ -5,7 +5,18 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import TrainingArguments
 
-from crosstok.objectives import ALM, CrossEntropy, FixedWeights, GradientMagnitude
+from crosstok.objectives import (
+    ALM,
+    DSKD,
+    GOLD,
+    ULD,
+    CrossEntropy,
+    FixedWeights,
+    GradientMagnitude,
+    Strict,
+)
+from crosstok.recipes import OBJECTIVES
+from crosstok.recipes.objectives import make_objective
 from crosstok.teachers import LocalTeacher
 from crosstok.tokenizers import ExampleEncoder, TextEncoder
 from crosstok.training import AlignedCollator, DistillationTrainer, Student, batch_of
@@ -16,11 +27,16 @@ from tests.tiny_models import tiny_model
 SOURCE = TextEncoder(tiny_tokenizer("bytelevel_bpe"))
 TARGET = TextEncoder(tiny_tokenizer("spm_bpe"))
 ROWS = [{"text": text, "row": i, "is_end": True} for i, text in enumerate(SENTENCES[:8])]
-COMBINATIONS = {
-    "alm": ([ALM()], FixedWeights()),
-    "cross_entropy": ([CrossEntropy()], FixedWeights()),
-    "both": ([ALM(), CrossEntropy()], GradientMagnitude()),
+
+ALONE = {name: ([make_objective(name, {})], FixedWeights()) for name in OBJECTIVES}
+FORMS = {
+    "gold, not hybrid": ([GOLD(hybrid=False)], FixedWeights()),
+    "uld by bytes": ([ULD(alignment="bytes")], FixedWeights()),
+    "strict on all": ([Strict(top_k=None)], FixedWeights()),
+    "dskd v2": ([DSKD(variant="v2")], FixedWeights()),
 }
+BOTH = ([ALM(), CrossEntropy()], GradientMagnitude())
+EVERY = ALONE | FORMS | {"both": BOTH}
 
 
 def build(folder, objectives, weighting, **arguments) -> DistillationTrainer:
@@ -53,9 +69,9 @@ def build(folder, objectives, weighting, **arguments) -> DistillationTrainer:
     )
 
 
-@pytest.mark.parametrize("name", COMBINATIONS)
+@pytest.mark.parametrize("name", EVERY)
 def test_accumulating_eight_times_one_gives_the_weights_of_one_times_eight(tmp_path, name):
-    objectives, weighting = COMBINATIONS[name]
+    objectives, weighting = EVERY[name]
     states = []
     for size, steps in ((8, 1), (1, 8)):
         trainer = build(
@@ -72,7 +88,7 @@ def test_accumulating_eight_times_one_gives_the_weights_of_one_times_eight(tmp_p
 
 
 def test_gradient_magnitude_weights_balance_the_objectives(tmp_path):
-    trainer = build(tmp_path, *COMBINATIONS["both"], max_steps=1)
+    trainer = build(tmp_path, *BOTH, max_steps=1)
     trainer.train()
     weights, norms = trainer._weights, trainer._norms
     assert sum(weights.values()) == pytest.approx(1.0)
@@ -121,10 +137,10 @@ class Largest(TorchDispatchMode):
         return out
 
 
-@pytest.mark.parametrize("name", COMBINATIONS)
+@pytest.mark.parametrize("name", EVERY)
 def test_a_step_makes_no_tensor_of_tokens_times_vocabulary(tmp_path, name):
     """Teacher and student side, forward and backward."""
-    trainer = build(tmp_path, *COMBINATIONS[name])
+    trainer = build(tmp_path, *EVERY[name])
     inputs = trainer.data_collator(ROWS)
     vocabularies = [len(e.byte_vocab.token_bytes) for e in (SOURCE, TARGET)]
     widths = [(v, 32) for v in vocabularies]
@@ -140,7 +156,7 @@ def test_a_step_makes_no_tensor_of_tokens_times_vocabulary(tmp_path, name):
 
 
 def test_metrics_are_logged_under_their_names(tmp_path):
-    trainer = build(tmp_path, *COMBINATIONS["both"], logging_steps=1)
+    trainer = build(tmp_path, *BOTH, logging_steps=1)
     trainer.train()
     entry = trainer.state.log_history[0]
     for name in (
