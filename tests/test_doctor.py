@@ -11,7 +11,7 @@ from rich.console import Console
 from crosstok.doctor import PairError, examine_pair
 from crosstok.models import load_model
 from crosstok.recipes import InspectRecipe, RecipeError, load_recipe
-from crosstok.reports import print_examination, shared_teacher_ids
+from crosstok.reports import Advice, print_examination, shared_teacher_ids
 from crosstok.teachers import LocalTeacher, shared_mass
 from crosstok.tokenizers import ExampleEncoder, TextEncoder, load_tokenizer
 from crosstok.training import AlignedCollator, batch_of
@@ -249,3 +249,34 @@ def test_the_recipe_of_the_distillation_is_that_of_the_flags():
     assert {name: getattr(run, name) for name in given} == given
     with pytest.raises(RecipeError, match="teacher and student"):
         examine_pair(InspectRecipe(**PAIR))
+
+
+def test_a_student_without_weights_takes_its_step_with_random_ones(made, tmp_path):
+    folder = tmp_path / "only_config"
+    tiny_tokenizer("spm_bpe").save_pretrained(folder)
+    load_model(made["student"]).config.save_pretrained(folder)
+    pair = {"teacher": made["teacher"], "student": str(folder), "data": made["texts"]}
+    found = examine_pair(InspectRecipe(**pair, batch_size=2, max_length=64))
+    assert found.models["student"].parameters == load_model(made["student"]).num_parameters()
+    assert found.steps
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_every_objective_that_fits_is_measured(examine, monkeypatch, precision):
+    both = Advice("strict", "of the test", {"strict.top_k": 4}, also=("alm",))
+    monkeypatch.setattr("crosstok.doctor.recommend", lambda *_, **__: both)
+    found = examine("teacher", "student", precision=precision)
+    assert [step.objective for step in found.steps] == ["strict", "alm"]
+    assert all(step.peak_memory_gib is None or step.peak_memory_gib > 0 for step in found.steps)
+
+
+def test_a_step_that_does_not_fit_is_a_warning(examine, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("crosstok.doctor.step_cost", full)
+    found = examine("teacher", "student")
+    assert found.steps == ()
+    assert found.flags[-1].name == "out_of_memory"
+    assert "--batch-size 2" in found.flags[-1].message
+    assert "a step on" not in picture(found)
