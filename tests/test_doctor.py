@@ -251,7 +251,8 @@ def test_the_recipe_of_the_distillation_is_that_of_the_flags():
         examine_pair(InspectRecipe(**PAIR))
 
 
-def test_a_student_without_weights_takes_its_step_with_random_ones(made, tmp_path):
+def test_a_student_without_weights_takes_its_step_with_random_ones(made, tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     folder = tmp_path / "only_config"
     tiny_tokenizer("spm_bpe").save_pretrained(folder)
     load_model(made["student"]).config.save_pretrained(folder)
