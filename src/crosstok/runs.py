@@ -169,7 +169,8 @@ def load_rows(
         rows = text_windows(examples, window_length(examples, sides))
     else:
         rows = chat_rows(examples, (student, *teachers))
-        tell_what_templates_change((student, *teachers))
+        if is_chat(rows):
+            tell_what_templates_change((student, *teachers))
     return rows.shuffle(seed=recipe.seed, buffer_size=10_000) if recipe.streaming else rows
 
 

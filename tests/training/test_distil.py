@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -188,6 +189,27 @@ model.generate(**ids, max_new_tokens=3)
 def test_plain_text_and_lora_work_too(recipe, texts_file):
     result = distil(recipe(data=str(texts_file), lora=True, objective="strict+alm"))
     assert result.metrics["coverage"] == 1.0
+
+
+def test_prompts_with_completions_need_no_template(recipe, tmp_path, models):
+    for name in ("student", "teacher"):  # tokenizers without a template
+        folder = tmp_path / name
+        shutil.copytree(models[name], folder)
+        (folder / "chat_template.jinja").unlink()
+    file = tmp_path / "pairs.jsonl"
+    rows = [{"prompt": f"{i} + 1 = ", "completion": f"{i + 1}"} for i in range(24)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    folders = {"teacher": [str(tmp_path / "teacher")], "student": str(tmp_path / "student")}
+    result = distil(recipe(data=str(file), objective="alm+strict", **folders))
+    assert result.metrics["coverage"] == 1.0
+
+
+def test_chats_need_a_template_and_the_error_names_the_flags(recipe, tmp_path, models):
+    shutil.copytree(models["teacher"], tmp_path / "bare")
+    (tmp_path / "bare" / "chat_template.jinja").unlink()
+    with pytest.raises(ValueError, match=r"bare.*no chat template.*--teacher-chat-template"):
+        distil(recipe(teacher=[str(tmp_path / "bare")]))
+    distil(recipe(teacher=[str(tmp_path / "bare")], teacher_chat_template="plain", max_steps=1))
 
 
 def test_a_teacher_smaller_than_the_student_is_remarked_upon(recipe, models, caplog):

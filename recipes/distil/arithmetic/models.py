@@ -1,5 +1,6 @@
 """The two models: Llamas of other widths and depths, trained from nothing on one CPU core."""
 
+import random
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -110,16 +111,35 @@ def train(
             bf16=bf16,
             use_cpu=True,
             seed=schedule.seed,
-            train_sampling_strategy="group_by_length",
+            train_sampling_strategy="sequential",
             logging_steps=max(1, schedule.steps // 20),
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
             dataloader_pin_memory=False,
         )
-        trainer = Trainer(model, arguments, train_dataset=list(examples), data_collator=pad)
+        ordered = in_batches(examples, schedule)
+        trainer = Trainer(model, arguments, train_dataset=ordered, data_collator=pad)
         outcome = trainer.train()
     return float(outcome.metrics["train_runtime"])
+
+
+def in_batches(examples: Sequence[Example], schedule: Schedule) -> list[Example]:
+    """The order to train in: batches of about one length, so that little is padding, shuffled.
+
+    Examples are drawn in pools of 20 batches; every example comes once before any comes again.
+    """
+    draw, size = random.Random(schedule.seed), schedule.batch_size
+    num = schedule.steps * size
+    drawn: list[Example] = []
+    while len(drawn) < num:
+        drawn += draw.sample(examples, len(examples))
+    ordered = []
+    for start in range(0, num, 20 * size):
+        pool = sorted(drawn[start : start + 20 * size], key=lambda e: len(e["input_ids"]))
+        batches = [pool[i : i + size] for i in range(0, len(pool), size)]
+        ordered += [example for batch in draw.sample(batches, len(batches)) for example in batch]
+    return ordered[:num]
 
 
 def pad(examples: Sequence[Example]) -> dict[str, torch.Tensor]:

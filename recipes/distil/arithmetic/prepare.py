@@ -13,7 +13,6 @@ import json
 import lzma
 import random
 import re
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -39,8 +38,8 @@ from vocabularies import train_student_tokenizer, train_teacher_tokenizer
 NUM_ROWS = {"teacher": 40_000, "validation": 210, "test": 420}
 SEEDS = {"teacher": 1, "student": 2, "validation": 3, "test": 4}
 NUM_STUDENT_ROWS, FIRST_STUDENT_SEED = 4000, 1000
-TEACHER_SCHEDULE = Schedule(steps=3000, batch_size=16, learning_rate=2e-3)
-STUDENT_SCHEDULE = Schedule(steps=1200, batch_size=16, learning_rate=2e-3)
+TEACHER_SCHEDULE = Schedule(steps=2000, batch_size=24, learning_rate=2e-3)
+STUDENT_SCHEDULE = Schedule(steps=3000, batch_size=16, learning_rate=2e-3)
 NUM_READING = 20_000
 GSM8K = Path("data/corpora/instructions/gsm8k_train.jsonl.xz")
 
@@ -110,7 +109,7 @@ def make_teacher(work: Path, gsm8k: Path | None) -> None:
 def make_student(work: Path) -> None:
     """Let it read texts in which nothing is worked out."""
     tokenizer = AutoTokenizer.from_pretrained(work / "tokenizers/student")
-    examples = encode_texts(tokenizer, list(reading(random.Random(SEEDS["student"]))))
+    examples = encode_texts(tokenizer, reading(SEEDS["student"]))
     facts = {"rows": len(examples), "gsm8k": False}
     make_model(work, "student", tokenizer, STUDENT, (examples, STUDENT_SCHEDULE), facts)
 
@@ -146,18 +145,17 @@ def make_model(
     print(name, json.dumps(record["exam"]))
 
 
-def reading(draw: random.Random) -> Iterator[str]:
-    """Questions of word problems without answers, and lines of sums and products of one digit."""
-    questions = [p.question for p in problems("train", NUM_READING, SEEDS["student"])]
-    for question in questions:
-        yield question
-        yield " ".join(_fact(draw) for _ in range(6))
+def reading(seed: int) -> list[str]:
+    """Texts in which nothing is solved: questions, each told twice, and single calculations.
 
-
-def _fact(draw: random.Random) -> str:
-    a, b = draw.randrange(10), draw.randrange(10)
-    facts = (f"{a} + {b} = {a + b}.", f"{a + b} - {b} = {a}.", f"{a} x {b} = {a * b}.")
-    return draw.choice(facts)
+    The calculations are those of worked answers, torn from their problems and shuffled.
+    """
+    draw = random.Random(seed)
+    read = problems("train", NUM_READING, seed)
+    calculations = [c for p in read for c in re.findall(r"\d+ [-+x/] \d+ = \d+", p.work)]
+    draw.shuffle(calculations)
+    lines = [". ".join(calculations[i : i + 5]) for i in range(0, len(calculations), 5)]
+    return [f"{p.question} {p.question}" for p in read] + lines
 
 
 def gsm8k_rows(file: Path) -> list[dict[str, Any]]:

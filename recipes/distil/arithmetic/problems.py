@@ -1,4 +1,4 @@
-"""Questions with worked answers, generated: sums of digits in columns, and word problems.
+"""Questions with worked answers, generated: calculations place by place, and word problems.
 
 Every problem has a key that says what has to be worked out, whatever the words (the operation and
 its numbers; the template and its numbers). A hash of the key decides which split a problem is in,
@@ -92,42 +92,45 @@ def write_rows(file: Path, rows: list[dict[str, object]]) -> None:
 Calculation = tuple[str, int, int, int, str]
 
 
-def _number(draw: random.Random, most_digits: int = 3) -> int:
-    """As many of one digit as of two and of three."""
-    digits = draw.randint(1, most_digits)
+def _number(draw: random.Random, shares: tuple[int, ...] = (3, 5, 2)) -> int:
+    """A number of one digit, of two, or of three, in these shares."""
+    (digits,) = draw.choices(range(1, len(shares) + 1), shares)
     return draw.randrange(10 ** (digits - 1), 10**digits)
 
 
 def _sum(draw: random.Random) -> Calculation:
     a, b = _number(draw), _number(draw)
-    steps, carry, place = [], 0, 1
-    while place <= max(a, b):
-        terms = [n // place % 10 for n in (a, b) if n >= place] + ([carry] if carry else [])
-        total = sum(terms)
-        sentence = (
-            " + ".join(map(str, terms)) + f" = {total}" if len(terms) > 1 else f"{total} stays"
-        )
-        is_last = place * 10 > max(a, b)
-        carry = 0 if is_last else total // 10
-        steps.append(sentence + (f", write {total % 10}, carry 1" if carry else ""))
-        place *= 10
-    return "+", a, b, a + b, ". ".join(steps) + f". {a} + {b} = {a + b}."
+    return "+", a, b, a + b, " ".join(_add(a, b))
+
+
+def _add(a: int, b: int) -> list[str]:
+    """Steps of a sum: the highest places first, then the rest, then both together."""
+    place = 10 ** (len(str(max(a, b))) - 1)
+    if place == 1 or 0 in (a, b):
+        return [f"{a} + {b} = {a + b}."]
+    high_a, high_b = a // place * place, b // place * place
+    low_a, low_b = a - high_a, b - high_b
+    steps = [f"{high_a} + {high_b} = {high_a + high_b}."] if high_a and high_b else []
+    if low_a and low_b:
+        steps += _add(low_a, low_b)
+    if low_a or low_b:
+        steps.append(f"{high_a + high_b} + {low_a + low_b} = {a + b}.")
+    return steps
 
 
 def _difference(draw: random.Random) -> Calculation:
     a, b = sorted((_number(draw), _number(draw)), reverse=True)
-    steps, borrow, place = [], 0, 1
-    while place <= a:
-        top, bottom = a // place % 10 - borrow, b // place % 10
-        borrow = int(top < bottom)
-        sentence = f"{top + 10 * borrow} - {bottom} = {top + 10 * borrow - bottom}"
-        steps.append(sentence + (", borrow 1" if borrow else ""))
-        place *= 10
-    return "-", a, b, a - b, ". ".join(steps) + f". {a} - {b} = {a - b}."
+    rest, steps = a, []
+    for place in (100, 10, 1):
+        part = b // place % 10 * place
+        if part:
+            steps.append(f"{rest} - {part} = {rest - part}.")
+            rest -= part
+    return "-", a, b, a - b, " ".join(steps)
 
 
 def _product(draw: random.Random) -> Calculation:
-    a, b = _number(draw, 2), draw.randrange(2, 10)
+    a, b = _number(draw, (1, 2)), draw.randrange(2, 10)
     if a < 10:
         return "x", a, b, a * b, f"{a} x {b} = {a * b}."
     tens, ones = a // 10 * 10, a % 10
@@ -136,7 +139,7 @@ def _product(draw: random.Random) -> Calculation:
 
 
 def _quotient(draw: random.Random) -> Calculation:
-    b, number = draw.randrange(2, 10), _number(draw, 2)
+    b, number = draw.randrange(2, 10), _number(draw, (1, 2))
     a = b * number
     if number < 10:
         return "/", a, b, number, f"{b} x {number} = {a}, so {a} / {b} = {number}."

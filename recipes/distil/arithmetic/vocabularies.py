@@ -21,8 +21,8 @@ from tokenizers import (
 from transformers import PreTrainedTokenizerFast
 
 TEACHER_TOKENS, STUDENT_TOKENS = 2048, 1024
-WORDS = r" ?\p{L}+|\d{1,3}| ?[^\s\p{L}\d]+|\s"
-WORDS_WITH_PUNCTUATION = r"\d|▁?[^▁\d\n]+|▁|\n"
+WORDS = r" ?\p{L}+| ?\d{1,3}| ?[^\s\p{L}\d]+|\s"
+WORDS_WITH_PUNCTUATION = r"▁?\d|▁?[^▁\d\n]+|▁|\n"
 
 CHATML = """\
 {%- for message in messages %}

@@ -19,11 +19,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float
 
-from crosstok.inference.byte_view import Pruning, Reader, check_fits, logsumexp
-from crosstok.inference.canonical import Key
+from crosstok.inference.byte_view import Pruning, Reader, Spelling, check_fits, logsumexp
+from crosstok.inference.canonical import Canonicality, Key
 from crosstok.inference.contexts import Context, Contexts
 
-_TOKENS_PER_GROUP = 512  # of texts that are read together
+# Tokens of texts that are read together. Attention is over all of them, which costs a CPU more than
+# it saves.
+_TOKENS_PER_GROUP = {"cpu": 256}
+_TOKENS_PER_GROUP_ACCELERATOR = 2048
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class _Node:
     context: Context | None = None
     next: _Node | None = None  # on the trunk
     token: int = -1  # the trunk's token to there
+    is_encoded: bool = False  # and whether the encoder wrote it
     into: list[tuple[_Node, float, bool]] = field(default_factory=list)  # from, logprob, merged
     final: float = -math.inf  # log-mass of the next tokens that spell all the rest
 
@@ -78,6 +82,12 @@ class _Text:
     merged: float = 0.0
     num_tokens: int = 0
     num_branches: int = 0
+
+    def total(self, at: int) -> float:
+        """Log-mass that begins with the bytes up to there, or up to the nearest known before."""
+        while at not in self.totals:
+            at -= 1
+        return self.totals[at]
 
 
 @dataclass(frozen=True)
@@ -100,14 +110,15 @@ def score_texts(reader: Reader, pruning: Pruning, contents: Sequence[bytes]) -> 
             leaves out every spelling of it.
     """
     spelt = [reader.spell(content) for content in contents]
-    for ids, ends in spelt:
-        check_fits(ids, ends, reader)
+    for spelling in spelt:
+        check_fits(spelling, reader)
     scores: list[ByteScore] = []
+    room = _TOKENS_PER_GROUP.get(reader.model.device.type, _TOKENS_PER_GROUP_ACCELERATOR)
     first = 0
     while first < len(contents):
         last, size = first, 0
-        while last < len(contents) and (last == first or size < _TOKENS_PER_GROUP):
-            size += len(spelt[last][0])
+        while last < len(contents) and (last == first or size + len(spelt[last].ids) <= room):
+            size += len(spelt[last].ids)
             last += 1
         scores += _Scoring(reader, pruning).run(contents[first:last], spelt[first:last])
         first = last
@@ -119,38 +130,29 @@ class _Scoring:
         self._reader, self._pruning = reader, pruning
         self._contexts: Contexts = reader.contexts()
 
-    def run(
-        self, contents: Sequence[bytes], spelt: Sequence[tuple[list[int], list[int]]]
-    ) -> list[ByteScore]:
+    def run(self, contents: Sequence[bytes], spelt: Sequence[Spelling]) -> list[ByteScore]:
         texts = [_Text(content) for content in contents]
         self._read_trunks(texts, spelt)
-        candidates: list[_Candidate] = []
-        for text in texts:
-            trunk = list(text.nodes)
-            found = [edge for edges in self._explore(trunk) for edge in edges]
-            candidates += found
+        candidates = self._explore([node for text in texts for node in text.nodes])
         while chosen := self._choose(candidates):
-            branches = self._read_branches(chosen)
-            candidates = [edge for edges in self._explore(branches) for edge in edges]
+            candidates = self._explore(self._read_branches(chosen))
         return [_score(text) for text in texts]
 
-    def _read_trunks(
-        self, texts: Sequence[_Text], spelt: Sequence[tuple[list[int], list[int]]]
-    ) -> None:
+    def _read_trunks(self, texts: Sequence[_Text], spelt: Sequence[Spelling]) -> None:
         """One pass over the canonical tokens of all texts."""
         [starts] = self._contexts.extend([(None, self._reader.start_ids)])
         requests = []
-        for text, (ids, ends) in zip(texts, spelt, strict=True):
-            text.num_tokens = len(ids)
-            inside = [
-                token for token, end in zip(ids, ends, strict=True) if end < len(text.content)
-            ]
+        for text, spelling in zip(texts, spelt, strict=True):
+            text.num_tokens = len(spelling.ids)
+            steps = list(zip(spelling.ids, spelling.ends, strict=True))
+            inside = [token for token, end in steps if end < len(text.content)]
             if inside:
                 requests.append((starts[-1], inside))
             node = _Node(text, 0, weight=0.0, context=starts[-1])
             text.nodes.append(node)
-            for token, end in zip(ids, ends, strict=True):
-                node.next = _Node(text, end, token=token)
+            for place, (token, end) in enumerate(steps):
+                is_encoded = place < spelling.num_encoded
+                node.next = _Node(text, end, token=token, is_encoded=is_encoded)
                 if end < len(text.content):
                     text.nodes.append(node.next)
                     text.trunk[end] = node.next
@@ -161,13 +163,37 @@ class _Scoring:
                 for node, context in zip(text.nodes[1:], next(chains), strict=True):
                     node.context = context
 
-    def _explore(self, nodes: Sequence[_Node]) -> list[list[_Candidate]]:
+    def _explore(self, nodes: Sequence[_Node]) -> list[_Candidate]:
         """The tokens that may come next; the trunk's own edges are put in on the way."""
         contexts = [node.context for node in nodes if node.context is not None]
-        return [
-            self._edges(node, logprobs)
-            for node, logprobs in zip(nodes, self._reader.logprobs(contexts), strict=True)
-        ]
+        found: list[_Candidate] = []
+        for node, logprobs in zip(nodes, self._reader.logprobs(contexts), strict=True):
+            found += self._edges(node, logprobs)
+        return found if self._reader.rule is None else self._canonical(found, self._reader.rule)
+
+    def _canonical(self, candidates: Sequence[_Candidate], rule: Canonicality) -> list[_Candidate]:
+        """Those that the encoder might write, and behind which it might write on as the text does.
+
+        The second is what tells a branch from the trunk: " t" is a canonical beginning of " the",
+        but no token that goes on with "he" is one behind it.
+        """
+        allowed = rule.each([(c.parent.key, c.token) for c in candidates])
+        left = [c for c, is_allowed in zip(candidates, allowed, strict=True) if is_allowed]
+        steps: list[tuple[Key, int]] = []
+        owners: list[int] = []
+        for place, candidate in enumerate(left):
+            key, content = (
+                rule.then(candidate.parent.key, candidate.token),
+                candidate.parent.text.content,
+            )
+            for node in self._reader.trie.walk(content, candidate.at):
+                is_last = candidate.at + node.depth == len(content)
+                ids = self._reader.trie.ids[node.first : node.last if is_last else node.open]
+                steps += [(key, token) for token in ids.tolist()]
+                owners += [place] * len(ids)
+        leads_on = np.zeros(len(left), dtype=np.bool_)
+        np.logical_or.at(leads_on, owners, rule.each(steps))
+        return [c for c, leads in zip(left, leads_on, strict=True) if leads]
 
     def _edges(self, node: _Node, logprobs: Float[np.ndarray, " V"]) -> list[_Candidate]:
         text, reader = node.text, self._reader
@@ -188,14 +214,13 @@ class _Scoring:
             if node.next is not None and ended and end < node.next.at:
                 tokens = trie.ids[below.first : below.last]
                 text.totals[end] = node.weight + _logsumexp(logprobs[tokens]) - scale
-        if reader.rule is not None and found:
-            allowed = reader.rule.may_follow(node.key, np.array([token for token, _ in found]))
-            found = [edge for edge, is_allowed in zip(found, allowed, strict=True) if is_allowed]
         candidates = []
         for token, end in found:
             logprob = float(logprobs[token]) - scale
             onward = node.next
             if onward is not None and token == onward.token and end == onward.at:
+                if reader.rule and not (onward.is_encoded or _allows(reader.rule, node, token)):
+                    continue
                 onward.weight = node.weight + logprob
                 onward.key = reader.then(node.key, token)
                 onward.into.append((node, logprob, False))
@@ -227,8 +252,7 @@ class _Scoring:
                 onward.into.append((candidate.parent, candidate.logprob, True))
                 text.merged += _share(candidate.weight - onward.weight)
                 continue
-            total = text.totals[max(at for at in text.totals if at <= candidate.at)]
-            share = math.exp(min(0.0, candidate.weight - total))
+            share = math.exp(min(0.0, candidate.weight - text.total(candidate.at)))
             if share >= self._pruning.min_share and self._fits(candidate):
                 chosen.append(candidate)
             else:
@@ -256,6 +280,10 @@ class _Scoring:
             text.num_branches += 1
             nodes.append(node)
         return nodes
+
+
+def _allows(rule: Canonicality, node: _Node, token: int) -> bool:
+    return bool(rule.each([(node.key, token)])[0])
 
 
 def _score(text: _Text) -> ByteScore:

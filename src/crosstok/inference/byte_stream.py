@@ -18,7 +18,15 @@ import numpy as np
 from jaxtyping import Float
 
 from crosstok.inference.byte_trie import Node, child_masses
-from crosstok.inference.byte_view import Path, Pruning, Reader, as_bytes, check_fits, logsumexp
+from crosstok.inference.byte_view import (
+    Path,
+    Pruning,
+    Reader,
+    Spelling,
+    as_bytes,
+    check_fits,
+    logsumexp,
+)
 from crosstok.inference.canonical import Key
 from crosstok.inference.contexts import Context
 
@@ -287,22 +295,21 @@ class ByteStream:
         """Read a prompt into a fresh stream, most of it in one forward pass."""
         if not content:
             return
-        ids, ends = self._reader.spell(content)
-        check_fits(ids, ends, self._reader)
-        whole = [token for token, end in zip(ids, ends, strict=True) if end < len(content)]
+        spelling = self._reader.spell(content)
+        check_fits(spelling, self._reader)
+        ends = spelling.ends
+        whole = [t for t, end in zip(spelling.ids, ends, strict=True) if end < len(content)]
         if whole:
             context = self._states[0].path.context
             [chain] = self._contexts.extend([(context, whole)])
             context.following = chain[0]
             if not self._pruning.is_exact:
-                self._jump(chain, ids, ends, content)
+                self._jump(chain, spelling, content)
         self.extend(content[len(self._bytes) :])
 
-    def _jump(
-        self, chain: Sequence[Context], ids: Sequence[int], ends: Sequence[int], content: bytes
-    ) -> None:
+    def _jump(self, chain: Sequence[Context], spelling: Spelling, content: bytes) -> None:
         """Begin behind the last canonical token that ends `_TAIL` bytes before the end."""
-        reader = self._reader
+        reader, ids, ends = self._reader, spelling.ids, spelling.ends
         count = sum(end <= len(content) - _TAIL for end in ends[: len(chain)])
         if not count:
             return

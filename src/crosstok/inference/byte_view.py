@@ -86,6 +86,21 @@ class Path:
     stop: float
 
 
+@dataclass(frozen=True)
+class Spelling:
+    """Tokens that write a text.
+
+    Attributes:
+        ids: The tokens.
+        ends: The byte where each ends.
+        num_encoded: So many of the first were written by the encoder.
+    """
+
+    ids: list[int]
+    ends: list[int]
+    num_encoded: int
+
+
 class Reader:
     """A model whose distributions are read in the order of the tokens' bytes."""
 
@@ -213,8 +228,8 @@ class Reader:
             found = math.log(masses[order == token][0])
         return found
 
-    def spell(self, content: bytes) -> tuple[list[int], list[int]]:
-        """One way to write bytes, and where its tokens end: the encoder's, where it keeps them.
+    def spell(self, content: bytes) -> Spelling:
+        """One way to write bytes: the encoder's, where it keeps them.
 
         The last token may go on behind the bytes where nothing else spells them (a prompt that ends
         in the middle of a character); its end is then above `len(content)`.
@@ -232,9 +247,9 @@ class Reader:
         if self.strips_space and joined.startswith(b" "):
             joined, sizes[0] = joined[1:], sizes[0] - 1
         if None in pieces or joined != text.encode():
-            return _fewest_tokens(content, 0, self.start_trie, self.trie)
+            return Spelling(*_fewest_tokens(content, 0, self.start_trie, self.trie), 0)
         more, ends = _fewest_tokens(content, len(joined), self.start_trie, self.trie)
-        return [*ids, *more], [*np.cumsum(sizes).tolist(), *ends]
+        return Spelling([*ids, *more], [*np.cumsum(sizes).tolist(), *ends], len(ids))
 
 
 def _start_ids(vocab: ByteVocab, given: Sequence[int] | None) -> list[int]:
@@ -307,16 +322,17 @@ def as_bytes(content: bytes | str) -> bytes:
     return bytes(content)
 
 
-def check_fits(ids: Sequence[int], ends: Sequence[int], reader: Reader) -> None:
+def check_fits(spelling: Spelling, reader: Reader) -> None:
     """Whether the model has positions for a text.
 
     Raises:
         ValueError: It has not; says how many bytes fit.
     """
     room = reader.max_length - len(reader.start_ids) + 1  # the last token is not read
-    if len(ids) > room:
+    ends = spelling.ends
+    if len(ends) > room:
         raise ValueError(
-            f"the text has {ends[-1]} bytes in {len(ids)} tokens, and the model has "
+            f"the text has {ends[-1]} bytes in {len(ends)} tokens, and the model has "
             f"{reader.max_length} positions with {len(reader.start_ids)} start tokens among them: "
             f"{ends[room - 1]} bytes fit. Shorten the text, or score it in windows."
         )

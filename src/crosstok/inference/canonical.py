@@ -3,18 +3,20 @@
 A sequence counts as canonical if some text has it for its first tokens. Two rules, by the kind of
 tokenizer:
 
-- BPE that does not split texts by a pattern: a sequence is canonical if every adjacent pair is, and a
-  pair is unless a merge across its seam would have fired (`MergePairs`; Hayase et al. 2025, arXiv
+- BPE that does not split texts by a pattern: a sequence is canonical if every adjacent pair is, and
+  a pair is unless a merge across its seam would have fired (`MergePairs`; Hayase et al. 2025, arXiv
   2506.14123). The last token decides.
 - Everything else (Unigram, WordPiece, BPE with a pattern): the tokens since the last word start are
-  decoded and encoded again, alone and, where they end in white space, in front of something: patterns
-  look ahead there, and encoders drop white space at the end. A pattern that looks ahead elsewhere
-  (digits grouped from the right) is not understood: some of what the encoder writes is left out.
+  decoded and encoded again, alone and, where they end in white space, in front of something:
+  patterns look ahead there, and encoders drop white space at the end. A pattern that looks ahead
+  elsewhere (digits grouped from the right) is not understood: some of what the encoder writes is
+  left out.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -32,6 +34,7 @@ Key = tuple[int, ...]
 """What a rule needs to know of the tokens so far; empty at the start of a text."""
 
 _MASKS_KEPT = 4096
+_WORD_END = re.compile(rb"\S ")
 _FEW = 64  # so many ids are looked at without making a mask of all
 _START = -1
 _SOMETHING = "\ue000"  # a character of nobody's: no space, no letter, in no token
@@ -45,6 +48,9 @@ class Canonicality(Protocol):
 
     def may_follow(self, key: Key, ids: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
         """Which of these ids may come next."""
+
+    def each(self, steps: Sequence[tuple[Key, int]]) -> Bool[np.ndarray, " n"]:
+        """Whether each of these tokens may come behind its key."""
 
 
 def canonicality(tokenizer: PreTrainedTokenizerFast, vocab: ByteVocab) -> Canonicality:
@@ -73,6 +79,11 @@ class Pairs:
         mask = self._pairs.reachable if not key else self._pairs.followers(key[0])
         return np.asarray(mask[ids])
 
+    def each(self, steps: Sequence[tuple[Key, int]]) -> Bool[np.ndarray, " n"]:
+        """Whether each of these tokens may come behind its key."""
+        found = [self.may_follow(key, np.array([token]))[0] for key, token in steps]
+        return np.array(found, dtype=np.bool_)
+
 
 class Reencoding:
     """The tokens since the last word start, encoded again."""
@@ -83,8 +94,8 @@ class Reencoding:
         # The space in front is put before texts that begin with one too (Llama), or not (T5).
         self._adds_space = adds_prefix_space(backend, vocab)
         self._adds_second = _joined(backend, vocab, " a") == b"  a"
-        # A token with a space behind its first character ties words together.
-        self._cuts = not any(b" " in content.lstrip(b" ") for content in self._bytes)
+        # A token with a space behind something else ties words together.
+        self._cuts = not any(_WORD_END.search(content) for content in self._bytes)
         self._masks: dict[Key, np.ndarray] = {}  # packed bits
 
     def then(self, key: Key, token: int) -> Key:
@@ -99,60 +110,49 @@ class Reencoding:
     def may_follow(self, key: Key, ids: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
         """Behind which of these ids the encoder finds the same tokens again."""
         if len(ids) < _FEW:
-            return self._asked(key, ids)
+            return self.each([(key, token) for token in ids.tolist()])
         packed = self._masks.get(key)
         if packed is None:
             every = np.array([i for i, content in enumerate(self._bytes) if content])
             mask = np.zeros(len(self._bytes), dtype=np.bool_)
-            mask[every] = self._asked(key, every)
+            mask[every] = self.each([(key, token) for token in every.tolist()])
             if len(self._masks) >= _MASKS_KEPT:
                 self._masks.pop(next(iter(self._masks)))
             packed = self._masks[key] = np.packbits(mask)
         unpacked = np.unpackbits(packed, count=len(self._bytes)).astype(np.bool_)
         return np.asarray(unpacked[ids])
 
-    def _asked(self, key: Key, ids: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-        is_start = key[:1] in ((), (_START,))
-        before = list(key[key[:1] == (_START,) :])
-        strips = self._adds_space if is_start else self._adds_second
-        tokens = ids.tolist()
-        wholes = [self._complete([*before, token], strips) for token in tokens]
-        allowed = self._again([text for text, _ in wholes], before, tokens, wholes, exactly=True)
+    def each(self, steps: Sequence[tuple[Key, int]]) -> Bool[np.ndarray, " n"]:
+        """Whether each of these tokens may come behind its key."""
+        sequences = [[*key[key[:1] == (_START,) :], token] for key, token in steps]
+        strips = [
+            self._adds_space if key[:1] in ((), (_START,)) else self._adds_second
+            for key, _ in steps
+        ]
+        wholes = list(map(self._complete, sequences, strips))
+        allowed = np.zeros(len(steps), dtype=np.bool_)
+        found = self._encode([text for text, _ in wholes])
+        for place, (sequence, (_, count)) in enumerate(zip(sequences, wholes, strict=True)):
+            is_whole = count < len(sequence) or len(found[place]) == count
+            allowed[place] = is_whole and found[place][:count] == sequence[:count]
         ending = [
             place
             for place, (text, _) in enumerate(wholes)
             if not allowed[place] and (not text or text[-1].isspace())
         ]
-        more = self._again(
-            [wholes[place][0] + _SOMETHING for place in ending],
-            before,
-            [tokens[place] for place in ending],
-            [wholes[place] for place in ending],
-            exactly=False,
-        )
-        allowed[ending] = more
-        if self._pairs is not None and before and _is_cut(self._bytes[before[-1]]):
-            allowed &= self._pairs.followers(before[-1])[ids]
+        found = self._encode([wholes[place][0] + _SOMETHING for place in ending])
+        for place, ids in zip(ending, found, strict=True):
+            count = wholes[place][1]
+            allowed[place] = ids[:count] == sequences[place][:count]
+        if self._pairs is not None:
+            for place, sequence in enumerate(sequences):
+                if allowed[place] and len(sequence) > 1 and _is_cut(self._bytes[sequence[-2]]):
+                    allowed[place] = self._pairs.followers(sequence[-2])[sequence[-1]]
         return allowed
 
-    def _again(
-        self,
-        texts: Sequence[str],
-        before: Sequence[int],
-        tokens: Sequence[int],
-        wholes: Sequence[tuple[str, int]],
-        *,
-        exactly: bool,
-    ) -> Bool[np.ndarray, " n"]:
-        """Whether the texts' first tokens are those; `exactly`: and no others."""
-        found = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
-        allowed = np.zeros(len(tokens), dtype=np.bool_)
-        for place, ((_, count), encoding) in enumerate(zip(wholes, found, strict=True)):
-            sequence = [*before, tokens[place]]
-            allowed[place] = encoding.ids[:count] == sequence[:count]
-            if exactly and count == len(sequence):
-                allowed[place] &= len(encoding.ids) == count
-        return allowed
+    def _encode(self, texts: list[str]) -> list[list[int]]:
+        found = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+        return [encoding.ids for encoding in found]
 
     def _complete(self, sequence: Sequence[int], strips: bool) -> tuple[str, int]:
         """The text up to its last whole character, and the tokens that lie in it whole."""

@@ -19,6 +19,7 @@ from jaxtyping import Bool
 
 from crosstok.tokenizers import ByteVocab
 
+_KEPT = 512  # masks of followers
 _NEVER = np.iinfo(np.int64).max
 
 _Edge = list[tuple[str, int]]  # what stands at an edge of a token over time, with its death
@@ -35,6 +36,7 @@ class MergePairs:
         self._size = 1 + max(pieces)
         self.reachable: Bool[np.ndarray, " V"] = np.zeros(self._size, dtype=np.bool_)
         self._right: dict[int, _Edge] = {}
+        self._followers: dict[int, Bool[np.ndarray, " V"]] = {}
         begins: dict[str, list[tuple[int, int]]] = defaultdict(list)
         for index, piece in pieces.items():
             edges = _edges(piece, merges)
@@ -87,12 +89,17 @@ class MergePairs:
 
     def followers(self, index: int) -> Bool[np.ndarray, " V"]:
         """Ids that may follow an id inside a pre-token."""
+        if index in self._followers:
+            return self._followers[index]
         allowed = self.reachable.copy()
         for symbol, death in self._right.get(index, ()):
             for other, rank in self._merges_of.get(symbol, ()):
                 if rank < death and other in self._begins:
                     ids, deaths = self._begins[other]
                     allowed[ids[deaths >= rank]] = False
+        if len(self._followers) >= _KEPT:
+            self._followers.clear()
+        self._followers[index] = allowed
         return allowed
 
 

@@ -113,7 +113,7 @@ class ChatRenderer:
             name = getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
             raise ValueError(
                 f"tokenizer {name!r} has no chat template, and chat data needs one. Pass a file "
-                "with a Jinja template (--chat-template FILE), or --chat-template plain for "
+                f"with a Jinja template ({_FLAGS}), or 'plain' in its place for "
                 "'User: ...' and 'Assistant: ...' with the end of sequence token."
             )
 
@@ -314,6 +314,7 @@ def _system_folded(messages: Sequence[Message], contents: Sequence[str]) -> list
     return folded
 
 
+_FLAGS = "--chat-template FILE, for a teacher --teacher-chat-template FILE"
 _AS_GIVEN, SYSTEM_FOLDED = "as given", "system folded"
 _VARIANTS: dict[str, Callable[[Sequence[Message], Sequence[str]], list[Message]]] = {
     _AS_GIVEN: _as_given,
@@ -329,7 +330,7 @@ def _cannot_render(conversation: Conversation, reason: str) -> ValueError:
         hint = "The template may not know tools: leave such rows out, or pass one that does with "
     return ValueError(
         f"{conversation.where}: the chat template cannot render this conversation (roles: "
-        f"{roles}): {reason}. {hint}--chat-template FILE."
+        f"{roles}): {reason}. {hint}{_FLAGS}."
     )
 
 
@@ -337,7 +338,7 @@ def _cannot_find(conversation: Conversation, message: int) -> ValueError:
     return ValueError(
         f"{conversation.where}: the chat template changes the content of message {message + 1} "
         f"(role {conversation.messages[message]['role']}) so that it cannot be found in what it "
-        "writes. Leave the row out, or pass another template with --chat-template FILE."
+        f"writes. Leave the row out, or pass another template with {_FLAGS}."
     )
 
 
