@@ -17,7 +17,7 @@ gradients of the student's (forward and backward, fp32, CPU):
                  trl.experimental.gold's ULDLoss with the defaults of GOLDConfig: extended, i.e.
                  grouped by bytes, not hybrid, merge strategy "observed"; or "bayesian" instead;
                  or "bayesian" and hybrid
-    the others   crosstok's ALM and GOLD, with their scores; "gold extended", not hybrid, should
+    the others   crosstok's own, with their scores; "gold extended", not hybrid, should
                  give the value and the gradient of "trl bayesian" ("observed" reads wrong rows)
 
 Tokenization is not in the times, nor is the alignment of ours, which the data loader makes; that of
@@ -51,9 +51,7 @@ from torch.nn import functional
 from crosstok.alignment import align, tokens_that_fit
 from crosstok.corpora import load_corpus
 from crosstok.models.forward import Scores, scores_from_hidden
-from crosstok.objectives import AlignedBatch, ModelView, Objective
-from crosstok.objectives.alm import ALM
-from crosstok.objectives.gold import GOLD
+from crosstok.objectives import ALM, GOLD, ULD, AlignedBatch, ModelView, Objective, Strict
 from crosstok.ops import OutputHead
 from crosstok.tokenizers import ByteVocab, Spans, TextEncoder, load_tokenizer
 
@@ -61,6 +59,8 @@ OURS: dict[str, Objective] = {
     "alm": ALM(),
     "gold extended": GOLD(hybrid=False),
     "gold hybrid": GOLD(),
+    "strict": Strict(),
+    "uld": ULD(),
 }
 TRL: dict[str, dict[str, Any]] = {
     "trl observed": {},
