@@ -24,7 +24,7 @@ from crosstok.runs import (
 )
 from crosstok.teachers import LocalTeacher, Teacher
 from crosstok.tokenizers import ExampleEncoder, TextEncoder
-from crosstok.training import AlignedCollator, Lora, Student, add_lora, compute_dtype
+from crosstok.training import Lora, Student, add_lora, compute_dtype
 from crosstok.training.outputs import RECIPE, model_card, save_outputs, to_json
 
 log = logging.getLogger("crosstok")
@@ -53,14 +53,7 @@ def distil(recipe: DistilRecipe) -> DistilResult:
     student, saved_dtype = build_student(recipe, own.encoder)
     teachers = build_teachers(recipe, others)
     warn_if_swapped(student.model, teachers)
-    collator = AlignedCollator(
-        own,
-        tuple(others) if teachers else (),
-        recipe.max_length,
-        recipe.teacher_max_length,
-        recipe.loss_on,
-    )
-    trainer = build_trainer(recipe, student, teachers, collator, rows)
+    trainer = build_trainer(recipe, student, teachers, (own, others), rows)
     start_output(recipe, trainer)
     metrics = trainer.train_to_end(resume_point(recipe))
     result = DistilResult(Path(recipe.output), metrics)

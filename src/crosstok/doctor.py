@@ -222,8 +222,8 @@ class _Examiner:
         self, advice: Advice, model: PreTrainedModel, teacher: LocalTeacher
     ) -> tuple[tuple[StepCost, ...], list[Flag]]:
         """A few steps by every recommended objective, on the largest examples of the sample."""
-        collate = self._collator()
-        batch = collate(self._largest())
+        batch = self._collator()(self._largest())
+        sides = self.student, [self.teacher]
         student = Student(model, self.student.encoder)
         costs: list[StepCost] = []
         for name in (advice.objective, *advice.also):
@@ -234,7 +234,7 @@ class _Examiner:
             }
             run = replace(self.run, objective=name, options={name: options})
             try:
-                trainer = build_trainer(run, student, [teacher], collate, self.rows)
+                trainer = build_trainer(run, student, [teacher], sides, self.rows)
                 costs.append(step_cost(trainer, batch))
             except torch.OutOfMemoryError as error:
                 return tuple(costs), [_out_of_memory(name, self.run.batch_size, error)]

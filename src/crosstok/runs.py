@@ -225,16 +225,24 @@ def build_trainer(
     recipe: TrainingRecipe,
     student: Student,
     teachers: Sequence[Teacher],
-    collator: AlignedCollator,
+    sides: tuple[ExampleEncoder, Sequence[ExampleEncoder]],
     rows: Any,
 ) -> DistillationTrainer:
     """The trainer of a recipe, with its progress bar; nothing is written yet.
 
     The ends of student and teacher are matched by what ends the data: turns, or documents.
 
+    Args:
+        recipe: of a job that trains.
+        student: what is trained.
+        teachers: none where no objective needs one.
+        sides: encoders of the student and of its teachers.
+        rows: as `load_rows` gives them.
+
     Raises:
         ValueError: the objectives cannot be used for these models, or weights fit none of them.
     """
+    own, others = sides
     student.ends = ENDS_OF_CHATS if is_chat(rows) else ENDS_OF_TEXTS
     trainer = DistillationTrainer(
         student,
@@ -242,7 +250,13 @@ def build_trainer(
         recipe.objectives(),
         recipe.combination(),
         training_arguments(recipe, student.model),
-        data_collator=collator,
+        data_collator=AlignedCollator(
+            own,
+            tuple(others) if teachers else (),
+            recipe.max_length,
+            recipe.teacher_max_length,
+            recipe.loss_on,
+        ),
         processing_class=student.encoder.tokenizer,
         train_dataset=rows,
     )

@@ -23,7 +23,6 @@ from crosstok.runs import (
 from crosstok.teachers import LocalTeacher, Teacher
 from crosstok.tokenizers import TextEncoder, load_tokenizer
 from crosstok.training import (
-    AlignedCollator,
     Lora,
     OriginalEmbeddings,
     Student,
@@ -65,14 +64,7 @@ def transfer(recipe: TransferRecipe) -> TransferResult:
     own = load_side(recipe.tokenizer, recipe.chat_template, trust_remote_code=trust)
     rows = load_rows(recipe, own, [other])
     student, teachers, saved_dtype = build_models(recipe, other.encoder, own.encoder)
-    collator = AlignedCollator(
-        own,
-        (other,) if teachers else (),
-        recipe.max_length,
-        recipe.teacher_max_length,
-        recipe.loss_on,
-    )
-    trainer = build_trainer(recipe, student, teachers, collator, rows)
+    trainer = build_trainer(recipe, student, teachers, (own, [other]), rows)
     start_output(recipe, trainer)
     metrics = trainer.train_to_end(resume_point(recipe))
     assert student.report is not None

@@ -254,7 +254,7 @@ class ByteStream:
         self._states = states
         # What was set aside inside tokens that are still open may be needed again.
         oldest = min(state.begin for state in states)
-        self._aside = [state for state in self._aside + aside if state.at > oldest]
+        self._aside = [state for state in self._aside + aside if state.at >= oldest]
 
     def _heal(self, arrived: list[_State], at: int) -> list[_State]:
         """Go back to states that were set aside and may outweigh all that is left."""

@@ -34,7 +34,7 @@ Key = tuple[int, ...]
 """What a rule needs to know of the tokens so far; empty at the start of a text."""
 
 _MASKS_KEPT = 4096
-_WORD_END = re.compile(rb"\S ")
+_WORD_END = re.compile(r"\S ")
 _FEW = 64  # so many ids are looked at without making a mask of all
 _START = -1
 _SOMETHING = "\ue000"  # a character of nobody's: no space, no letter, in no token
@@ -95,7 +95,7 @@ class Reencoding:
         self._adds_space = adds_prefix_space(backend, vocab)
         self._adds_second = _joined(backend, vocab, " a") == b"  a"
         # A token with a space behind something else ties words together.
-        self._cuts = not any(_WORD_END.search(content) for content in self._bytes)
+        self._cuts = not any(map(_WORD_END.search, map(_text, self._bytes)))
         self._masks: dict[Key, np.ndarray] = {}  # packed bits
 
     def then(self, key: Key, token: int) -> Key:
@@ -103,7 +103,7 @@ class Reencoding:
         if not key:
             return (_START, token)
         starts_word = self._bytes[token].startswith(b" ")
-        if self._cuts and starts_word and not self._bytes[key[-1]][-1:].isspace():
+        if self._cuts and starts_word and not _text(self._bytes[key[-1]])[-1:].isspace():
             return (token,)
         return (*key, token)
 
@@ -168,6 +168,10 @@ class Reencoding:
             count += 1
         text = whole[:size].decode()
         return (text.removeprefix(" ") if strips else text), count
+
+
+def _text(content: bytes) -> str:
+    return content.decode(errors="replace")
 
 
 def _is_cut(content: bytes) -> bool:
