@@ -2,7 +2,6 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -73,7 +72,7 @@ def test_the_probability_of_a_text_equals_the_sum_over_its_covers(toy, target):
 @pytest.mark.parametrize("target", ["all", "canonical_renormalized"])
 @each_toy
 def test_chain_rule(toy, target):
-    fast, brute = made(toy, target)
+    fast, _ = made(toy, target)
     content = (ALPHABETS[toy] * 3).encode()[:7]
     if toy in ("bpe_words", "unigram_words"):
         content = b"ab a bb"

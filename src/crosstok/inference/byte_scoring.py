@@ -140,15 +140,14 @@ class _Scoring:
 
     def _read_trunks(self, texts: Sequence[_Text], spelt: Sequence[Spelling]) -> None:
         """One pass over the canonical tokens of all texts."""
-        [starts] = self._contexts.extend([(None, self._reader.start_ids)])
+        start_ids = self._reader.start_ids  # of every text anew: that saves a pass
         requests = []
         for text, spelling in zip(texts, spelt, strict=True):
             text.num_tokens = len(spelling.ids)
             steps = list(zip(spelling.ids, spelling.ends, strict=True))
             inside = [token for token, end in steps if end < len(text.content)]
-            if inside:
-                requests.append((starts[-1], inside))
-            node = _Node(text, 0, weight=0.0, context=starts[-1])
+            requests.append((None, [*start_ids, *inside]))
+            node = _Node(text, 0, weight=0.0)
             text.nodes.append(node)
             for place, (token, end) in enumerate(steps):
                 is_encoded = place < spelling.num_encoded
@@ -157,11 +156,9 @@ class _Scoring:
                     text.nodes.append(node.next)
                     text.trunk[end] = node.next
                 node = node.next
-        chains = iter(self._contexts.extend(requests) if requests else [])
-        for text in texts:
-            if len(text.nodes) > 1:
-                for node, context in zip(text.nodes[1:], next(chains), strict=True):
-                    node.context = context
+        for text, chain in zip(texts, self._contexts.extend(requests), strict=True):
+            for node, context in zip(text.nodes, chain[len(start_ids) - 1 :], strict=True):
+                node.context = context
 
     def _explore(self, nodes: Sequence[_Node]) -> list[_Candidate]:
         """The tokens that may come next; the trunk's own edges are put in on the way."""
@@ -330,4 +327,6 @@ def _logsumexp(values: Float[np.ndarray, " n"]) -> float:
     if not len(values):
         return -math.inf
     top = float(values.max())
-    return top if top == -math.inf else top + math.log(float(np.exp(values - top).sum()))
+    if top == -math.inf:
+        return top
+    return top + math.log(float(np.exp(values - top).sum(dtype=np.float64)))

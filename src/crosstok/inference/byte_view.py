@@ -163,14 +163,18 @@ class Reader:
         valid = np.zeros(self.head.weight.shape[0], dtype=np.bool_)
         valid[self.trie.ids] = True
         valid[self.stop_ids] = True
-        self._valid = torch.from_numpy(valid).to(self.head.weight.device)
+        device = self.head.weight.device
+        self._valid = None if valid.all() else torch.from_numpy(valid).to(device)
 
     def contexts(self) -> Contexts:
         """An empty store of token sequences."""
         return Contexts(self.model, share_kv=self.share_kv)
 
     def logprobs(self, contexts: Sequence[Context]) -> Iterator[Float[np.ndarray, " V"]]:
-        """Log-probabilities of the next token, a block of contexts at a time, float64."""
+        """Log-probabilities of the next token, context by context, made in blocks of them.
+
+        In float32, or float64 for a model in float64.
+        """
         rows = max(1, _BLOCK_BYTES // (8 * self.head.weight.shape[0]))
         for first in range(0, len(contexts), rows):
             block = contexts[first : first + rows]
@@ -180,8 +184,8 @@ class Reader:
         self, logprobs: Float[np.ndarray, " V"], key: Key, trie: ByteTrie
     ) -> tuple[Float[np.ndarray, " n"], float]:
         """Probability of every text token under the target, in the trie's order, and of the end."""
-        masses = np.exp(logprobs[trie.ids])
-        stop = float(np.exp(logprobs[self.stop_ids]).sum())
+        masses = np.exp(logprobs[trie.ids].astype(np.float64))
+        stop = float(np.exp(logprobs[self.stop_ids].astype(np.float64)).sum())
         if self.rule is None:
             return masses, stop
         masses[~self.rule.may_follow(key, trie.ids)] = 0.0
