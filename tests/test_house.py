@@ -37,7 +37,7 @@ PUBLIC = {
     "corpora": "Corpus Examples TextUnit load_corpora load_corpus load_examples plain_name read_rows",
     "evaluation": "BitsPerByte EvaluationError EvaluationOptions ExamResult Fidelity Item Scorer "
     "bits_per_byte evaluate fidelity read_exam render_table take_exam",
-    "inference": "generate",
+    "inference": "EXACT STOP ByteModel ByteScore ByteStream Pruning Target generate",
     "models": "Scores check_model_exists check_vocabulary_fits hidden_states load_model "
     "new_model output_head token_scores unwrap_model",
     "objectives": "ALM AlignedBatch BoundObjective CrossEntropy DSKD FixedWeights GOLD GradientMagnitude "

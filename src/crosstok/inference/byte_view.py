@@ -45,7 +45,7 @@ class Pruning:
         max_states: So many are kept at most, None for any number.
     """
 
-    min_share: float = 0.01
+    min_share: float = 0.1
     max_states: int | None = 16
 
     def __post_init__(self) -> None:
