@@ -21,7 +21,7 @@ from crosstok.inference.canonical import Canonicality, Key, adds_prefix_space, c
 from crosstok.inference.contexts import Context, Contexts, check_sharing, log_probabilities
 from crosstok.models import check_vocabulary_fits, output_head
 from crosstok.tokenizers import ByteVocab
-from crosstok.tokenizers.spans import copy_backend
+from crosstok.tokenizers.spans import text_backend
 
 Target = Literal["all", "canonical", "canonical_renormalized"]
 """Which token sequences count for a text.
@@ -149,10 +149,8 @@ class Reader:
         if wrong:
             raise ValueError(f"stop_ids holds {wrong[0]}; ids go from 0 to {len(self.vocab) - 1}.")
         self.stop_ids = np.array(stops, dtype=np.int64)
-        backend = copy_backend(self.tokenizer.backend_tokenizer)
-        backend.encode_special_tokens = True
-        self._backend = backend
-        self.strips_space = adds_prefix_space(backend, self.vocab)
+        self._backend = text_backend(self.tokenizer.backend_tokenizer, self.vocab)
+        self.strips_space = adds_prefix_space(self._backend, self.vocab)
         spelt = [content or None for content in self.vocab.token_bytes]
         for stop in stops:
             spelt[stop] = None

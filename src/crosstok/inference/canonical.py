@@ -28,7 +28,7 @@ from transformers import PreTrainedTokenizerFast
 from crosstok.inference.merge_pairs import MergePairs
 from crosstok.tokenizers import ByteVocab
 from crosstok.tokenizers.pieces import components
-from crosstok.tokenizers.spans import copy_backend
+from crosstok.tokenizers.spans import text_backend
 
 Key = tuple[int, ...]
 """What a rule needs to know of the tokens so far; empty at the start of a text."""
@@ -55,8 +55,7 @@ class Canonicality(Protocol):
 
 def canonicality(tokenizer: PreTrainedTokenizerFast, vocab: ByteVocab) -> Canonicality:
     """The rule for a tokenizer."""
-    backend = copy_backend(tokenizer.backend_tokenizer)
-    backend.encode_special_tokens = True
+    backend = text_backend(tokenizer.backend_tokenizer, vocab)
     description = json.loads(backend.to_str())
     pairs = MergePairs.from_description(description, vocab)
     if pairs is None or _splits_texts(description) or adds_prefix_space(backend, vocab):

@@ -79,7 +79,7 @@ class TextEncoder:
 
     def _prepare(self) -> None:
         vocab = self.byte_vocab
-        self._backend = _text_backend(self.tokenizer.backend_tokenizer, vocab)
+        self._backend = text_backend(self.tokenizer.backend_tokenizer, vocab)
         self._num_bytes_of = np.array([len(piece or b"") for piece in vocab.token_bytes], np.int64)
         self._added = np.zeros(len(vocab), dtype=np.bool_)
         added = set(self.tokenizer.backend_tokenizer.get_added_tokens_decoder())
@@ -219,7 +219,7 @@ def _begins_words_with_space(backend: Tokenizer) -> bool:
     return bool(getattr(backend.model, "continuing_subword_prefix", None))
 
 
-def _text_backend(backend: Tokenizer, vocab: ByteVocab) -> Tokenizer:
+def text_backend(backend: Tokenizer, vocab: ByteVocab) -> Tokenizer:
     """A tokenizer with the ids of `backend` that takes every string as text.
 
     It shares the model, which makes it cheap, except for Unigram: there the model itself finds
