@@ -1,7 +1,7 @@
 """Maths distillation in small: which objective teaches arithmetic best, at equal tokens?
 
 A teacher trained on worked arithmetic and word problems, a smaller student with another tokenizer
-and another chat template that has only learned to read (recipes/distil/arithmetic), one training
+and another chat template that answers some already (recipes/distil/arithmetic), one training
 set for every seed, the same for all objectives, and answers by greedy generation to questions that
 no model has seen. Every run is a process of its own, so that its peak memory is its own.
 
@@ -72,7 +72,7 @@ METHODS: dict[str, dict[str, Any]] = {
     },
     "alm+hidden_states": {"objective": "alm+hidden_states"},
 }
-RATES = (1e-3, 2e-3, 4e-3)
+RATES = (1e-3, 3e-3)
 TUNED = ("cross_entropy", "alm")
 TUNING_SEED = 100
 

@@ -88,11 +88,6 @@ def chat_ids(
     return list(tokenizer.apply_chat_template(messages, return_dict=False, **options))
 
 
-def encode_texts(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> list[Example]:
-    """Ids of plain texts, every one a label."""
-    return [{"input_ids": ids, "labels": ids} for ids in tokenizer(list(texts))["input_ids"]]
-
-
 def train(
     model: LlamaForCausalLM, examples: Sequence[Example], schedule: Schedule, *, bf16: bool = False
 ) -> float:

@@ -1,4 +1,4 @@
-"""Questions with worked answers, generated: calculations place by place, and word problems.
+"""Questions with worked answers, generated: calculations of small numbers, and word problems.
 
 Every problem has a key that says what has to be worked out, whatever the words (the operation and
 its numbers; the template and its numbers). A hash of the key decides which split a problem is in,
@@ -92,60 +92,25 @@ def write_rows(file: Path, rows: list[dict[str, object]]) -> None:
 Calculation = tuple[str, int, int, int, str]
 
 
-def _number(draw: random.Random, shares: tuple[int, ...] = (3, 5, 2)) -> int:
-    """A number of one digit, of two, or of three, in these shares."""
-    (digits,) = draw.choices(range(1, len(shares) + 1), shares)
-    return draw.randrange(10 ** (digits - 1), 10**digits)
-
-
 def _sum(draw: random.Random) -> Calculation:
-    a, b = _number(draw), _number(draw)
-    return "+", a, b, a + b, " ".join(_add(a, b))
-
-
-def _add(a: int, b: int) -> list[str]:
-    """Steps of a sum: the highest places first, then the rest, then both together."""
-    place = 10 ** (len(str(max(a, b))) - 1)
-    if place == 1 or 0 in (a, b):
-        return [f"{a} + {b} = {a + b}."]
-    high_a, high_b = a // place * place, b // place * place
-    low_a, low_b = a - high_a, b - high_b
-    steps = [f"{high_a} + {high_b} = {high_a + high_b}."] if high_a and high_b else []
-    if low_a and low_b:
-        steps += _add(low_a, low_b)
-    if low_a or low_b:
-        steps.append(f"{high_a + high_b} + {low_a + low_b} = {a + b}.")
-    return steps
+    a, b = draw.randrange(1, 31), draw.randrange(1, 31)
+    return "+", a, b, a + b, f"{a} + {b} = {a + b}."
 
 
 def _difference(draw: random.Random) -> Calculation:
-    a, b = sorted((_number(draw), _number(draw)), reverse=True)
-    rest, steps = a, []
-    for place in (100, 10, 1):
-        part = b // place % 10 * place
-        if part:
-            steps.append(f"{rest} - {part} = {rest - part}.")
-            rest -= part
-    return "-", a, b, a - b, " ".join(steps)
+    b, rest = draw.randrange(1, 31), draw.randrange(0, 31)
+    return "-", b + rest, b, rest, f"{b + rest} - {b} = {rest}."
 
 
 def _product(draw: random.Random) -> Calculation:
-    a, b = _number(draw, (1, 2)), draw.randrange(2, 10)
-    if a < 10:
-        return "x", a, b, a * b, f"{a} x {b} = {a * b}."
-    tens, ones = a // 10 * 10, a % 10
-    work = f"{tens} x {b} = {tens * b}. {ones} x {b} = {ones * b}. "
-    return "x", a, b, a * b, work + f"{tens * b} + {ones * b} = {a * b}."
+    a, b = draw.randrange(2, 11), draw.randrange(2, 11)
+    return "x", a, b, a * b, f"{a} x {b} = {a * b}."
 
 
 def _quotient(draw: random.Random) -> Calculation:
-    b, number = draw.randrange(2, 10), _number(draw, (1, 2))
+    b, number = draw.randrange(2, 11), draw.randrange(2, 11)
     a = b * number
-    if number < 10:
-        return "/", a, b, number, f"{b} x {number} = {a}, so {a} / {b} = {number}."
-    tens, ones = number // 10 * 10, number % 10
-    work = f"{b} x {tens} = {b * tens}. {a} - {b * tens} = {b * ones}. {b} x {ones} = {b * ones}. "
-    return "/", a, b, number, work + f"{tens} + {ones} = {number}."
+    return "/", a, b, number, f"{b} x {number} = {a}, so {a} / {b} = {number}."
 
 
 _CALCULATIONS = {

@@ -2,8 +2,8 @@
 
 A template is a line of stories.txt: a question and its worked steps. Every step holds
 ``{a} + {b} = {x}`` (or ``-``, ``x``, ``/``), from which the third number follows. Letters a to d
-stand for numbers up to 20, k, m and n for numbers of one digit, x, y and z for what the
-steps find; the last step finds the answer.
+stand for numbers up to 12, k, m and n for numbers up to 6, x, y and z for what the steps
+find; the last step finds the answer.
 """
 
 import random
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 STEP = re.compile(r"\{(\w+)\} ([-+x/]) \{(\w+)\} = \{(\w)\}")
-LARGE, SMALL = range(2, 21), range(2, 10)
-LARGEST_RESULT = 200
+LARGE, SMALL = range(2, 13), range(2, 7)
+LARGEST_RESULT = 60
 
 NAMES = (
     "Anna", "Ben", "Clara", "David", "Emma", "Felix", "Grace", "Henry", "Ida", "Jack", "Kate",
