@@ -35,7 +35,6 @@ Key = tuple[int, ...]
 
 _MASKS_KEPT = 4096
 _WORD_END = re.compile(r"\S ")
-_FEW = 64  # so many ids are looked at without making a mask of all
 _START = -1
 _SOMETHING = "\ue000"  # a character of nobody's: no space, no letter, in no token
 
@@ -108,9 +107,9 @@ class Reencoding:
 
     def may_follow(self, key: Key, ids: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
         """Behind which of these ids the encoder finds the same tokens again."""
-        if len(ids) < _FEW:
-            return self.each([(key, token) for token in ids.tolist()])
         packed = self._masks.get(key)
+        if packed is None and len(ids) < len(self._bytes) // 4:
+            return self.each([(key, token) for token in ids.tolist()])
         if packed is None:
             every = np.array([i for i, content in enumerate(self._bytes) if content])
             mask = np.zeros(len(self._bytes), dtype=np.bool_)
