@@ -2,7 +2,8 @@ import json
 from pathlib import Path
 
 import pytest
-from transformers import PreTrainedTokenizerFast
+from huggingface_hub.errors import GatedRepoError
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from crosstok.tokenizers import load_tokenizer
 from tests.tiny import tiny_tokenizer
@@ -69,3 +70,12 @@ def test_the_tokenizer_is_that_of_the_file_beside_a_model_of_any_family(tmp_path
     text = "The quick brown fox, 猫は 12"
     assert load_tokenizer(str(tmp_path)).tokenize(text) == tokenizer.tokenize(text)
     assert "crosstok takes the file" in caplog.text
+
+
+def test_a_gated_tokenizer_names_the_next_step(monkeypatch):
+    def refuse(*_args, **_kwargs):
+        raise OSError("wrapped") from GatedRepoError.__new__(GatedRepoError)
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", refuse)
+    with pytest.raises(ValueError, match=r"'meta-llama/Llama' is gated.*hf auth login"):
+        load_tokenizer("meta-llama/Llama")

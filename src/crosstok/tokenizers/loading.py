@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any, cast
 
+from huggingface_hub.errors import GatedRepoError
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -116,12 +117,25 @@ def _check_folder(name: str, path: Path) -> None:
         )
 
 
+def _is_gated(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, GatedRepoError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _explain(name: str, path: Path, error: Exception) -> str:
     reason = f"{type(error).__name__}: {str(error).strip()}"
     if path.is_file():
         return (
             f"file {name!r} is not a tokenizer.json that the tokenizers library can read "
             f"({reason}); give a folder saved by tokenizer.save_pretrained, or a hub name"
+        )
+    if _is_gated(error):
+        return (
+            f"tokenizer {name!r} is gated on the Hugging Face hub. Accept its conditions at "
+            f"https://huggingface.co/{name}, then log in with `hf auth login`"
         )
     if not path.is_dir():
         return (
