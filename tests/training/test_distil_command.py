@@ -1,0 +1,87 @@
+"""`crosstok distil` as typed, and from a recipe file."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from crosstok import cli
+from tests.training.test_distil import chats, models  # noqa: F401  (fixtures)
+
+FEW_STEPS = ("--max-steps", "2", "--batch-size", "4", "--max-length", "96", "--num-workers", "0",
+             "--log-every", "1", "--report-to", "none")  # fmt: skip
+
+
+@pytest.fixture
+def crosstok(monkeypatch, capsys):
+    """Run a command in this process; its exit status, standard output and standard error."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["crosstok", *map(str, arguments)])
+        logging.getLogger().handlers.clear()
+        try:
+            cli.main()
+        except SystemExit as exit_status:
+            out, err = capsys.readouterr()
+            return int(exit_status.code or 0), out, err
+        raise AssertionError
+
+    return run
+
+
+def test_distil_as_typed(crosstok, models, chats, tmp_path):  # noqa: F811
+    output = tmp_path / "out"
+    status, out, err = crosstok(
+        "distil", "--teacher", models["teacher"], "--student", models["student"], "--data", chats,
+        "--output", output, "--objective", "alm+strict", "--loss-on", "last",
+        "--options", "strict.top_k=8", "--options", "strict.divergence=forward_kl",
+        "--weighting", "fixed", "--weights", "alm=[0, 1]", *FEW_STEPS,
+    )  # fmt: skip
+    assert status == 0, err
+    assert "loss of strict" in out
+    assert f"saved to {output}" in out
+    recipe = yaml.safe_load((output / "recipe.yaml").read_text())
+    assert recipe["options"] == {"strict": {"top_k": 8, "divergence": "forward_kl"}}
+    assert recipe["weights"] == {"alm": [0, 1]}
+    assert recipe["loss_on"] == "last"
+
+
+def test_distil_from_a_recipe(crosstok, models, chats, tmp_path):  # noqa: F811
+    file = tmp_path / "recipe.yaml"
+    values = {
+        "teacher": models["teacher"],  # one teacher needs no list
+        "student": models["student"],
+        "data": chats,
+        "objective": "gold",
+        "options": {"gold": {"beta": 0.0}},
+        "max_steps": 1,
+        "max_length": 96,
+        "num_workers": 0,
+        "report_to": "none",
+    }
+    file.write_text(yaml.safe_dump(values))
+    status, _, err = crosstok("distil", "--recipe", file, "--output", tmp_path / "out")
+    assert status == 0, err
+    assert json.loads((tmp_path / "out" / "training.json").read_text())["steps"] == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--options", "strict.top_k"), "KEY=VALUE"),
+        (("--objective", "strict", "--options", "strict.top_k=1"), "top_k must be at least 2"),
+        (("--objective", "golt"), "did you mean 'gold'?"),
+        (("--loss-on", "users"), "users"),
+    ],
+)
+def test_what_cannot_be_ends_in_one_message(crosstok, models, chats, tmp_path, flags, message):  # noqa: F811
+    status, _, err = crosstok(
+        "distil", "--teacher", models["teacher"], "--student", models["student"], "--data", chats,
+        "--output", tmp_path / "out", *flags,
+    )  # fmt: skip
+    assert status == 2
+    assert message in " ".join(err.split())
+    assert not Path(tmp_path / "out").exists()
