@@ -37,7 +37,7 @@ NUM_ROWS = {"teacher": 20_000, "student": 20_000, "validation": 210, "test": 420
 SEEDS = {"teacher": 1, "student": 2, "validation": 3, "test": 4}
 NUM_STUDENT_ROWS, FIRST_STUDENT_SEED = 10_000, 1000
 TEACHER_SCHEDULE = Schedule(steps=2000, batch_size=32, learning_rate=2e-3)
-STUDENT_SCHEDULE = Schedule(steps=800, batch_size=32, learning_rate=3e-3)
+STUDENT_SCHEDULE = Schedule(steps=1600, batch_size=32, learning_rate=3e-3)
 GSM8K = Path("data/corpora/instructions/gsm8k_train.jsonl.xz")
 
 
