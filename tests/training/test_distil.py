@@ -164,8 +164,9 @@ def test_a_resumed_run_ends_at_the_same_weights(recipe, tmp_path, objective):
         assert torch.equal(weight, weights(resumed.folder)[name]), name
 
 
-def test_generation_stops_at_the_end_of_a_turn(recipe):
-    folder = distil(recipe(max_steps=1)).folder
+@pytest.mark.parametrize("streaming", [False, True])
+def test_generation_stops_at_the_end_of_a_turn(recipe, streaming):
+    folder = distil(recipe(max_steps=1, streaming=streaming)).folder
     stops = json.loads((folder / "generation_config.json").read_text())["eos_token_id"]
     assert load_tokenizer(str(folder)).convert_tokens_to_ids("</turn>") in stops
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from crosstok.recipes import recipe_yaml
+from crosstok.recipes import DistilRecipe, recipe_yaml
+from tests.training.conftest import save_model
 
 SCRIPT = Path(__file__).parent / "two_ranks.py"
 
@@ -25,8 +26,9 @@ def run(folder: Path, recipe, num_ranks: int) -> dict[str, torch.Tensor]:
     file = folder / f"{num_ranks}.yaml"
     file.write_text(recipe_yaml(recipe))
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={num_ranks}"]
+    job = "distil" if isinstance(recipe, DistilRecipe) else "transfer"
     process = subprocess.run(
-        [*command, f"--master-port={free_port()}", str(SCRIPT), str(file)],
+        [*command, f"--master-port={free_port()}", str(SCRIPT), job, str(file)],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
@@ -50,5 +52,37 @@ def test_two_ranks_equal_one(recipe, tmp_path):
         )
         for num_ranks in (1, 2)
     ]
-    for name, value in weights[0].items():
-        torch.testing.assert_close(value, weights[1][name], rtol=1e-4, atol=1e-6)
+    compare(*weights)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["hidden_states", "dskd"])
+def test_projectors_are_trained_alike_by_two_ranks(model_folder, texts_file, tmp_path, objective):
+    """Hidden states alone leave the student's output matrix without a gradient, too."""
+    teacher = save_model(tmp_path / "teacher", hidden_size=48, head_dim=12)
+    weights = [
+        run(
+            tmp_path,
+            DistilRecipe(
+                teacher=[str(teacher)],
+                student=str(model_folder),
+                data=str(texts_file),
+                output=str(tmp_path / f"ranks{num_ranks}"),
+                objective=objective,
+                batch_size=4 // num_ranks,
+                max_length=48,
+                max_steps=3,
+                learning_rate=1e-3,
+                num_workers=0,
+                report_to="none",
+            ),
+            num_ranks,
+        )
+        for num_ranks in (1, 2)
+    ]
+    compare(*weights)
+
+
+def compare(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    for name, value in one.items():
+        torch.testing.assert_close(value, other[name], rtol=1e-4, atol=1e-6)

@@ -97,6 +97,14 @@ def test_gradient_magnitude_weights_balance_the_objectives(tmp_path):
     )
 
 
+def test_a_batch_with_nothing_to_compare_leaves_an_objective_its_norm(tmp_path):
+    trainer = build(tmp_path, *BOTH, max_steps=1)
+    trainer._norms = {"alm": 2.0, "cross_entropy": 3.0}
+    trainer._gradients = {"alm": torch.zeros(4), "cross_entropy": torch.full((4,), 2.0)}
+    trainer._update_norms()
+    assert trainer._norms == {"alm": 2.0, "cross_entropy": 4.0}
+
+
 def test_a_student_that_is_its_teacher_does_not_move(tmp_path):
     size = len(SOURCE.byte_vocab.token_bytes)
     torch.manual_seed(0)

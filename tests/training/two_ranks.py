@@ -1,12 +1,17 @@
-"""Run by test_ranks.py in one or two processes: a tiny transfer from a recipe file."""
+"""Run by test_ranks.py in one or two processes: a tiny transfer or distillation from a recipe."""
 
 import sys
 
 import torch
 
-from crosstok.recipes import TransferRecipe, load_recipe
+from crosstok.distil import distil
+from crosstok.recipes import DistilRecipe, TransferRecipe, load_recipe
 from crosstok.transfer import transfer
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    transfer(load_recipe(TransferRecipe, sys.argv[1], {}))
+    job, file = sys.argv[1:]
+    if job == "distil":
+        distil(load_recipe(DistilRecipe, file, {}))
+    else:
+        transfer(load_recipe(TransferRecipe, file, {}))

@@ -47,7 +47,9 @@ def chat_rows(examples: Corpus, sides: Sequence[ExampleEncoder]) -> Any:
     Raises:
         ValueError: a template cannot render a conversation; names the row.
     """
-    rows = examples.dataset.map(_numbered, with_indices=True)
+    # With its features, as a stream would no longer know the columns that it has.
+    features = datasets.Features(examples.dataset.features | {"row": datasets.Value("int64")})
+    rows = examples.dataset.map(_numbered, with_indices=True, features=features)
     if isinstance(rows, datasets.Dataset):
         for side in sides:
             side.check(parse_example(row["example"], row["where"]) for row in rows)

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from transformers import Trainer, TrainingArguments
 
 from crosstok.models import Scores, token_scores
@@ -63,6 +64,7 @@ class DistillationTrainer(Trainer):
         check_needs(objectives, teachers)
         self.student, self.teachers = student, tuple(teachers)
         self.needs = Needs.all_of(objective.needs for objective in objectives)
+        self._reads_outputs = any(_reads_outputs(objective.needs) for objective in objectives)
         self.terms = bind(objectives, student.view(args.device), self.teachers)
         attach_modules(student.model, self.terms)
         self.weighting = weighting
@@ -112,6 +114,8 @@ class DistillationTrainer(Trainer):
         if self._is_measuring:
             self._add_gradients(losses)
         loss = torch.stack([self._weights[name] * losses[name] for name in losses]).sum()
+        if isinstance(model, DistributedDataParallel) and not self._reads_outputs:
+            loss = loss + _nothing_of(self.student.head.tensors())
         self._check_finite(loss, inputs)
         return (loss, None) if return_outputs else loss
 
@@ -218,7 +222,11 @@ class DistillationTrainer(Trainer):
     def _update_norms(self) -> None:
         for name, grad in self._gradients.items():
             mean = self._over_ranks(grad) / self.accelerator.num_processes
-            self._norms[name] = float(mean.norm())
+            norm = float(mean.norm())
+            # A batch in which an objective finds nothing to compare says nothing of its norm; 0
+            # would give it all the weight, and the others none, until the next measurement.
+            if norm > 0:
+                self._norms[name] = norm
         self._gradients = {}
         self._norms_are_measured = True
 
@@ -254,6 +262,16 @@ class DistillationTrainer(Trainer):
         if checkpoint and norms.is_file():
             self._norms = json.loads(norms.read_text())
             self._norms_are_measured = True
+
+
+def _reads_outputs(needs: Needs) -> bool:
+    """False: hidden states for their own sake, which may be all that the loss is made of."""
+    return needs.distributions or needs.boundary_mass or not needs.hidden_states
+
+
+def _nothing_of(tensors: Iterable[Tensor]) -> Tensor:
+    """A zero that depends on them: ranks wait for a gradient of every trained parameter."""
+    return 0.0 * torch.stack([tensor.flatten()[0] for tensor in tensors]).sum()
 
 
 def _seen(inputs: dict[str, Any], term: Term) -> tuple[AlignedBatch, Scores | None]:
