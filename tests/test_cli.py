@@ -224,7 +224,7 @@ BAD_ASKING = [
     (["transfer", "--learning_rat", "1"], "No such option"),
     (["transfer", "--divergence", "cosine"], "'cosine'"),
     (["transfer", "--recipe", "nowhere.yaml"], "there is no recipe 'nowhere.yaml'"),
-    (["distill"], "No such command"),
+    (["distl"], "No such command"),
     (["distil", "--options", "strict"], "KEY=VALUE"),
 ]
 

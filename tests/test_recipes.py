@@ -87,7 +87,7 @@ def test_several_objectives_are_combined_by_gradient_magnitude_or_fixed_weights(
     fixed = recipe(objective=both, weighting="fixed", weights=weights)
     assert fixed.combination() == FixedWeights(weights=weights)
     assert recipe().combination() == FixedWeights()
-    with pytest.raises(RecipeError, match="Set weighting: fixed, or leave weights out"):
+    with pytest.raises(RecipeError, match="Add --weighting fixed, or leave the weights out"):
         recipe(objective=both, weights=weights).combination()
 
 

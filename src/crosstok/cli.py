@@ -250,7 +250,12 @@ def _write_json(file: str | None, values: Any) -> None:
 
 
 def _add_command(
-    name: str, recipe_type: type[Any], run: Callable[[Any], None], *, show_recipe: bool
+    name: str,
+    recipe_type: type[Any],
+    run: Callable[[Any], None],
+    *,
+    show_recipe: bool,
+    other_spelling: str | None = None,
 ) -> None:
     """Register a command whose flags are the fields of a recipe, in their order."""
 
@@ -280,6 +285,8 @@ def _add_command(
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     app.command(name, help=recipe_type.__doc__)(command)
+    if other_spelling is not None:
+        app.command(other_spelling, help=recipe_type.__doc__, hidden=True)(command)
 
 
 def _help(text: str, default: Any) -> str:
@@ -296,7 +303,7 @@ def _parameter(name: str, annotation: Any) -> inspect.Parameter:
 
 
 _add_command("transfer", TransferRecipe, _run_transfer, show_recipe=True)
-_add_command("distil", DistilRecipe, _run_distil, show_recipe=True)
+_add_command("distil", DistilRecipe, _run_distil, show_recipe=True, other_spelling="distill")
 _add_command("transplant", TransplantRecipe, _run_transplant, show_recipe=True)
 _add_command("evaluate", EvaluateRecipe, _run_evaluate, show_recipe=True)
 _add_command("inspect", InspectRecipe, _run_inspect, show_recipe=False)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ from crosstok.training.outputs import (
 from crosstok.training.progress import ProgressBar
 
 log = logging.getLogger("crosstok")
+
+_ROWS_LOOKED_AT = 64  # before training, for something to learn
 
 
 def check_request(recipe: TrainingRecipe, models: Sequence[str]) -> None:
@@ -135,7 +138,7 @@ def load_side(
 
     Args:
         name: tokenizer or model, name or folder.
-        chat_template: for a tokenizer without one: a file, or a built-in name.
+        chat_template: taken instead of the tokenizer's own: a file, or a built-in name.
         trust_remote_code: whether its Python code may be executed.
 
     Raises:
@@ -143,6 +146,10 @@ def load_side(
     """
     tokenizer = load_tokenizer(name, trust_remote_code=trust_remote_code)
     if chat_template is not None:
+        if tokenizer.chat_template:
+            log.warning(
+                "%s: its own chat template is replaced by %r, as asked", name, chat_template
+            )
         tokenizer.chat_template = resolve_chat_template(chat_template)
     return ExampleEncoder(TextEncoder(tokenizer))
 
@@ -189,8 +196,8 @@ def tell_what_templates_change(sides: Sequence[ExampleEncoder]) -> None:
         template = describe_template(side)
         if template.system == "folded":
             log.info(
-                "%s: its template takes no system message; one is put at the head of the first "
-                "user message",
+                "%s: its template takes no system message; where a chat has one, it is put at the "
+                "head of the first user message",
                 name,
             )
         if template.before_first:
@@ -209,7 +216,8 @@ def stop_at_end_of_turn(model: PreTrainedModel, vocab: ByteVocab, rows: Any) -> 
     config = model.generation_config
     stops = config.eos_token_id
     stops = [] if stops is None else [stops] if isinstance(stops, int) else list(stops)
-    stops += [id_ for id_ in (vocab.document_end, end_of_turn[-1]) if id_ is not None]
+    ends = (vocab.document_end, end_of_turn[-1], *vocab.roles.get("end_of_chat", ()))
+    stops += [id_ for id_ in ends if id_ is not None]
     config.eos_token_id = sorted(set(stops))
 
 
@@ -243,6 +251,14 @@ def build_trainer(
         ValueError: the objectives cannot be used for these models, or weights fit none of them.
     """
     own, others = sides
+    collator = AlignedCollator(
+        own,
+        tuple(others) if teachers else (),
+        recipe.max_length,
+        recipe.teacher_max_length,
+        recipe.loss_on,
+    )
+    check_something_is_left(recipe, collator, rows)
     student.ends = ENDS_OF_CHATS if is_chat(rows) else ENDS_OF_TEXTS
     trainer = DistillationTrainer(
         student,
@@ -250,19 +266,31 @@ def build_trainer(
         recipe.objectives(),
         recipe.combination(),
         training_arguments(recipe, student.model),
-        data_collator=AlignedCollator(
-            own,
-            tuple(others) if teachers else (),
-            recipe.max_length,
-            recipe.teacher_max_length,
-            recipe.loss_on,
-        ),
+        data_collator=collator,
         processing_class=student.encoder.tokenizer,
         train_dataset=rows,
     )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(ProgressBar())
     return trainer
+
+
+def check_something_is_left(recipe: TrainingRecipe, collator: AlignedCollator, rows: Any) -> None:
+    """Refuse to train where the first rows hold nothing to learn within ``max_length``.
+
+    Raises:
+        ValueError: names the lengths and what to do.
+    """
+    for row in islice(rows, _ROWS_LOOKED_AT):
+        if int(collator([row])["num_bytes"].sum()):
+            return
+    teacher = recipe.teacher_max_length
+    both = f" (teacher: {teacher})" if teacher is not None else ""
+    raise ValueError(
+        f"--max-length {recipe.max_length}{both} leaves nothing to learn: in the first "
+        f"{_ROWS_LOOKED_AT} rows or fewer, all bytes that --loss-on {recipe.loss_on} trains on lie "
+        "behind it. Give a larger one; `crosstok inspect` counts how many bytes a length cuts off."
+    )
 
 
 def training_arguments(recipe: TrainingRecipe, model: PreTrainedModel) -> TrainingArguments:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -128,3 +129,16 @@ def test_texts_among_chat_files_are_refused(tmp_path):
     (tmp_path / "b.txt").write_text("one\n")
     with pytest.raises(ValueError, match="plain text among files of chat data"):
         load_examples(str(tmp_path))
+
+
+def test_rows_of_another_form_are_told_what_chats_have(tmp_path):
+    file = tmp_path / "alpaca.jsonl"
+    file.write_text(json.dumps({"instruction": "Hello", "output": "Hi"}) + "\n")
+    with pytest.raises(ValueError, match=r"no field 'text'.*'instruction'.*Chats have 'messages'"):
+        load_examples(str(file))
+
+
+def test_a_folder_of_save_to_disk_is_named(tmp_path):
+    datasets.Dataset.from_list([{"text": "Hello"}]).save_to_disk(str(tmp_path / "saved"))
+    with pytest.raises(ValueError, match=r"save_to_disk.*to_parquet"):
+        load_examples(str(tmp_path / "saved"))

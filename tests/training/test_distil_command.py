@@ -75,6 +75,9 @@ def test_distil_from_a_recipe(crosstok, models, chats, tmp_path):  # noqa: F811
         (("--objective", "strict", "--options", "strict.top_k=1"), "top_k must be at least 2"),
         (("--objective", "golt"), "did you mean 'gold'?"),
         (("--loss-on", "users"), "users"),
+        (("--objective", "strict", "--options", "top_k=3"), "--options strict.top_k=3"),
+        (("--weighting", "fixed", "--weights", "aml=1"), "did you mean 'alm'?"),
+        (("--objective", "alm+uld", "--weights", "alm=1"), "--weighting fixed"),
     ],
 )
 def test_what_cannot_be_ends_in_one_message(crosstok, models, chats, tmp_path, flags, message):  # noqa: F811
@@ -85,3 +88,23 @@ def test_what_cannot_be_ends_in_one_message(crosstok, models, chats, tmp_path, f
     assert status == 2
     assert message in " ".join(err.split())
     assert not Path(tmp_path / "out").exists()
+
+
+def test_a_max_length_that_leaves_nothing_to_learn_is_refused(crosstok, models, chats, tmp_path):  # noqa: F811
+    status, _, err = crosstok(
+        "distil", "--teacher", models["teacher"], "--student", models["student"], "--data", chats,
+        "--output", tmp_path / "out", "--max-length", 4, "--num-workers", 0,
+    )  # fmt: skip
+    assert status == 1
+    assert "--max-length 4 leaves nothing to learn" in " ".join(err.split())
+    assert not Path(tmp_path / "out").exists()
+
+
+def test_a_template_that_replaces_another_is_told(crosstok, models, chats, tmp_path):  # noqa: F811
+    status, _, err = crosstok(
+        "distill", "--teacher", models["teacher"], "--student", models["student"], "--data", chats,
+        "--output", tmp_path / "out", "--chat-template", "plain", "--max-steps", 1,
+        "--num-workers", 0, "--report-to", "none",
+    )  # fmt: skip
+    assert status == 0
+    assert "its own chat template is replaced by 'plain'" in " ".join(err.split())

@@ -23,7 +23,14 @@ from crosstok.corpora.load import (
     open_hub,
     root_cause,
 )
-from crosstok.corpora.read import TextUnit, data_suffix, json_rows, open_parquet, usable
+from crosstok.corpora.read import (
+    MissingFieldError,
+    TextUnit,
+    data_suffix,
+    json_rows,
+    open_parquet,
+    usable,
+)
 from crosstok.tokenizers import parse_example
 
 _READER = "1"  # in the cache key: change it when the reader yields other rows for the same file
@@ -72,9 +79,14 @@ def load_examples(
             return _from_hub(source, rows, list(columns), streaming)
     elif _is_chat(_fields(named[1]), text_field):
         return _from_files(named[0], source, named[1], streaming)
-    corpus = load_corpus(
-        source, text_field=text_field, text_unit=text_unit, split=split, streaming=streaming
-    )
+    try:
+        corpus = load_corpus(
+            source, text_field=text_field, text_unit=text_unit, split=split, streaming=streaming
+        )
+    except MissingFieldError as error:
+        raise MissingFieldError(
+            f"{error} Chats have 'messages' or 'conversations', or 'prompt' with 'completion'."
+        ) from None
     return Examples(corpus.name, corpus.dataset, corpus._skipped)
 
 

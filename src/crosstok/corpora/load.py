@@ -128,10 +128,19 @@ def find_files(source: str, split: str) -> tuple[str, list[Path]] | None:
             raise ValueError(f"{source} is no data file that can be read. {_endings()}")
         return plain_name(path), [path]
     if path.is_dir():
+        _refuse_saved_to_disk(path)
         return path.resolve().name, files_of(path, split)
     if data_suffix(path) is not None or not _HUB_NAME.fullmatch(source):
         raise nothing_at(source)
     return None
+
+
+def _refuse_saved_to_disk(folder: Path) -> None:
+    if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+        raise ValueError(
+            f"{folder} was written by save_to_disk of datasets, which is not read here. Save a "
+            "split by its to_parquet(FILE) instead, and give that file."
+        )
 
 
 def load_corpora(

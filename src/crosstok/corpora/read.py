@@ -210,11 +210,15 @@ def _plain_texts(path: Path, text_unit: TextUnit) -> Iterator[str]:
             yield "".join(block).rstrip("\r\n")
 
 
-def missing_field(source: str, text_field: str, fields: list[str]) -> ValueError:
+class MissingFieldError(ValueError):
+    """No row has the field that is to hold the text."""
+
+
+def missing_field(source: str, text_field: str, fields: list[str]) -> MissingFieldError:
     """The error for rows without the text field, naming the fields there are."""
     there = ", ".join(repr(field) for field in fields) or "none (no row is a JSON object)"
     hint = f"--text-field {fields[0]}" if len(fields) == 1 else "--text-field NAME"
-    return ValueError(
+    return MissingFieldError(
         f"{source} has no field {text_field!r}. Fields there are: {there}. Name the one that holds "
         f"the text with {hint}."
     )

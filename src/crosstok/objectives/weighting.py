@@ -9,8 +9,9 @@ so that every objective pulls equally hard there, whatever its scale. Fixed fact
 
 The reference code takes the weights of each micro-batch from that micro-batch alone, so they change
 with the way a batch is cut for gradient accumulation. Here the norms are those of the whole global
-batch of the *previous* optimizer step (the first step measures its own batch beforehand): one
-graph, one backward pass, and 1 x 8 micro-batches give the same weights as 8 x 1.
+batch of an *earlier* optimizer step, measured every tenth step (the first step measures its own
+batch beforehand): one graph, one backward pass, and 1 x 8 micro-batches give the same weights as
+8 x 1.
 """
 
 from collections.abc import Mapping, Sequence

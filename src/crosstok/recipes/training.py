@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from crosstok.recipes.base import RecipeError, Strings, TextUnit, option
+from crosstok.recipes.base import RecipeError, Strings, TextUnit, nearest, option
 from crosstok.recipes.objectives import OBJECTIVES, make_objective, objective_names
 
 if TYPE_CHECKING:
@@ -75,10 +75,10 @@ class TrainingRecipe:
         "Of a chat: all of it, assistant turns, or the last of them.", "assistant"
     )
     chat_template: str | None = option(
-        "Template of the trained model, where its tokenizer has none: a file, or plain.", None
+        "Template of the trained model instead of its own: a file, or plain.", None
     )
     teacher_chat_template: str | None = option(
-        "Template of a teacher whose tokenizer has none: a file, or plain.", None
+        "Template of every teacher instead of its own: a file, or plain.", None
     )
     text_field: str = option("Field of the data that holds the text.", "text")
     text_unit: TextUnit = option("What one text of a .txt file is.", "line")
@@ -100,6 +100,11 @@ class TrainingRecipe:
         names = objective_names(self.objective)
         options = self.options or {}
         unused = sorted(options.keys() - set(names))
+        if unused and not isinstance(options[unused[0]], dict):
+            raise RecipeError(
+                f"option {unused[0]!r} names no objective; give it as "
+                f"--options {names[-1]}.{unused[0]}={options[unused[0]]}."
+            )
         if unused:
             raise RecipeError(
                 f"options are given for {unused}, but the objectives are {names}; "
@@ -128,17 +133,32 @@ class TrainingRecipe:
         }
 
     def combination(self) -> "Weighting":
-        """How the objectives become one loss."""
+        """How the objectives become one loss.
+
+        Raises:
+            RecipeError: weights of something else than the objectives, or without fixed weighting.
+        """
         from crosstok.objectives import FixedWeights, GradientMagnitude
 
+        self._check_weights()
         if self.weighting == "fixed" or "+" not in self.objective:
             return FixedWeights(weights=self.weights)
         if self.weights:
             raise RecipeError(
                 "weights are given, but weighting is gradient_magnitude, under which constant "
-                "factors cancel. Set weighting: fixed, or leave weights out."
+                "factors cancel. Add --weighting fixed, or leave the weights out."
             )
         return GradientMagnitude()
+
+    def _check_weights(self) -> None:
+        names = objective_names(self.objective)
+        for given in self.weights or {}:
+            name = given.partition("@")[0]  # of alm@teacher; teachers have no names yet
+            if name not in names:
+                raise RecipeError(
+                    f"--weights has {given!r}, but the objectives are {', '.join(names)}"
+                    f"{nearest(name, names)} Take it out, or add the objective to --objective."
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
