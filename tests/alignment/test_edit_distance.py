@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crosstok.alignment import nearest_tokens
+from crosstok.alignment import ENDS_OF_CHATS, nearest_tokens, overlapping_tokens
 from crosstok.tokenizers import ByteVocab, load_tokenizer
 from tests.tiny import KINDS, tiny_tokenizer
 
@@ -149,3 +149,11 @@ def test_real_vocabularies_map_whole(shared):
     found = nearest_tokens(source, target)
     assert (found.ids >= 0).all()
     assert 0.3 < found.is_exact.mean() < 0.6
+
+
+def test_the_end_of_an_answer_is_what_a_model_writes_not_what_its_template_makes_of_it_later():
+    ends = {"eos": (0,), "end_of_turn": (1,), "end_of_chat": (2,)}
+    source = vocab_of(None, None, None, "a", roles=ends)
+    target = vocab_of("a", None, roles={"end_of_turn": (1,), "eos": (1,)})
+    pairs = overlapping_tokens(source, target, roles=ENDS_OF_CHATS)
+    assert (pairs.source_ids.tolist(), pairs.target_ids.tolist()) == ([3, 2], [0, 1])

@@ -178,3 +178,16 @@ def test_documents_of_a_chat_tokenizer_without_bos_are_parted_by_its_pad(shared)
     end_of_text = vocab.roles["pad"][0]
     assert vocab.roles["eos"][0] != end_of_text
     assert vocab.document_start == vocab.document_end == end_of_text
+
+
+def test_a_last_turn_that_ends_in_a_token_of_its_own_is_told_apart():
+    template = (
+        "{% for m in messages %}<|start|>{{ m.role }}<|message|>{{ m.content }}"
+        "{{ '<|return|>' if loop.last and m.role == 'assistant' else '<|end|>' }}{% endfor %}"
+    )
+    tokens = ("<|start|>", "<|message|>", "<|end|>", "<|return|>")
+    tokenizer = with_chat_template("bytelevel_bpe", template, special_tokens=tokens)
+    roles = find_roles(tokenizer)
+    spelled = {role: tokenizer.convert_ids_to_tokens(ids) for role, ids in roles.items()}
+    assert spelled["end_of_turn"] == ["<|end|>"]
+    assert spelled["end_of_chat"] == ["<|return|>"]

@@ -67,10 +67,16 @@ def overlapping_tokens(
 
 
 def first_id(vocab: ByteVocab, role: str) -> int | None:
-    """The id that a role begins with; for "eos" the one that ends a document."""
+    """The id that a role begins with; for "eos" the one that ends a document.
+
+    For "end_of_turn" the one with which a model ends its answer: where a template ends the last
+    turn in another way than those before it, that of the last.
+    """
     if role == "eos":
         return vocab.document_end
     ids = vocab.roles.get(role, ())
+    if role == "end_of_turn":
+        ids = vocab.roles.get("end_of_chat", ids)
     return ids[0] if ids else None
 
 

@@ -33,8 +33,10 @@ def find_roles(tokenizer: PreTrainedTokenizerFast) -> dict[str, Ids]:
     Always present where the tokenizer names them: ``bos eos pad unk sep cls mask``. From a chat
     template, where it has them: ``end_of_turn`` (ends an assistant's turn, with the line break that
     the template writes after it), ``start_header``, ``end_header`` (around the role's name) and the
-    role names ``system user assistant``. A role that the template does not show is left out; a
-    template that marks turns by plain text only (``[INST]``) has no headers and no role names.
+    role names ``system user assistant``; and ``end_of_chat`` where the last turn of an assistant
+    ends in another token than those before it (the one that a model itself writes). A role that the
+    template does not show is left out; a template that marks turns by plain text only (``[INST]``)
+    has no headers and no role names.
     """
     roles: dict[str, Ids] = {}
     for role in _NAMED:
@@ -59,6 +61,9 @@ def _chat_roles(tokenizer: PreTrainedTokenizerFast, *, bos: Ids) -> dict[str, Id
     marks = _Marks(tokenizer)
     end_of_turn = marks.end_of_turn(after_user, after_assistant, tail)
     roles = {"end_of_turn": end_of_turn} if end_of_turn else {}
+    end_of_chat = marks.end_of_chat(after_assistant, tail)
+    if end_of_chat:
+        roles["end_of_chat"] = end_of_chat
     headers = marks.headers(
         assistant=_without_prefix(after_user, end_of_turn),
         user=_without_prefix(after_assistant, end_of_turn),
@@ -141,6 +146,12 @@ class _Marks:
             return common
         # The last turn ends in another way (a "return" token): take what ends both inner turns.
         return self._from_first_mark(_common_prefix(after_assistant, after_user))[:1]
+
+    def end_of_chat(self, after_assistant: Ids, tail: Ids) -> Ids:
+        """What ends the last turn of an assistant, where that is not what ends the others."""
+        if self._from_first_mark(_common_prefix(after_assistant, tail)):
+            return ()
+        return self._from_first_mark(tail)[:1]
 
     def headers(self, *, assistant: Ids, user: Ids) -> dict[str, Ids]:
         """Split two turn headers into what they share and the role's name."""
