@@ -16,12 +16,13 @@ from crosstok.recipes import (
     RecipeError,
     TransferRecipe,
     TransplantRecipe,
+    base,
     load_recipe,
     nearest,
     recipe_yaml,
     save_recipe,
+    training,
 )
-from crosstok.recipes import base, training
 
 REQUIRED = {"model": "m", "tokenizer": "t", "output": "o", "data": "d"}
 ALL = (

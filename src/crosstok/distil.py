@@ -130,9 +130,11 @@ def save_student(
 ) -> None:
     """Write model, tokenizer, recipe, card and figures."""
     teachers = " and ".join(f"`{name}`" for name in recipe.teacher)
+    needs_teacher = any(objective.needs.teacher for objective in recipe.objectives())
+    how = f"taught by {teachers} with" if needs_teacher else "trained without a teacher by"
     start = "random weights of the architecture of " if recipe.random_init else ""
     lines = [
-        f"{start}`{recipe.student}`, taught by {teachers} with {recipe.objective} on "
+        f"{start}`{recipe.student}`, {how} {recipe.objective} on "
         f"`{recipe.data}`, {recipe.max_steps} steps.",
     ]
     text = recipe_yaml(recipe)

@@ -281,3 +281,8 @@ def test_a_weight_may_be_a_schedule():
 def test_teachers_of_one_name_are_told_apart():
     assert distinct_names(["a", "b", "a"]) == ["a", "b", "a-2"]
     assert MODULES.isidentifier()
+
+
+def test_the_card_of_a_student_without_teacher_names_none(recipe):
+    folder = distil(recipe(objective="cross_entropy", max_steps=1)).folder
+    assert "trained without a teacher by cross_entropy" in (folder / "README.md").read_text()
