@@ -129,6 +129,7 @@ def test_several_teachers_are_terms_of_one_loss(recipe, models):
     for name in ("alm@teacher", "alm@other", "strict@teacher", "strict@other"):
         assert math.isfinite(result.metrics[f"loss_{name}"])
         assert 0 < result.metrics[f"weight_{name}"] < 1
+        assert result.metrics[f"one_to_one_share@{name.partition('@')[2]}"] > 0
     assert result.metrics["coverage@teacher"] == result.metrics["coverage@other"] == 1.0
 
 

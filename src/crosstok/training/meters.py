@@ -25,10 +25,11 @@ class Meters:
         self._sums[name] = self._sums[name] + pair if name in self._sums else pair
 
     def add_loss(self, name: str, loss: LossSum) -> None:
-        """Add an objective's loss and its metrics."""
+        """Add a term's loss and its metrics; of several teachers (``alm@teacher``) each its own."""
+        _, at, teacher = name.partition("@")
         self.add(f"loss_{name}", loss.total, loss.count)
         for metric, (total, count) in loss.metrics.items():
-            self.add(metric, total, count)
+            self.add(f"{metric}{at}{teacher}", total, count)
 
     def add_batch(self, batch: AlignedBatch, cut_bytes: Tensor) -> None:
         """Count the student's side of a batch, before any model sees it."""
