@@ -26,6 +26,7 @@ from crosstok.recipes import (
     GenerateRecipe,
     InspectRecipe,
     RecipeError,
+    TrainingRecipe,
     TransferRecipe,
     TransplantRecipe,
     load_recipe,
@@ -95,7 +96,6 @@ def _run_transfer(recipe: TransferRecipe) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from crosstok.transfer import transfer
 
-    recipe.objectives()
     result = transfer(recipe)
     _show_outcome(result.folder, result.report.as_dict(), result.metrics)
 
@@ -104,7 +104,6 @@ def _run_distil(recipe: DistilRecipe) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from crosstok.distil import distil
 
-    recipe.objectives()
     result = distil(recipe)
     _show_outcome(result.folder, {}, result.metrics)
 
@@ -267,6 +266,9 @@ def _add_command(
             if value not in (None, [])
         }
         recipe = load_recipe(recipe_type, file, given)
+        if isinstance(recipe, TrainingRecipe):
+            recipe.objectives()  # what cannot be is said before a screen full of options
+            recipe.combination()
         if show_recipe:
             typer.echo(recipe_yaml(recipe), err=True)
         run(recipe)

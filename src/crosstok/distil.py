@@ -66,8 +66,8 @@ def load_encoders(recipe: DistilRecipe) -> tuple[ExampleEncoder, list[ExampleEnc
     trust = recipe.trust_remote_code
     own = load_side(recipe.student, recipe.chat_template, trust_remote_code=trust)
     others = [
-        load_side(name, recipe.teacher_chat_template, trust_remote_code=trust)
-        for name in recipe.teacher
+        load_side(name, recipe.template_of_teacher(i, len(recipe.teacher)), trust_remote_code=trust)
+        for i, name in enumerate(recipe.teacher)
     ]
     return own, others
 

@@ -121,7 +121,9 @@ class _Examiner:
     def __init__(self, recipe: InspectRecipe, run: DistilRecipe) -> None:
         self.run, self.looks_at_models = run, recipe.models
         trust = run.trust_remote_code
-        self.teacher = load_side(run.teacher[0], run.teacher_chat_template, trust_remote_code=trust)
+        self.teacher = load_side(
+            run.teacher[0], run.template_of_teacher(0), trust_remote_code=trust
+        )
         self.student = load_side(run.student, run.chat_template, trust_remote_code=trust)
         rows = load_rows(run, self.student, [self.teacher])
         self.num_rows = len(rows)

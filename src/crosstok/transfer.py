@@ -60,7 +60,7 @@ def transfer(recipe: TransferRecipe) -> TransferResult:
     check_request(recipe, [recipe.model])
     set_seed(recipe.seed)
     trust = recipe.trust_remote_code
-    other = load_side(recipe.model, recipe.teacher_chat_template, trust_remote_code=trust)
+    other = load_side(recipe.model, recipe.template_of_teacher(0), trust_remote_code=trust)
     own = load_side(recipe.tokenizer, recipe.chat_template, trust_remote_code=trust)
     rows = load_rows(recipe, own, [other])
     student, teachers, saved_dtype = build_models(recipe, other.encoder, own.encoder)

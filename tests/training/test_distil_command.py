@@ -75,6 +75,8 @@ def test_distil_from_a_recipe(crosstok, models, chats, tmp_path):  # noqa: F811
         (("--objective", "strict", "--options", "strict.top_k=1"), "top_k must be at least 2"),
         (("--objective", "golt"), "did you mean 'gold'?"),
         (("--loss-on", "users"), "users"),
+        (("--objective", "gold", "--temperature", "2"), "an option of alm"),
+        (("--teacher-chat-template", "own", "--teacher-chat-template", "plain"), "2 teacher chat"),
         (("--objective", "strict", "--options", "top_k=3"), "--options strict.top_k=3"),
         (("--weighting", "fixed", "--weights", "aml=1"), "did you mean 'alm'?"),
         (("--objective", "alm+uld", "--weights", "alm=1"), "--weighting fixed"),
@@ -87,6 +89,7 @@ def test_what_cannot_be_ends_in_one_message(crosstok, models, chats, tmp_path, f
     )  # fmt: skip
     assert status == 2
     assert message in " ".join(err.split())
+    assert "max_steps:" not in err or "templates for" in err  # the recipe is not in the way
     assert not Path(tmp_path / "out").exists()
 
 

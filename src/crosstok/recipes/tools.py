@@ -80,7 +80,7 @@ class InspectRecipe:
     precision: Literal["fp32", "bf16", "fp16"] = option("Distillation: as in distil.", "fp32")
     loss_on: LossOn = option("Distillation: as in distil.", "assistant")
     chat_template: str | None = option("Distillation: as in distil.", None)
-    teacher_chat_template: str | None = option("Distillation: as in distil.", None)
+    teacher_chat_template: Strings | None = option("Distillation: as in distil.", None)
 
     def is_of_models(self) -> bool:
         """Whether a teacher and a student are asked for, not two tokenizers.

@@ -1,6 +1,6 @@
 """Recipes of the jobs that train: transfer and distil."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from crosstok.recipes.base import RecipeError, Strings, TextUnit, nearest, option
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from crosstok.objectives.weighting import Weighting
 
 Method = Literal["fvt", "mean"]  # crosstok.transplant.Method
+ALM_FLAGS = ("temperature", "divergence", "min_boundary_mass", "debias", "max_slope")
 LossOn = Literal["all", "assistant", "last"]  # crosstok.tokenizers.LossOn
 
 
@@ -77,8 +78,8 @@ class TrainingRecipe:
     chat_template: str | None = option(
         "Template of the trained model instead of its own: a file, or plain.", None
     )
-    teacher_chat_template: str | None = option(
-        "Template of every teacher instead of its own: a file, or plain.", None
+    teacher_chat_template: Strings | None = option(
+        "The same for the teacher; for several, one each, own for those that keep theirs.", None
     )
     text_field: str = option("Field of the data that holds the text.", "text")
     text_unit: TextUnit = option("What one text of a .txt file is.", "line")
@@ -110,7 +111,19 @@ class TrainingRecipe:
                 f"options are given for {unused}, but the objectives are {names}; "
                 "take them out, or add the objective to --objective."
             )
+        if "alm" not in names:
+            self._refuse_options_of_alm()
         return [self._objective(name, options.get(name) or {}) for name in names]
+
+    def _refuse_options_of_alm(self) -> None:
+        defaults = {f.name: f.default for f in fields(type(self))}
+        for name in ALM_FLAGS:
+            if getattr(self, name) != defaults[name]:
+                raise RecipeError(
+                    f"{name} = {getattr(self, name)!r} is an option of alm, and the objective is "
+                    f"{self.objective}; options of others are given as --options OBJECTIVE.{name}="
+                    "VALUE."
+                )
 
     def _objective(self, name: str, options: Any) -> "Objective":
         if not isinstance(options, dict):
@@ -131,6 +144,23 @@ class TrainingRecipe:
             "debias": self.debias,
             "max_slope": None if self.max_slope == float("inf") else self.max_slope,
         }
+
+    def template_of_teacher(self, number: int, num_teachers: int = 1) -> str | None:
+        """The chat template given for one teacher; None for its own.
+
+        Raises:
+            RecipeError: there are neither one nor as many templates as teachers.
+        """
+        given = self.teacher_chat_template
+        if given is None:
+            return None
+        if len(given) not in (1, num_teachers):
+            raise RecipeError(
+                f"{len(given)} teacher chat templates for {num_teachers} teachers: give one for "
+                "all, or one each, with own for those that keep theirs."
+            )
+        template = given[number if len(given) > 1 else 0]
+        return None if template == "own" else template
 
     def combination(self) -> "Weighting":
         """How the objectives become one loss.

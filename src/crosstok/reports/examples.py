@@ -143,13 +143,13 @@ class ExampleCounts:
         """The sums, and the shares between them."""
         s = self._sums
 
-        def share(part: str, whole: str, default: float = 0.0) -> float:
-            return s[part] / s[whole] if s.get(whole) else default
+        def share(part: str, whole: str) -> float:
+            return s[part] / s[whole] if s.get(whole) else 0.0
 
         sums: dict[str, Any] = {name: s.get(name, 0) for name in _SUMS}
         return ExampleNumbers(
             **sums,
-            coverage=share("covered_bytes", "kept_bytes", 1.0),
+            coverage=share("covered_bytes", "kept_bytes"),
             one_to_one_chunks=share("one_to_one", "chunks"),
             one_to_one_teacher_tokens=share("one_to_one", "teacher_tokens"),
             one_to_one_student_tokens=share("one_to_one", "student_tokens"),
