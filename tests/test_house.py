@@ -34,14 +34,15 @@ MAY = {("demo", "transfer")}
 PUBLIC = {
     "alignment": "ENDS_OF_CHATS ENDS_OF_TEXTS Alignment NearestTokens VocabOverlap align "
     "align_batch nearest_tokens overlapping_tokens tokens_that_fit",
-    "corpora": "Corpus Examples TextUnit load_corpora load_corpus load_examples plain_name read_rows",
+    "corpora": "Corpus Examples TextUnit load_corpora load_corpus load_examples plain_name "
+    "read_rows",
     "evaluation": "BitsPerByte EvaluationError EvaluationOptions ExamResult Fidelity Item Scorer "
     "bits_per_byte evaluate fidelity read_exam render_table take_exam",
     "inference": "EXACT STOP ByteModel ByteScore ByteStream Pruning Target generate",
     "models": "Scores check_model_exists check_vocabulary_fits hidden_states load_model "
     "new_model output_head token_scores unwrap_model",
-    "objectives": "ALM AlignedBatch BoundObjective CrossEntropy DSKD FixedWeights GOLD GradientMagnitude "
-    "HiddenStates LossSum MinED ModelView Needs Objective Strict ULD",
+    "objectives": "ALM AlignedBatch BoundObjective CrossEntropy DSKD FixedWeights GOLD "
+    "GradientMagnitude HiddenStates LossSum MinED ModelView Needs Objective Strict ULD",
     "ops": "OutputHead blockwise_sum linear_logprobs",
     "reports": "Advice ExampleCounts ExampleNumbers Flag ModelNumbers PairCounts PairReport "
     "VocabularyNumbers compare_tokenizers compare_vocabularies has_errors outcome_table pair_table "
@@ -49,8 +50,8 @@ PUBLIC = {
     "teachers": "LocalTeacher SharedMass SharedTeacher Teacher check_needs shared_mass "
     "vocabulary_masks",
     "tokenizers": "ByteVocab ChatDescription Conversation Example ExampleEncoder LossOn PieceMatch "
-    "PromptCompletion Spans TEMPLATE TextEncoder compare_templates describe_template load_tokenizer "
-    "parse_example resolve_chat_template shared_examples shared_texts",
+    "PromptCompletion Spans TEMPLATE TextEncoder compare_templates describe_template "
+    "load_tokenizer parse_example resolve_chat_template shared_examples shared_texts",
     "training": "AlignedCollator DistillationTrainer Lora NonFiniteLossError OriginalEmbeddings "
     "StepCost Student add_lora batch_of chat_rows compute_dtype step_cost text_windows "
     "window_length",

@@ -133,6 +133,13 @@ def test_several_teachers_are_terms_of_one_loss(recipe, models):
     assert result.metrics["coverage@teacher"] == result.metrics["coverage@other"] == 1.0
 
 
+def test_one_teacher_needs_no_list(models):
+    given = {"student": "s", "data": "d", "output": "o", "teacher_chat_template": "plain"}
+    recipe = DistilRecipe(teacher="t", **given)
+    assert recipe.teacher == ["t"]
+    assert recipe.template_of_teacher(0) == "plain"
+
+
 def test_two_equal_teachers_are_one(recipe, models, tmp_path):
     one = distil(recipe(output=str(tmp_path / "one"), weighting="fixed"))
     half = {"alm@teacher": 0.5, "alm@teacher-2": 0.5}

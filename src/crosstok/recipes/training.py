@@ -208,3 +208,10 @@ class _TeacherAndStudent:
 @dataclass(frozen=True, kw_only=True)
 class DistilRecipe(TrainingRecipe, _TeacherAndStudent):
     """Teach a student from a teacher with another tokenizer."""
+
+    def __post_init__(self) -> None:
+        """One name is a list of one, in Python as in YAML."""
+        for name in ("teacher", "teacher_chat_template"):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                object.__setattr__(self, name, [value])
