@@ -57,7 +57,7 @@ def test_the_numbers_are_those_of_the_batches_that_training_sees(
     assert numbers.bytes == int(batch.num_bytes.sum() + collated["cut_bytes"].sum())
     assert numbers.cut_bytes == int(collated["cut_bytes"].sum())
     covered, kept = int(batch.covered_bytes.sum()), int(batch.num_bytes.sum())
-    assert numbers.coverage == pytest.approx(covered / kept if kept else 1.0)
+    assert numbers.coverage == pytest.approx(covered / kept if kept else 0.0)
     assert numbers.chunks == int(batch.chunk_mask.sum())
     one_to_one = int(one_to_one_mask(batch).sum())
     tokens = int(batch.student_loss_mask.sum()), int(batch.teacher_loss_mask.sum())
@@ -155,7 +155,7 @@ def test_one_tokenizer_with_itself_shares_everything(kind):
     assert counted.teacher_only_tokens == 0.0
 
 
-def test_nothing_counts_as_covered():
+def test_nothing_has_no_coverage():
     vocab = SIDES["unigram"].encoder.byte_vocab
     numbers = ExampleCounts(vocab, vocab, 10).numbers
-    assert (numbers.coverage, numbers.chunks, numbers.cut_share) == (1.0, 0, 0.0)
+    assert (numbers.coverage, numbers.chunks, numbers.cut_share) == (0.0, 0, 0.0)

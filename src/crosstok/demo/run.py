@@ -185,7 +185,6 @@ def _make_models(output: Path, settings: DemoSettings, progress: "_Steps") -> di
         batch_size=settings.batch_size,
         max_length=settings.max_length,
         learning_rate=settings.learning_rate,
-        temperature=settings.temperature,
         seed=settings.seed,
         num_workers=0,
         save_every=settings.max_steps + 1,
@@ -195,7 +194,7 @@ def _make_models(output: Path, settings: DemoSettings, progress: "_Steps") -> di
     progress(f"cross-entropy: {settings.max_steps} steps on code")
     transfer(replace(common, objective="cross_entropy", output=folders[CROSS_ENTROPY]))
     progress(f"ALM: {settings.max_steps} steps on code")
-    transfer(common)
+    transfer(replace(common, temperature=settings.temperature))  # cross-entropy has none
     for name in (CROSS_ENTROPY, ALM):  # done: nothing will be resumed
         shutil.rmtree(Path(folders[name]) / CHECKPOINTS)
     return {TEACHER: settings.model, **folders}
