@@ -9,7 +9,7 @@ from crosstok.evaluation.compare import (
 )
 from crosstok.evaluation.exams import ExamResult, Item, read_exam, take_exam
 from crosstok.evaluation.fidelity import Fidelity, fidelity
-from crosstok.evaluation.scoring import Scorer
+from crosstok.inference.scoring import Scorer
 
 __all__ = [
     "BitsPerByte",

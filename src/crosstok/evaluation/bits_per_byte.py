@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crosstok.evaluation.scoring import Scorer, TokenRow, groups
+from crosstok.inference.scoring import Scorer, TokenRow, groups
 from crosstok.tokenizers import Spans
 
 

@@ -17,7 +17,7 @@ from crosstok.corpora import TextUnit, load_corpus, plain_name, read_rows
 from crosstok.evaluation.bits_per_byte import bits_per_byte
 from crosstok.evaluation.exams import Item, read_exam, take_exam
 from crosstok.evaluation.fidelity import fidelity
-from crosstok.evaluation.scoring import Scorer
+from crosstok.inference.scoring import Scorer
 from crosstok.models import check_model_exists, load_model
 from crosstok.tokenizers import load_tokenizer
 

@@ -34,7 +34,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from crosstok.evaluation.scoring import Scorer, TokenRow
+from crosstok.inference.scoring import Scorer, TokenRow
 
 Form = Literal["pair", "choice", "schema", "cloze"]
 

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float, Int
 
 from crosstok.alignment import Alignment, align_batch
-from crosstok.evaluation.scoring import Scorer, TokenRow, groups
+from crosstok.inference.scoring import Scorer, TokenRow, groups
 from crosstok.ops.divergences import binary_kl
 from crosstok.tokenizers import shared_texts
 
