@@ -23,10 +23,18 @@ def check_output_folder(folder: Path, *, resume: bool = False, overwrite: bool =
     """Refuse a folder that holds something, before any work is done.
 
     Raises:
-        ValueError: it is a file, or it is not empty and neither flag is given.
+        ValueError: it is a file or cannot be made, or it is not empty and neither flag is given.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--output {folder} is a file; give the path of a folder.")
+    nearest = next(
+        path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()
+    )
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        why = "may not be written to" if nearest.is_dir() else "is a file"
+        raise ValueError(
+            f"--output {folder} cannot be made: {nearest} {why}. Give a folder elsewhere."
+        )
     if resume or overwrite or not folder.is_dir():
         return
     held = sorted(entry.name for entry in folder.iterdir())

@@ -1,0 +1,249 @@
+"""Byte transfers of a small pretrained Llama: the paper's ablation at a small scale.
+
+Trains on Wikipedia only; measures bits per byte on Wikipedia, books, code and sums, and BLiMP, for
+the teacher, the untrained transplant, next-token cross-entropy, ALM and both, each with and without
+hidden-state matching and with and without input expansion, and for ALM without debiasing, at equal
+steps. The main rows have three seeds. Needs the folder of tokenizers, corpora and the model beside
+the checkout (--shared).
+
+    python benchmarks/transfer_bytes.py --jobs 2        # all runs; finished ones are skipped
+    python benchmarks/transfer_bytes.py --report        # only write the table again
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from transfer_llama6m import shown, write_rows, write_test_files
+
+RECIPE = Path("recipes/transfer/llama6m_bytes.yaml")
+RESULTS = Path("benchmarks/transfer_bytes_cpu_202611.md")
+DATA = ("wikipedia", "books", "code", "sums")
+TEXTS = {"wikipedia": (10, 4000), "books": (3, 12000), "code": (10, 3000), "sums": (25, 420)}
+"""Texts of each kind that are scored, and characters of each."""
+BLIMP_PAIRS = 1000
+NUM_BYTES, NUM_TOKENS = 420, 128
+"""A window, in bytes for students and in tokens for the teacher: about the same text."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of the table."""
+
+    name: str
+    objective: str
+    expansion: bool = False
+    debias: bool = True
+    num_seeds: int = 1
+
+    @property
+    def flags(self) -> dict[str, Any]:
+        """What it changes in the recipe."""
+        undone = {} if self.debias else {"debias": False, "min_boundary_mass": 0.0}
+        return {"objective": self.objective, "input_expansion": self.expansion, **undone}
+
+
+def _cells() -> list[Cell]:
+    cells = []
+    for method in ("cross_entropy", "alm", "alm+cross_entropy"):
+        hidden = f"{method}+hidden_states"
+        cells += [
+            Cell(method, method, num_seeds=3),
+            Cell(f"{method}, hidden states", hidden),
+            Cell(f"{method}, expansion", method, expansion=True),
+            Cell(f"{method}, hidden states, expansion", hidden, expansion=True, num_seeds=3),
+        ]
+    return [
+        *cells,
+        Cell("alm without debiasing", "alm", debias=False, num_seeds=3),
+        Cell("alm without debiasing, hidden states", "alm+hidden_states", debias=False),
+    ]
+
+
+CELLS = {cell.name: cell for cell in _cells()}
+UNTRAINED = ("teacher", "transplant")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--shared", type=Path, default=Path("../shared"))
+    parser.add_argument("--output", type=Path, default=Path("out/transfer_bytes"))
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
+    parser.add_argument("--report", action="store_true")
+    parser.add_argument("--one", nargs=2, metavar=("ROW", "SEED"))
+    arguments = parser.parse_args()
+    if arguments.one:
+        run(arguments, *arguments.one)
+        return
+    write_short_tests(arguments)
+    if not arguments.report:
+        run_all(arguments)
+    RESULTS.write_text(report(arguments))
+    print(f"wrote {RESULTS}")
+
+
+def run_all(arguments: argparse.Namespace) -> None:
+    """Every run in a process of its own; first seeds first."""
+    runs = [(name, 0) for name in UNTRAINED]
+    for seed in range(3):
+        runs += [(cell.name, seed) for cell in CELLS.values() if seed < cell.num_seeds]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+    def start(which: tuple[str, int]) -> None:
+        command = [sys.executable, *sys.argv, "--one", which[0], str(which[1])]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        tail = done.stderr[-2000:] if done.returncode else ""
+        print(*which, "failed" if done.returncode else "done", tail, flush=True)
+
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        list(pool.map(start, runs))
+
+
+def folder_of(arguments: argparse.Namespace, name: str, seed: int) -> Path:
+    words = name.replace(",", "").replace(" ", "-")
+    return Path(arguments.output) / f"{words}-{seed}"
+
+
+def run(arguments: argparse.Namespace, name: str, seed: str) -> None:
+    """Train (or transplant, or neither) and measure one model."""
+    from crosstok.recipes import TransferRecipe, TransplantRecipe, load_recipe
+    from crosstok.transfer import transfer, transplant_only
+
+    folder = folder_of(arguments, name, int(seed))
+    figures = folder / "figures.json"
+    if figures.is_file():
+        return
+    model = arguments.shared / "models/llama-6m-bpe4k"
+    common = {"model": str(model), "output": str(folder), "overwrite": True}
+    training: dict[str, float] = {}
+    if name == "transplant":
+        transplant_only(TransplantRecipe(**common, tokenizer="bytes"))
+    elif name != "teacher":
+        values = {**common, "seed": seed, **CELLS[name].flags}
+        training = transfer(load_recipe(TransferRecipe, RECIPE, values)).metrics
+    result = measure(
+        arguments, model if name == "teacher" else folder, is_teacher=name == "teacher"
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    figures.write_text(json.dumps({**result, "training": training}, indent=2) + "\n")
+
+
+def measure(arguments: argparse.Namespace, folder: Path, *, is_teacher: bool) -> dict[str, Any]:
+    """Bits per byte and BLiMP of one model, in windows of the same size for all."""
+    from crosstok.evaluation import EvaluationOptions, evaluate
+
+    test = arguments.output / "test"
+    length = NUM_TOKENS if is_teacher else NUM_BYTES
+    models = evaluate(
+        [str(folder)],
+        [str(test / f"{name}.jsonl") for name in DATA],
+        [str(test / "blimp.jsonl")],
+        options=EvaluationOptions(max_length=length, trust_remote_code=True),
+        show_progress=False,
+    )["models"]
+    return dict(models[0])
+
+
+def write_short_tests(arguments: argparse.Namespace) -> None:
+    """The held-out texts of the subword transfers, fewer of them: bytes are many positions."""
+    test = arguments.output / "test"
+    write_test_files(arguments.shared / "data", test)
+    for name, (texts, characters) in TEXTS.items():
+        rows = [json.loads(line) for line in (test / f"{name}.jsonl").read_text().splitlines()]
+        write_rows(test / f"{name}.jsonl", [{"text": r["text"][:characters]} for r in rows[:texts]])
+    pairs = [json.loads(line) for line in (test / "blimp.jsonl").read_text().splitlines()]
+    write_rows(test / "blimp.jsonl", pairs[:: len(pairs) // BLIMP_PAIRS][:BLIMP_PAIRS])
+
+
+def report(arguments: argparse.Namespace) -> str:
+    """The results file: a line a row, means and spreads over seeds."""
+    import torch
+    import transformers
+
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+    ).stdout.strip()
+    rows = {name: read_figures(arguments, name) for name in (*UNTRAINED, *CELLS)}
+    lines = [
+        "# A 6M Llama turned into a byte-level model, trained on Wikipedia only",
+        "",
+        f"Command: `python benchmarks/transfer_bytes.py --jobs 2` (recipe `{RECIPE}`). Commit "
+        f"{commit}, {date.today()}, torch {torch.__version__}, transformers "
+        f"{transformers.__version__}, Python {platform.python_version()}, {platform.machine()} "
+        "CPU, one thread a run, two runs at a time, beside other work: seconds compare little.",
+        "",
+        "Batches of 8 x 420 bytes, AdamW 1e-3, linear decay, 160 steps: 0.54 MB of text. Mean and, "
+        "behind ±, standard deviation over seeds (rows without ± are one seed). Bits per byte: "
+        "lower is better; BLiMP in %: higher is better (1,000 pairs, standard error 1.6).",
+        "",
+        "| | seeds | Wikipedia | books | code | sums | outside, mean | BLiMP | seconds |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, columns in rows.items():
+        digits = {"blimp": 1, "seconds": 0}
+        cells = [shown(values, digits.get(column, 3)) for column, values in columns.items()]
+        lines.append(f"| {name} | {len(columns['blimp'])} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", *effects(rows)]) + "\n"
+
+
+def effects(rows: dict[str, dict[str, list[float]]]) -> list[str]:
+    """What each ingredient changes, other things equal, by the seeds that both rows have."""
+    lines = ["Change in bits per byte that one ingredient makes (mean over common seeds):", ""]
+    lines += ["| added | to | Wikipedia | outside, mean |", "|---|---|---|---|"]
+    for name, cell in CELLS.items():
+        for added, before in ingredients(name, cell):
+            if before not in rows or not rows[before]["blimp"] or not rows[name]["blimp"]:
+                continue
+            common = min(len(rows[before]["blimp"]), len(rows[name]["blimp"]))
+            changes = [
+                statistics.mean(rows[name][column][:common])
+                - statistics.mean(rows[before][column][:common])
+                for column in ("wikipedia", "outside")
+            ]
+            cells = " | ".join(f"{change:+.3f}" for change in changes)
+            lines.append(f"| {added} | {before} | {cells} |")
+    return lines
+
+
+def ingredients(name: str, cell: Cell) -> list[tuple[str, str]]:
+    """Names of the ingredients of a row, each with the row that lacks it."""
+    found = []
+    if ", hidden states" in name:
+        found.append(("hidden states", name.replace(", hidden states", "")))
+    if cell.expansion:
+        found.append(("expansion", name.replace(", expansion", "")))
+    if name in ("alm", "alm, hidden states"):
+        found.append(("debiasing", name.replace("alm", "alm without debiasing")))
+    return found
+
+
+def read_figures(arguments: argparse.Namespace, name: str) -> dict[str, list[float]]:
+    """Values over seeds by column."""
+    columns: dict[str, list[float]] = {
+        column: [] for column in (*DATA, "outside", "blimp", "seconds")
+    }
+    for seed in range(3):
+        file = folder_of(arguments, name, seed) / "figures.json"
+        if not file.is_file():
+            continue
+        figures = json.loads(file.read_text())
+        values = [figures["data"][column]["bits_per_byte"] for column in DATA]
+        for column, value in zip(DATA, values, strict=True):
+            columns[column].append(value)
+        columns["outside"].append(statistics.mean(values[1:]))
+        columns["blimp"].append(100 * figures["exams"]["blimp"]["accuracy"])
+        columns["seconds"].append(figures["training"].get("seconds", 0.0))
+    return columns
+
+
+if __name__ == "__main__":
+    main()
