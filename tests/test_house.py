@@ -25,6 +25,7 @@ FLOORS = (
     {"training", "evaluation"},
     {"recipes"},
     {"runs"},
+    {"byte_lengths"},
     {"transfer", "distil", "doctor", "demo"},
     {"cli"},
 )
@@ -39,8 +40,9 @@ PUBLIC = {
     "evaluation": "BitsPerByte EvaluationError EvaluationOptions ExamResult Fidelity Item Scorer "
     "bits_per_byte evaluate fidelity read_exam render_table take_exam",
     "inference": "EXACT STOP ByteModel ByteScore ByteStream Pruning Target generate",
-    "models": "Scores check_model_exists check_vocabulary_fits hidden_states load_model "
-    "new_model output_head token_scores unwrap_model",
+    "models": "Scores check_model_exists check_vocabulary_fits hidden_states load_config "
+    "load_model max_positions new_model output_head raise_max_positions token_scores unwrap_model "
+    "why_positions_are_fixed",
     "objectives": "ALM AlignedBatch BoundObjective CrossEntropy DSKD FixedWeights GOLD "
     "GradientMagnitude HiddenStates LossSum MinED ModelView Needs Objective Strict ULD",
     "ops": "OutputHead blockwise_sum linear_logprobs",
@@ -49,13 +51,15 @@ PUBLIC = {
     "print_chunks print_examination recommend red_flags shared_teacher_ids",
     "teachers": "LocalTeacher SharedMass SharedTeacher Teacher check_needs shared_mass "
     "vocabulary_masks",
-    "tokenizers": "ByteVocab ChatDescription Conversation Example ExampleEncoder LossOn PieceMatch "
-    "PromptCompletion Spans TEMPLATE TextEncoder compare_templates describe_template "
+    "tokenizers": "BYTES ByteVocab ChatDescription Conversation Example ExampleEncoder LossOn "
+    "PieceMatch PromptCompletion Spans TEMPLATE TextEncoder byte_tokenizer "
+    "compare_templates describe_template is_byte_tokenizer load_target_tokenizer "
     "load_tokenizer parse_example resolve_chat_template shared_examples shared_texts",
     "training": "AlignedCollator DistillationTrainer Lora NonFiniteLossError OriginalEmbeddings "
     "StepCost Student add_lora batch_of chat_rows compute_dtype step_cost text_windows "
     "window_length",
-    "transplant": "Method RowSource TransplantPlan TransplantReport plan_rows transplant",
+    "transplant": "Method RowSource TransplantPlan TransplantReport plan_rows transplant "
+    "untie_embeddings",
 }
 
 MAX_FILE_LINES = 400

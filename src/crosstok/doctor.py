@@ -140,7 +140,7 @@ class _Examiner:
         student_model = self._load(run.student, torch.float32, is_student=True)
         teacher = _model_numbers(run.teacher[0], teacher_model, self.teacher)
         student = _model_numbers(run.student, student_model, self.student)
-        lengths = (run.teacher_max_length or run.max_length, run.max_length)
+        lengths = (run.teacher_max_length or run.student_max_length, run.student_max_length)
         flags = red_flags(vocabulary, examples, teacher, student, lengths)
         mass, local = None, None
         steps: tuple[StepCost, ...] = ()
@@ -175,7 +175,7 @@ class _Examiner:
     def _count(self) -> ExampleNumbers:
         run = self.run
         vocabs = self.teacher.encoder.byte_vocab, self.student.encoder.byte_vocab
-        counts = ExampleCounts(*vocabs, run.max_length, run.teacher_max_length, self.ends)
+        counts = ExampleCounts(*vocabs, run.student_max_length, run.teacher_max_length, self.ends)
         for batch in _batches(self.rows, _BATCH):
             teachers, students = encode_rows(batch, (self.teacher, self.student), run.loss_on)
             alignments = align_batch(teachers, students, *vocabs)
@@ -209,7 +209,7 @@ class _Examiner:
     def _collator(self) -> AlignedCollator:
         run = self.run
         sides = self.student, (self.teacher,)
-        return AlignedCollator(*sides, run.max_length, run.teacher_max_length, run.loss_on)
+        return AlignedCollator(*sides, run.student_max_length, run.teacher_max_length, run.loss_on)
 
     def _mass(self, teacher: LocalTeacher) -> SharedMass:
         theirs, ours = teacher.view.byte_vocab, self.student.encoder.byte_vocab

@@ -15,7 +15,7 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 
 from crosstok.alignment import ENDS_OF_CHATS, ENDS_OF_TEXTS
-from crosstok.corpora import load_examples
+from crosstok.corpora import Examples, load_examples
 from crosstok.models import check_model_exists
 from crosstok.recipes import TrainingRecipe, recipe_yaml, save_recipe
 from crosstok.teachers import Teacher
@@ -25,6 +25,7 @@ from crosstok.tokenizers import (
     ExampleEncoder,
     TextEncoder,
     describe_template,
+    load_target_tokenizer,
     load_tokenizer,
     parse_example,
     resolve_chat_template,
@@ -134,19 +135,27 @@ def resume_point(recipe: TrainingRecipe) -> str | None:
 
 
 def load_side(
-    name: str, chat_template: str | None, *, trust_remote_code: bool = False
+    name: str,
+    chat_template: str | None,
+    *,
+    bytes_of: str | None = None,
+    trust_remote_code: bool = False,
 ) -> ExampleEncoder:
     """A model's tokenizer as an encoder of texts and chats.
 
     Args:
         name: tokenizer or model, name or folder.
         chat_template: taken instead of the tokenizer's own: a file, or a built-in name.
+        bytes_of: the model whose specials the name ``bytes`` takes; None: it is a name like others.
         trust_remote_code: whether its Python code may be executed.
 
     Raises:
         ValueError: there is no such tokenizer or template.
     """
-    tokenizer = load_tokenizer(name, trust_remote_code=trust_remote_code)
+    if bytes_of is None:
+        tokenizer = load_tokenizer(name, trust_remote_code=trust_remote_code)
+    else:
+        tokenizer = load_target_tokenizer(name, bytes_of, trust_remote_code=trust_remote_code)
     if chat_template is not None:
         if tokenizer.chat_template:
             log.warning(
@@ -164,16 +173,10 @@ def load_rows(
     Raises:
         ValueError: the data cannot be read, or a chat that a template cannot render (names it).
     """
-    examples = load_examples(
-        recipe.data,
-        text_field=recipe.text_field,
-        text_unit=recipe.text_unit,
-        split=recipe.split,
-        streaming=recipe.streaming,
-    )
+    examples = examples_of(recipe)
     if examples.kind == "text":
-        teacher_length = recipe.teacher_max_length or recipe.max_length
-        sides = [(student.encoder, recipe.max_length - 2)]  # less bos and eos
+        teacher_length = recipe.teacher_max_length or recipe.student_max_length
+        sides = [(student.encoder, recipe.student_max_length - 2)]  # less bos and eos
         sides += [(side.encoder, teacher_length - 2) for side in teachers]
         rows = text_windows(examples, window_length(examples, sides))
     else:
@@ -181,6 +184,21 @@ def load_rows(
         if is_chat(rows):
             tell_what_templates_change((student, *teachers))
     return rows.shuffle(seed=recipe.seed, buffer_size=10_000) if recipe.streaming else rows
+
+
+def examples_of(recipe: TrainingRecipe) -> Examples:
+    """The data of a recipe.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    return load_examples(
+        recipe.data,
+        text_field=recipe.text_field,
+        text_unit=recipe.text_unit,
+        split=recipe.split,
+        streaming=recipe.streaming,
+    )
 
 
 def is_chat(rows: Any) -> bool:
@@ -256,7 +274,7 @@ def build_trainer(
     collator = AlignedCollator(
         own,
         tuple(others) if teachers else (),
-        recipe.max_length,
+        recipe.student_max_length,
         recipe.teacher_max_length,
         recipe.loss_on,
     )
@@ -289,7 +307,7 @@ def check_something_is_left(recipe: TrainingRecipe, collator: AlignedCollator, r
     teacher = recipe.teacher_max_length
     both = f" (teacher: {teacher})" if teacher is not None else ""
     raise ValueError(
-        f"--max-length {recipe.max_length}{both} leaves nothing to learn: in the first "
+        f"--max-length {recipe.student_max_length}{both} leaves nothing to learn: in the first "
         f"{_ROWS_LOOKED_AT} rows or fewer, all bytes that --loss-on {recipe.loss_on} trains on lie "
         "behind it. Give a larger one; `crosstok inspect` counts how many bytes a length cuts off."
     )

@@ -1,13 +1,21 @@
 """The main job: give a model another tokenizer."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import set_seed
+from transformers import PreTrainedModel, set_seed
 
-from crosstok.models import check_model_exists, load_model
+from crosstok.byte_lengths import fit_lengths
+from crosstok.models import (
+    check_model_exists,
+    load_config,
+    load_model,
+    max_positions,
+    raise_max_positions,
+)
 from crosstok.recipes import TransferRecipe, TransplantRecipe, recipe_yaml
 from crosstok.runs import (
     build_trainer,
@@ -21,7 +29,7 @@ from crosstok.runs import (
     training_device,
 )
 from crosstok.teachers import LocalTeacher, Teacher
-from crosstok.tokenizers import TextEncoder, load_tokenizer
+from crosstok.tokenizers import TextEncoder, load_target_tokenizer, load_tokenizer
 from crosstok.training import (
     Lora,
     OriginalEmbeddings,
@@ -38,6 +46,8 @@ from crosstok.training.outputs import (
     to_json,
 )
 from crosstok.transplant import TransplantReport, transplant
+
+log = logging.getLogger("crosstok")
 
 
 @dataclass(frozen=True)
@@ -61,10 +71,13 @@ def transfer(recipe: TransferRecipe) -> TransferResult:
     set_seed(recipe.seed)
     trust = recipe.trust_remote_code
     other = load_side(recipe.model, recipe.template_of_teacher(0), trust_remote_code=trust)
-    own = load_side(recipe.tokenizer, recipe.chat_template, trust_remote_code=trust)
-    rows = load_rows(recipe, own, [other])
-    student, teachers, saved_dtype = build_models(recipe, other.encoder, own.encoder)
-    trainer = build_trainer(recipe, student, teachers, (own, [other]), rows)
+    own = load_side(
+        recipe.tokenizer, recipe.chat_template, bytes_of=recipe.model, trust_remote_code=trust
+    )
+    fitted = fit_lengths(recipe, own, other) if recipe.to_bytes else recipe
+    rows = load_rows(fitted, own, [other])
+    student, teachers, saved_dtype = build_models(fitted, other.encoder, own.encoder)
+    trainer = build_trainer(fitted, student, teachers, (own, [other]), rows)
     start_output(recipe, trainer)
     metrics = trainer.train_to_end(resume_point(recipe))
     assert student.report is not None
@@ -84,12 +97,12 @@ def transplant_only(recipe: TransplantRecipe) -> TransferResult:
     check_output_folder(output, overwrite=recipe.overwrite)
     check_model_exists(recipe.model)
     trust = recipe.trust_remote_code
-    source, target = (
-        TextEncoder(load_tokenizer(name, trust_remote_code=trust))
-        for name in (recipe.model, recipe.tokenizer)
+    source = TextEncoder(load_tokenizer(recipe.model, trust_remote_code=trust))
+    target = TextEncoder(
+        load_target_tokenizer(recipe.tokenizer, recipe.model, trust_remote_code=trust)
     )
     model = load_model(recipe.model, trust_remote_code=trust)
-    report = transplant(model, source, target, method=recipe.method)
+    report = transplant(model, source, target, method=recipe.method, untie=recipe.unties)
     if recipe.overwrite:
         clear_output_folder(output)
     lines = [
@@ -114,8 +127,7 @@ def build_models(
     frozen = compute_dtype(recipe.precision, device)
     model = model.float()
     original = OriginalEmbeddings.of(model) if recipe.lora and needs_teacher else None
-    report = transplant(model, source, target, method=recipe.method)
-    student = Student(model, target, report)
+    student = prepare_student(recipe, model, source, target)
     if recipe.lora:
         student = add_lora(student, Lora(rank=recipe.lora_rank, alpha=recipe.lora_alpha))
     teachers: list[Teacher] = []
@@ -127,6 +139,22 @@ def build_models(
         )
         teachers.append(LocalTeacher(teacher_model, source.byte_vocab))
     return student, teachers, saved_dtype
+
+
+def prepare_student(
+    recipe: TransferRecipe, model: PreTrainedModel, source: TextEncoder, target: TextEncoder
+) -> Student:
+    """The model with the embeddings of the target tokenizer and positions for its lengths.
+
+    Raises:
+        ValueError: the model cannot have as many positions.
+    """
+    report = transplant(model, source, target, method=recipe.method, untie=recipe.unties)
+    before, length = max_positions(model.config), recipe.student_max_length
+    if recipe.to_bytes and raise_max_positions(model.config, length):
+        log.info("max_position_embeddings raised from %s to %d, for as many bytes", before, length)
+        target.tokenizer.model_max_length = length
+    return Student(model, target, report)
 
 
 def save_transfer(
@@ -141,6 +169,7 @@ def save_transfer(
         f"`{recipe.model}` moved to the tokenizer of `{recipe.tokenizer}` by {recipe.objective} on "
         f"`{recipe.data}`, {recipe.max_steps} steps.",
         *describe(result.report),
+        *describe_positions(recipe, student.model),
     ]
     files = {
         "README.md": model_card(result.folder.name, lines, result.metrics, recipe_yaml(recipe)),
@@ -160,3 +189,12 @@ def describe(report: TransplantReport) -> list[str]:
         f"{report.mapped:,} mapped by role, {report.composed:,} composed from pieces, "
         f"{report.fallback:,} set to the mean.",
     ]
+
+
+def describe_positions(recipe: TransferRecipe, model: PreTrainedModel) -> list[str]:
+    """What the student's positions are, where they are not the model's."""
+    config = load_config(recipe.model, trust_remote_code=recipe.trust_remote_code)
+    before, after = max_positions(config), max_positions(model.config)
+    if before == after:
+        return []
+    return [f"`max_position_embeddings` was raised from {before:,} tokens to {after:,} bytes."]

@@ -4,19 +4,29 @@ from crosstok.models.forward import Scores, hidden_states, token_scores
 from crosstok.models.loading import (
     check_model_exists,
     check_vocabulary_fits,
+    load_config,
     load_model,
     new_model,
 )
 from crosstok.models.output_head import output_head, unwrap_model
+from crosstok.models.positions import (
+    max_positions,
+    raise_max_positions,
+    why_positions_are_fixed,
+)
 
 __all__ = [
     "Scores",
     "check_model_exists",
     "check_vocabulary_fits",
     "hidden_states",
+    "load_config",
     "load_model",
+    "max_positions",
     "new_model",
     "output_head",
+    "raise_max_positions",
     "token_scores",
     "unwrap_model",
+    "why_positions_are_fixed",
 ]

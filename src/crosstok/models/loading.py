@@ -65,7 +65,7 @@ def load_model(
     check_model_exists(name)
     path = Path(name).expanduser()
     source = str(path) if path.is_dir() else name
-    config = _load_config(source, trust_remote_code)
+    config = load_config(source, trust_remote_code=trust_remote_code)
     _check_task(name, config)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -99,7 +99,7 @@ def new_model(name: str, *, trust_remote_code: bool = False) -> PreTrainedModel:
     """
     check_model_exists(name)
     path = Path(name).expanduser()
-    config = _load_config(str(path) if path.is_dir() else name, trust_remote_code)
+    config = load_config(str(path) if path.is_dir() else name, trust_remote_code=trust_remote_code)
     _check_task(name, config)
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_config(
@@ -144,7 +144,16 @@ def _listing(path: Path) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def _load_config(name: str, trust_remote_code: bool) -> Any:
+def load_config(name: str, *, trust_remote_code: bool = False) -> Any:
+    """A model's configuration: a small file, loaded before anything large is.
+
+    Args:
+        name: Folder, or repository on the Hugging Face hub.
+        trust_remote_code: Whether Python code in the folder may be executed.
+
+    Raises:
+        ValueError: There is no configuration of that name, or transformers does not know it.
+    """
     try:
         return AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
     except (GatedRepoError, RepositoryNotFoundError, OSError) as error:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 Method = Literal["fvt", "mean"]  # crosstok.transplant.Method
 ALM_FLAGS = ("temperature", "divergence", "min_boundary_mass", "debias", "max_slope")
+DEFAULT_LENGTH, DEFAULT_BYTES = 512, 2048  # tokens or bytes of a window or chat
 LossOn = Literal["all", "assistant", "last"]  # crosstok.tokenizers.LossOn
 
 
@@ -22,11 +23,26 @@ class TransplantRecipe:
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     model: str = option("Model to start from: a name on the hub or a folder.")
-    tokenizer: str = option("Tokenizer it is to have: a tokenizer or model, name or folder.")
+    tokenizer: str = option(
+        "Tokenizer it is to have: a tokenizer or model, name or folder; or bytes, for none at all."
+    )
     output: str = option("Folder to write the new model to.")
     method: Method = option("How tokens that the old vocabulary lacks get their rows.", "fvt")
+    untie: bool | None = option(
+        "Whether tied embeddings become two matrices; if not given, for bytes only.", None
+    )
     overwrite: bool = option("Replace what the output folder holds.", False)
     trust_remote_code: bool = option("Run Python code that comes with the model.", False)
+
+    @property
+    def to_bytes(self) -> bool:
+        """Whether the model is to read and write bytes."""
+        return self.tokenizer == "bytes"  # crosstok.tokenizers.BYTES
+
+    @property
+    def unties(self) -> bool:
+        """Whether tied embeddings become two matrices."""
+        return self.to_bytes if self.untie is None else self.untie
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +78,13 @@ class TrainingRecipe:
     max_steps: int = option("Optimizer steps.", 1000)
     batch_size: int = option("Windows of text, or chats, in a micro-batch, on each device.", 16)
     gradient_accumulation_steps: int = option("Micro-batches in an optimizer step.", 1)
-    max_length: int = option("Tokens of a window or chat, on either side.", 512)
-    teacher_max_length: int | None = option("Teacher's tokens of it, if another number.", None)
+    max_length: int | None = option(
+        "Tokens of a window or chat, on either side (512); bytes for --tokenizer bytes (2048).",
+        None,
+    )
+    teacher_max_length: int | None = option(
+        "Teacher's tokens of it, if another number; for bytes, what as many bytes are.", None
+    )
     learning_rate: float | None = option("Peak rate; chosen by model size if not given.", None)
     warmup_steps: int | None = option("Steps up to the peak; a tenth of all if not given.", None)
     weight_decay: float = option("AdamW's weight decay.", 0.0)
@@ -91,6 +112,11 @@ class TrainingRecipe:
     log_every: int = option("Steps between log lines.", 10)
     report_to: str = option("Where metrics go: tensorboard, wandb, ..., or none.", "tensorboard")
     resume: bool = option("Go on from the last checkpoint in the output folder.", False)
+
+    @property
+    def student_max_length(self) -> int:
+        """Tokens of a window or chat on the student's side."""
+        return DEFAULT_LENGTH if self.max_length is None else self.max_length
 
     def objectives(self) -> "list[Objective]":
         """The objectives that ``objective`` names, with their options.
@@ -194,6 +220,12 @@ class TrainingRecipe:
 @dataclass(frozen=True, kw_only=True)
 class TransferRecipe(TrainingRecipe, TransplantRecipe):
     """Give a model another tokenizer, and train it to be what it was."""
+
+    @property
+    def student_max_length(self) -> int:
+        """Tokens of a window or chat on the student's side, or its bytes."""
+        default = DEFAULT_BYTES if self.to_bytes else DEFAULT_LENGTH
+        return default if self.max_length is None else self.max_length
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,11 @@
 """Bytes of any fast tokenizer: of its ids (`ByteVocab`), of texts and of chats under it."""
 
+from crosstok.tokenizers.byte_tokenizer import (
+    BYTES,
+    byte_tokenizer,
+    is_byte_tokenizer,
+    load_target_tokenizer,
+)
 from crosstok.tokenizers.byte_vocab import ByteVocab
 from crosstok.tokenizers.chat import Example, ExampleEncoder, LossOn, shared_examples
 from crosstok.tokenizers.chat_description import (
@@ -15,6 +21,7 @@ from crosstok.tokenizers.shared_view import shared_texts
 from crosstok.tokenizers.spans import TEMPLATE, Spans, TextEncoder
 
 __all__ = [
+    "BYTES",
     "TEMPLATE",
     "ByteVocab",
     "ChatDescription",
@@ -26,8 +33,11 @@ __all__ = [
     "PromptCompletion",
     "Spans",
     "TextEncoder",
+    "byte_tokenizer",
     "compare_templates",
     "describe_template",
+    "is_byte_tokenizer",
+    "load_target_tokenizer",
     "load_tokenizer",
     "parse_example",
     "resolve_chat_template",

@@ -2,7 +2,7 @@
 
 from crosstok.transplant.heuristics import Method
 from crosstok.transplant.plan import RowSource, TransplantPlan, plan_rows
-from crosstok.transplant.transplant import TransplantReport, transplant
+from crosstok.transplant.transplant import TransplantReport, transplant, untie_embeddings
 
 __all__ = [
     "Method",
@@ -11,4 +11,5 @@ __all__ = [
     "TransplantReport",
     "plan_rows",
     "transplant",
+    "untie_embeddings",
 ]

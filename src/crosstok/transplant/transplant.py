@@ -32,25 +32,33 @@ class TransplantReport:
 
 
 def transplant(
-    model: PreTrainedModel, source: TextEncoder, target: TextEncoder, *, method: Method = "fvt"
+    model: PreTrainedModel,
+    source: TextEncoder,
+    target: TextEncoder,
+    *,
+    method: Method = "fvt",
+    untie: bool = False,
 ) -> TransplantReport:
     """Replace the model's embeddings by rows for the target tokenizer; nothing else changes.
 
-    Input and output embeddings are made separately; tied ones stay tied, an output bias is carried
-    over, and rows that pad the source matrix beyond its tokenizer are left behind. The ids of bos,
-    eos and pad in the configuration become the target's.
+    Input and output embeddings are made separately; tied ones stay tied unless they are to be
+    untied, an output bias is carried over, and rows that pad the source matrix beyond its tokenizer
+    are left behind. The ids of bos, eos and pad in the configuration become the target's.
 
     Args:
         model: changed in place.
         source: encoder of the tokenizer that the model was trained with.
         target: encoder of the tokenizer it is to have.
         method: for tokens that the source vocabulary lacks: ``fvt`` or ``mean``.
+        untie: give a model with tied embeddings an output matrix of its own.
 
     Raises:
         ValueError: the source tokenizer has more ids than the model has rows.
     """
     check_vocabulary_fits(model, len(source.byte_vocab.token_bytes), source.tokenizer.name_or_path)
     plan = plan_rows(source, target, method)
+    if untie:
+        untie_embeddings(model)
     num_source, num_target = len(source.byte_vocab.token_bytes), len(plan.sources)
     inputs: Any = model.get_input_embeddings()
     output = model.get_output_embeddings()
@@ -73,6 +81,20 @@ def transplant(
             model.get_output_embeddings().bias.copy_(new_bias[:, 0])
     _set_special_ids(model, target.byte_vocab)
     return _report(plan, old_input.shape[0], tied)
+
+
+def untie_embeddings(model: PreTrainedModel) -> None:
+    """Make the output matrix a copy of the input matrix where it is the same one, in place."""
+    inputs: Any = model.get_input_embeddings()
+    output: Any = model.get_output_embeddings()
+    if output is None or output.weight is not inputs.weight:
+        return
+    output.weight = nn.Parameter(inputs.weight.detach().clone())
+    for config in (model.config, model.config.get_text_config()):
+        config.tie_word_embeddings = False
+    # What is saved once for both: read from the configuration when the model was made.
+    keys: Any = model.get_expanded_tied_weights_keys(all_submodels=True)
+    model.all_tied_weights_keys = keys
 
 
 def _rows(matrix: Float[Tensor, "V D"], plan: tuple[tuple[int, ...], ...]) -> Float[Tensor, "W D"]:
