@@ -167,13 +167,17 @@ def _inspect_tokenizers(recipe: InspectRecipe) -> None:
     from crosstok.alignment import align
     from crosstok.corpora import load_corpora
     from crosstok.reports import compare_tokenizers, pair_table, print_chunks
-    from crosstok.tokenizers import TextEncoder, load_tokenizer, shared_texts
+    from crosstok.tokenizers import (
+        TextEncoder,
+        load_target_tokenizer,
+        load_tokenizer,
+        shared_texts,
+    )
 
     names = str(recipe.source), str(recipe.target)
-    source, target = (
-        TextEncoder(load_tokenizer(name, trust_remote_code=recipe.trust_remote_code))
-        for name in names
-    )
+    trust = recipe.trust_remote_code
+    source = TextEncoder(load_tokenizer(names[0], trust_remote_code=trust))
+    target = TextEncoder(load_target_tokenizer(names[1], names[0], trust_remote_code=trust))
     if recipe.data is None:
         shown = recipe.text or ""
         report = compare_tokenizers(source, target, {"text": [shown]})

@@ -21,7 +21,9 @@ class EvaluateRecipe:
     exam: Strings | None = option("File of exam items; may be repeated.", None)
     teacher: str | None = option("Model whose likelihoods the others are compared with.", None)
     json: str | None = option("Also write the figures to this file.", None)
-    max_length: int | None = option("Tokens of a window; the model's own limit if not given.", None)
+    max_length: int | None = option(
+        "Tokens of a window, or bytes of a byte model; its own limit if not given.", None
+    )
     start_every_window: bool = option(
         "Put the start token in front of every window, not only of every text.", True
     )
@@ -59,7 +61,7 @@ class InspectRecipe:
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     source: str | None = option("Tokenizer or model, name or folder.", None)
-    target: str | None = option("Tokenizer or model to compare it with.", None)
+    target: str | None = option("Tokenizer or model to compare it with; or bytes.", None)
     teacher: str | None = option("Model to learn from; a tokenizer alone tells less.", None)
     student: str | None = option("Model to be trained; a tokenizer alone tells less.", None)
     data: str | None = option("Texts or chats: a data set name, a file or a folder.", None)
