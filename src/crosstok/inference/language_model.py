@@ -14,6 +14,9 @@ from crosstok.inference.contract import (
     Prompt,
     Sampling,
 )
+from crosstok.inference.token_model import TokenModel
+from crosstok.models import load_model
+from crosstok.tokenizers import load_tokenizer
 
 __all__ = [
     "COMBINE",
@@ -25,7 +28,7 @@ __all__ = [
 ]
 
 
-def load_language_model(
+def load_language_model(  # noqa: PLR0913 (the options of the command line)
     models: Sequence[str],
     *,
     combine: str | None = None,
@@ -54,4 +57,12 @@ def load_language_model(
     Raises:
         ValueError: A name, a file or an option is wrong; says which.
     """
+    if combine is None and len(models) == 1:
+        [name] = models
+        model = load_model(
+            name, dtype=dtype or "auto", device=device, trust_remote_code=trust_remote_code
+        )
+        tokenizer = load_tokenizer(name, trust_remote_code=trust_remote_code)
+        if not bytes_view:
+            return TokenModel(model, tokenizer, name=name)
     raise NotImplementedError

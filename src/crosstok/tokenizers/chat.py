@@ -186,9 +186,9 @@ class _Chat:
     def lay_out(self, conversation: Conversation) -> tuple[list[StructuredPiece], bool]:
         """The pieces of a rendered conversation, and whether its special tokens are respelt."""
         special = self.structure.special_text
-        if not _holds_special(conversation, special):
+        if not holds_special(conversation, special):
             return self._structured(conversation), False
-        quoted = _map_strings(conversation, special.quote)
+        quoted = map_strings(conversation, special.quote)
         return [
             replace(
                 piece,
@@ -276,7 +276,8 @@ def _straddled_ends(
     return cuts
 
 
-def _holds_special(conversation: Conversation, special: SpecialText) -> bool:
+def holds_special(conversation: Conversation, special: SpecialText) -> bool:
+    """Whether the text of a special token stands in the data of a conversation."""
     if any(special.is_in(content) for content in conversation.contents):
         return True
     extra = [m for m in conversation.messages if len(m) > 2]
@@ -285,7 +286,7 @@ def _holds_special(conversation: Conversation, special: SpecialText) -> bool:
     return special.is_in(json.dumps([extra, conversation.tools], ensure_ascii=False, default=str))
 
 
-def _map_strings(conversation: Conversation, change: Callable[[str], str]) -> Conversation:
+def map_strings(conversation: Conversation, change: Callable[[str], str]) -> Conversation:
     """The conversation with every string of its data changed, but for the roles."""
 
     def changed(value: Any) -> Any:

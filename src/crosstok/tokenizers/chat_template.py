@@ -145,7 +145,7 @@ class ChatRenderer:
         """
         contents = conversation.contents
         skeleton = self.skeleton(conversation)
-        messages = _VARIANTS[skeleton.variant](conversation.messages, contents)
+        messages = VARIANTS[skeleton.variant](conversation.messages, contents)
         try:
             rendered = self.render(messages, conversation.tools)
         except TemplateFailure as failure:
@@ -190,7 +190,7 @@ class ChatRenderer:
                 sentinel = f" \n {self._sentinel}0z \n "
                 contents = [m["content"] for m in messages]
                 contents[index] = sentinel
-                rendered = self.render(_VARIANTS[skeleton.variant](padded.messages, contents), None)
+                rendered = self.render(VARIANTS[skeleton.variant](padded.messages, contents), None)
             except (TemplateFailure, ValueError):
                 continue
             if sentinel not in rendered:
@@ -206,7 +206,7 @@ class ChatRenderer:
         ]
         roles = {str(message["role"]) for message in conversation.messages}
         reason = ""
-        for name, variant in _VARIANTS.items():
+        for name, variant in VARIANTS.items():
             if name != _AS_GIVEN and not roles.intersection(_SYSTEM):
                 break
             try:
@@ -316,7 +316,7 @@ def _system_folded(messages: Sequence[Message], contents: Sequence[str]) -> list
 
 _FLAGS = "--chat-template FILE, for a teacher --teacher-chat-template FILE"
 _AS_GIVEN, SYSTEM_FOLDED = "as given", "system folded"
-_VARIANTS: dict[str, Callable[[Sequence[Message], Sequence[str]], list[Message]]] = {
+VARIANTS: dict[str, Callable[[Sequence[Message], Sequence[str]], list[Message]]] = {
     _AS_GIVEN: _as_given,
     "developer as system": _developer_as_system,
     SYSTEM_FOLDED: _system_folded,
