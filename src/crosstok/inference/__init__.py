@@ -1,6 +1,16 @@
-"""Models that answer."""
+"""Models that answer: one, one read byte by byte, or several as one."""
 
+from crosstok.inference.byte_ensemble import ByteEnsemble, ByteRule, ByteView
+from crosstok.inference.byte_members import ByteMember
+from crosstok.inference.contract import (
+    COMBINE,
+    ContinuationScore,
+    LanguageModel,
+    Prompt,
+    Sampling,
+)
 from crosstok.inference.generate import generate
+from crosstok.inference.language_model import load_language_model
 from crosstok.inference.next_byte import (
     EXACT,
     STOP,
@@ -10,14 +20,26 @@ from crosstok.inference.next_byte import (
     Pruning,
     Target,
 )
+from crosstok.inference.token_model import TokenModel
 
 __all__ = [
+    "COMBINE",
     "EXACT",
     "STOP",
+    "ByteEnsemble",
+    "ByteMember",
     "ByteModel",
+    "ByteRule",
     "ByteScore",
     "ByteStream",
+    "ByteView",
+    "ContinuationScore",
+    "LanguageModel",
+    "Prompt",
     "Pruning",
+    "Sampling",
     "Target",
+    "TokenModel",
     "generate",
+    "load_language_model",
 ]

@@ -70,6 +70,7 @@ class _Node:
     is_encoded: bool = False  # and whether the encoder wrote it
     into: list[tuple[_Node, float, bool]] = field(default_factory=list)  # from, logprob, merged
     final: float = -math.inf  # log-mass of the next tokens that spell all the rest
+    masses: dict[int, float] = field(default_factory=dict)  # that spell at least up to a byte
 
 
 @dataclass(eq=False)
@@ -109,10 +110,27 @@ def score_texts(reader: Reader, pruning: Pruning, contents: Sequence[bytes]) -> 
         ValueError: A text cannot be spelt, does not fit into the model's positions, or the target
             leaves out every spelling of it.
     """
+    return [_score(text) for text in _read_all(reader, pruning, contents)]
+
+
+def byte_logprobs(
+    reader: Reader, pruning: Pruning, contents: Sequence[bytes]
+) -> list[Float[np.ndarray, " n"]]:
+    """Log-probability of every byte given those before it; they sum to the text's `logprob`.
+
+    Raises:
+        ValueError: As `score_texts`.
+    """
+    return [_byte_logprobs(text) for text in _read_all(reader, pruning, contents, per_byte=True)]
+
+
+def _read_all(
+    reader: Reader, pruning: Pruning, contents: Sequence[bytes], *, per_byte: bool = False
+) -> list[_Text]:
     spelt = [reader.spell(content) for content in contents]
     for spelling in spelt:
         check_fits(spelling, reader)
-    scores: list[ByteScore] = []
+    texts: list[_Text] = []
     room = _TOKENS_PER_GROUP.get(reader.model.device.type, _TOKENS_PER_GROUP_ACCELERATOR)
     first = 0
     while first < len(contents):
@@ -120,23 +138,24 @@ def score_texts(reader: Reader, pruning: Pruning, contents: Sequence[bytes]) -> 
         while last < len(contents) and (last == first or size + len(spelt[last].ids) <= room):
             size += len(spelt[last].ids)
             last += 1
-        scores += _Scoring(reader, pruning).run(contents[first:last], spelt[first:last])
+        scoring = _Scoring(reader, pruning, per_byte=per_byte)
+        texts += scoring.run(contents[first:last], spelt[first:last])
         first = last
-    return scores
+    return texts
 
 
 class _Scoring:
-    def __init__(self, reader: Reader, pruning: Pruning) -> None:
-        self._reader, self._pruning = reader, pruning
+    def __init__(self, reader: Reader, pruning: Pruning, *, per_byte: bool) -> None:
+        self._reader, self._pruning, self._per_byte = reader, pruning, per_byte
         self._contexts: Contexts = reader.contexts()
 
-    def run(self, contents: Sequence[bytes], spelt: Sequence[Spelling]) -> list[ByteScore]:
+    def run(self, contents: Sequence[bytes], spelt: Sequence[Spelling]) -> list[_Text]:
         texts = [_Text(content) for content in contents]
         self._read_trunks(texts, spelt)
         candidates = self._explore([node for text in texts for node in text.nodes])
         while chosen := self._choose(candidates):
             candidates = self._explore(self._read_branches(chosen))
-        return [_score(text) for text in texts]
+        return texts
 
     def _read_trunks(self, texts: Sequence[_Text], spelt: Sequence[Spelling]) -> None:
         """One pass over the canonical tokens of all texts."""
@@ -203,6 +222,9 @@ class _Scoring:
         walked = [(trie.root, node.at)] if trie.root.open > trie.root.first else []
         walked += [(below, node.at + below.depth) for below in trie.walk(text.content, node.at)]
         for below, end in walked:
+            if self._per_byte and end > node.at:
+                tokens = trie.ids[below.first : below.last]
+                node.masses[end] = self._mass(node, logprobs, tokens) - scale
             if end == len(text.content):
                 node.final = self._mass(node, logprobs, trie.ids[below.first : below.last]) - scale
                 continue
@@ -285,11 +307,7 @@ def _allows(rule: Canonicality, node: _Node, token: int) -> bool:
 
 def _score(text: _Text) -> ByteScore:
     logprob, lower = _total(text, merged=True), _total(text, merged=False)
-    if logprob == -math.inf and text.content:
-        raise ValueError(
-            f"the text {text.content[:40]!r} has probability 0: the target leaves out every way to "
-            "spell it that was looked at; take target='all'."
-        )
+    _check_possible(text, logprob)
     trunk = [node for node in text.nodes if node.at == 0 or text.trunk.get(node.at) is node]
     last = trunk[-1]
     return ByteScore(
@@ -304,8 +322,33 @@ def _score(text: _Text) -> ByteScore:
     )
 
 
+def _check_possible(text: _Text, logprob: float) -> None:
+    if logprob == -math.inf and text.content:
+        raise ValueError(
+            f"the text {text.content[:40]!r} has probability 0: the target leaves out every way to "
+            "spell it that was looked at; take target='all'."
+        )
+
+
+def _byte_logprobs(text: _Text) -> Float[np.ndarray, " n"]:
+    weights = _weights(text, merged=True)
+    terms: list[list[float]] = [[] for _ in range(len(text.content) + 1)]
+    terms[0] = [0.0]
+    for node in text.nodes:
+        for end, mass in node.masses.items():
+            terms[end].append(weights[id(node)] + mass)
+    _check_possible(text, logsumexp(terms[-1]))
+    return np.diff([logsumexp(parts) for parts in terms])  # type: ignore[no-any-return]
+
+
 def _total(text: _Text, *, merged: bool) -> float:
-    """Sum over all ways through the graph, from left to right."""
+    """Sum over all ways through the graph."""
+    weights = _weights(text, merged=merged)
+    return logsumexp([weights[id(node)] + node.final for node in text.nodes])
+
+
+def _weights(text: _Text, *, merged: bool) -> dict[int, float]:
+    """Log-mass of all ways to every node, from left to right."""
     weights: dict[int, float] = {}
     for node in sorted(text.nodes, key=lambda node: (node.at, len(node.into) > 0)):
         into = [
@@ -315,7 +358,7 @@ def _total(text: _Text, *, merged: bool) -> float:
         ]
         is_start = node.at == 0 and not node.into
         weights[id(node)] = 0.0 if is_start else logsumexp(into)
-    return logsumexp([weights[id(node)] + node.final for node in text.nodes])
+    return weights
 
 
 def _share(log_ratio: float) -> float:

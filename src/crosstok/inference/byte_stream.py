@@ -291,14 +291,17 @@ class ByteStream:
 
     # A whole prompt.
 
-    def start_with(self, content: bytes) -> None:
-        """Read a prompt into a fresh stream, most of it in one forward pass."""
-        if not content:
+    def start_with(self, content: bytes, ahead: bytes = b"") -> None:
+        """Read a prompt into a fresh stream, most of it in one forward pass.
+
+        `ahead` is what will be read next: the model reads it in that pass too, the stream does not.
+        """
+        if not content + ahead:
             return
-        spelling = self._reader.spell(content)
+        spelling = self._reader.spell(content + ahead)
         check_fits(spelling, self._reader)
-        ends = spelling.ends
-        whole = [t for t, end in zip(spelling.ids, ends, strict=True) if end < len(content)]
+        steps = zip(spelling.ids, spelling.ends, strict=True)
+        whole = [token for token, end in steps if end < len(content + ahead)]
         if whole:
             context = self._states[0].path.context
             [chain] = self._contexts.extend([(context, whole)])

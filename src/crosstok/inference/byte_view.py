@@ -6,6 +6,7 @@ bytes and turns a token sequence into masses over that order. Streams and scores
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -133,6 +134,17 @@ class Reader:
         self.rule: Canonicality | None = None
         if target != "all":
             self.rule = canonicality(tokenizer, self.vocab)
+
+    def starting_with(self, start_ids: Sequence[int]) -> Reader:
+        """The same model behind other start tokens."""
+        other = copy.copy(self)
+        other.start_ids = _start_ids(self.vocab, start_ids)
+        if len(other.start_ids) >= self.max_length:
+            raise ValueError(
+                f"{len(other.start_ids)} start tokens (of a prompt with its chat template) fill "
+                f"the model's {self.max_length} positions; shorten the prompt."
+            )
+        return other
 
     def _max_length(self, asked: int | None) -> int:
         positions = self.contexts().max_length

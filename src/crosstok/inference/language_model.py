@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from crosstok.inference.byte_ensemble import ByteView
 from crosstok.inference.byte_view import Target
 from crosstok.inference.contract import (
     COMBINE,
@@ -65,4 +66,5 @@ def load_language_model(  # noqa: PLR0913 (the options of the command line)
         tokenizer = load_tokenizer(name, trust_remote_code=trust_remote_code)
         if not bytes_view:
             return TokenModel(model, tokenizer, name=name)
+        return ByteView(model, tokenizer, name=name, target=target)
     raise NotImplementedError

@@ -13,13 +13,15 @@ Sources: Phan et al. 2024 (arXiv 2410.09303), Vieira et al. 2024 (arXiv 2412.037
 from __future__ import annotations
 
 import codecs
+import copy
 import logging
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from jaxtyping import Float
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from crosstok.inference.byte_scoring import ByteScore, score_texts
+from crosstok.inference.byte_scoring import ByteScore, byte_logprobs, score_texts
 from crosstok.inference.byte_stream import ByteStream
 from crosstok.inference.byte_view import EXACT, Pruning, Reader, Target, as_bytes
 
@@ -86,18 +88,34 @@ class ByteModel:
             share_kv=share_kv,
         )
 
-    def prefill(self, prompt: bytes | str = b"") -> ByteStream:
+    @property
+    def max_length(self) -> int:
+        """Bytes that fit whatever they are: each may take a token of its own."""
+        return self._reader.max_length - len(self._reader.start_ids) + 1
+
+    def starting_with(self, start_ids: Sequence[int]) -> ByteModel:
+        """The same model behind other start tokens, such as those of a chat up to the answer.
+
+        Raises:
+            ValueError: There are none, they are no ids of the tokenizer, or they fill the model.
+        """
+        other = copy.copy(self)
+        other._reader = self._reader.starting_with(start_ids)
+        return other
+
+    def prefill(self, prompt: bytes | str = b"", *, ahead: bytes | str = b"") -> ByteStream:
         """Read a prompt, which may end anywhere, also in the middle of a character.
 
         Args:
             prompt: May be empty: what follows then begins the text.
+            ahead: Bytes that the stream will be advanced by, which are cheaper if they are known.
 
         Raises:
             ValueError: The vocabulary cannot spell the prompt (says the byte and its position), the
                 target leaves it out, or it does not fit (says how many bytes do).
         """
         stream = ByteStream(self._reader, self.pruning)
-        stream.start_with(as_bytes(prompt))
+        stream.start_with(as_bytes(prompt), as_bytes(ahead))
         return stream
 
     def score(self, texts: Sequence[bytes | str]) -> list[ByteScore]:
@@ -109,6 +127,20 @@ class ByteModel:
         if isinstance(texts, bytes | str):
             raise ValueError("score takes a list of texts; pass [text].")
         return score_texts(self._reader, self.pruning, [as_bytes(text) for text in texts])
+
+    def byte_logprobs(self, texts: Sequence[bytes | str]) -> list[Float[np.ndarray, " n"]]:
+        """Log-probability of every byte of whole texts given those before it, as `score` finds it.
+
+        For each text they sum to its `logprob`.
+
+        Raises:
+            ValueError: As `score`; or the target is not "all", as others leave out what leads on to
+                another text and so are sums over whole texts only.
+        """
+        if self.target != "all":
+            raise ValueError(f"target is {self.target!r}; per byte there is 'all' only.")
+        contents = [as_bytes(text) for text in texts]
+        return byte_logprobs(self._reader, self.pruning, contents)
 
     def logprob(self, text: bytes | str, prompt: bytes | str = b"") -> float:
         """Log-probability, in nats, that `text` comes next behind `prompt`, which may end anywhere.

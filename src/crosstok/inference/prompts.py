@@ -111,8 +111,9 @@ class PromptReader:
         return found
 
     def prefix_ids(self, text: str, cut: int) -> list[int]:
-        """Ids of the first `cut` bytes of a text, start token included: its own where one ends
-        there, else those of these bytes alone.
+        """Ids of the first `cut` bytes of a text, start token included.
+
+        Those of the whole text where one of them ends there, else those of these bytes alone.
 
         Raises:
             ValueError: The cut is inside a character, and no token ends there.
@@ -144,8 +145,9 @@ class PromptReader:
     def _explain(self, prompt: Prompt, continuation: str, pair: ReadPair) -> None:
         if pair.first < 1:
             raise ValueError(
-                f"nothing stands in front of {continuation[:40]!r}: the prompt is empty and this "
-                "tokenizer has no bos or eos, so its first token has no probability; give a prompt."
+                f"nothing stands in front of the first token of {continuation[:40]!r} (prompt: "
+                f"{_shown(prompt)}): this tokenizer has no bos or eos, so that token has no "
+                "probability; give a longer prompt."
             )
         raise ValueError(
             f"the tokenizer keeps no token of the continuation {continuation[:40]!r} of "

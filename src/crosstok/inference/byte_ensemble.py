@@ -1,0 +1,284 @@
+"""Models of any tokenizers that answer as one, byte by byte, and the byte view of one.
+
+Every member is read byte by byte (`ByteModel`), and their distributions over the 256 bytes and the
+end are combined; the end is one outcome, whatever special token a member writes for it. P_i is a
+member's probability of the next byte x, w_i its weight (they sum to 1):
+
+bytes-mixture   sum_i w_i P_i(x), the same weights at every byte
+bytes-bayes     sum_i w_i P_i(text so far) P_i(x), normalised: the mixture of whole texts
+bytes-product   prod_i P_i(x)^w_i, normalised
+proxy           P_base(x) (P_expert(x) / P_anti(x))^alpha, normalised (Liu et al. 2024,
+                arXiv 2401.08565, per byte)
+
+In products and ratios no probability is below 1e-9, so that no member can rule a byte out alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from crosstok.inference.answers import AnswerText, Sampler
+from crosstok.inference.byte_members import ByteMember
+from crosstok.inference.byte_view import Pruning, Target
+from crosstok.inference.contract import (
+    ContinuationScore,
+    Prompt,
+    Sampling,
+    Unit,
+    check_single,
+)
+from crosstok.inference.next_byte import STOP
+from crosstok.inference.token_model import score_texts
+
+log = logging.getLogger(__name__)
+
+ByteRule = Literal["bytes-mixture", "bytes-bayes", "bytes-product", "proxy"]
+
+_LOG_FLOOR = math.log(1e-9)
+_DEFAULT = Pruning()
+
+
+class ByteEnsemble:
+    """Models that answer byte by byte as one: see `LanguageModel`.
+
+    Attributes:
+        name: The rule with the members' names.
+        members: The models.
+        rule: How they are combined; see the module.
+    """
+
+    unit: Unit = "byte"
+
+    def __init__(
+        self,
+        members: Sequence[ByteMember],
+        rule: ByteRule,
+        *,
+        weights: Sequence[float] | None = None,
+        alpha: float = 1.0,
+    ) -> None:
+        """Put models together.
+
+        Args:
+            members: The models; for "proxy" base, expert and anti-expert.
+            rule: How to combine them.
+            weights: One for each member, above 0; equal by default.
+            alpha: Of "proxy": how much expert and anti-expert count.
+
+        Raises:
+            ValueError: The rule is unknown, members or weights are too few or too many, or a number
+                is out of range.
+        """
+        if rule not in get_args(ByteRule):
+            raise ValueError(f"rule is {rule!r}; it must be one of {', '.join(get_args(ByteRule))}")
+        if rule == "proxy" and (len(members) != 3 or weights is not None):
+            raise ValueError(
+                f"proxy takes three models (base, expert, anti-expert) and alpha in the place of "
+                f"weights; there are {len(members)} models and weights are {weights}."
+            )
+        if not math.isfinite(alpha):
+            raise ValueError(f"alpha is {alpha}; it must be a number.")
+        self.members, self.rule, self._alpha = list(members), rule, alpha
+        self._weights = normalized_weights(len(members), weights)
+        names = ", ".join(member.name for member in members)
+        self.name = f"{rule}({names})"
+
+    @property
+    def max_length(self) -> int:
+        """Bytes that are sure to fit; a text of ordinary tokens may have several times as many."""
+        return min(member.model.max_length for member in self.members)
+
+    def logprob(
+        self, pairs: Sequence[tuple[Prompt, str]], *, greedy: bool = True
+    ) -> list[ContinuationScore]:
+        """Score continuations; see `LanguageModel.logprob`.
+
+        Mixtures score many texts in a few passes; `greedy` then takes a step a byte, up to the
+        first that greedy decoding would not write. Product and proxy need all outcomes at every
+        byte, which takes these steps anyway.
+        """
+        for _, continuation in pairs:
+            if not continuation:
+                raise ValueError("a continuation is empty; give some text.")
+        if self.rule == "bytes-bayes":
+            logprobs = self._sequence_logprobs(pairs)
+        elif self.rule == "bytes-mixture":
+            logprobs = self._mixture_logprobs(pairs)
+        else:
+            logprobs = [self._stepwise_logprob(*pair) for pair in pairs]
+        likeliest = [greedy and self._is_greedy(*pair) for pair in pairs]
+        sizes = [len(continuation.encode()) for _, continuation in pairs]
+        return [
+            ContinuationScore(logprob, is_greedy, size, size)
+            for logprob, is_greedy, size in zip(logprobs, likeliest, sizes, strict=True)
+        ]
+
+    def text_logprobs(self, texts: Sequence[str]) -> list[ContinuationScore]:
+        """Score whole texts; see `LanguageModel.text_logprobs`."""
+        return score_texts(self.logprob, texts)
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling = Sampling(),  # noqa: B008 (frozen)
+        *,
+        on_text: Callable[[str], None] | None = None,
+    ) -> list[str]:
+        """Answer prompts, one after the other; see `LanguageModel.generate`.
+
+        A prompt of bytes may end inside a character; the answer then begins with U+FFFD for what is
+        left of it.
+        """
+        check_single(prompts, on_text)
+        if sampling.repetition_penalty != 1:
+            raise ValueError(
+                f"repetition_penalty is {sampling.repetition_penalty}; a model that answers in "
+                "bytes has none, as every byte is there soon. Leave it out."
+            )
+        return [self._answer(i, prompt, sampling, on_text) for i, prompt in enumerate(prompts)]
+
+    def next_byte_logprobs(
+        self, tables: Float[np.ndarray, "k n 257"], so_far: Float[np.ndarray, "k n"]
+    ) -> Float[np.ndarray, "n 257"]:
+        """Log-probabilities of the outcomes from those of the members.
+
+        Args:
+            tables: The members', at n places.
+            so_far: Log-probabilities of the members for all before those places.
+        """
+        if self.rule == "proxy":
+            base, expert, anti = tables
+            ratio = np.maximum(expert, _LOG_FLOOR) - np.maximum(anti, _LOG_FLOOR)
+            return _normalized(base + self._alpha * ratio)
+        weights = self._weights[:, None, None]
+        if self.rule == "bytes-product":
+            return _normalized((weights * np.maximum(tables, _LOG_FLOOR)).sum(axis=0))
+        log_weights = np.log(weights)
+        if self.rule == "bytes-bayes":
+            log_weights = log_weights + so_far[:, :, None]
+            log_weights = log_weights - np.logaddexp.reduce(log_weights, axis=0)
+        return np.logaddexp.reduce(log_weights + tables, axis=0)  # type: ignore[no-any-return]
+
+    def _sequence_logprobs(self, pairs: Sequence[tuple[Prompt, str]]) -> list[float]:
+        sums = np.array([member.sums(pairs) for member in self.members])  # [k, pairs, 2]
+        both = np.logaddexp.reduce(np.log(self._weights)[:, None, None] + sums, axis=0)
+        return (both[:, 1] - both[:, 0]).tolist()  # type: ignore[no-any-return]
+
+    def _mixture_logprobs(self, pairs: Sequence[tuple[Prompt, str]]) -> list[float]:
+        log_weights = np.log(self._weights)[:, None]
+        by_member = [member.byte_logprobs(pairs) for member in self.members]
+        return [
+            float(np.logaddexp.reduce(log_weights + np.stack(rows), axis=0).sum())
+            for rows in zip(*by_member, strict=True)
+        ]
+
+    def _stepwise_logprob(self, prompt: Prompt, continuation: str) -> float:
+        tables = np.stack([member.table(prompt, continuation) for member in self.members])
+        content = np.frombuffer(continuation.encode(), dtype=np.uint8)
+        combined = self.next_byte_logprobs(tables, np.zeros(tables.shape[:2]))
+        return float(combined[np.arange(len(content)), content].sum())
+
+    def _is_greedy(self, prompt: Prompt, continuation: str) -> bool:
+        streams = [member.stream(prompt, continuation) for member in self.members]
+        so_far = np.array([[stream.logprob] for stream in streams])
+        for byte in continuation.encode():
+            tables = np.stack([[stream.next_byte_logprobs()] for stream in streams])
+            if int(self.next_byte_logprobs(tables, so_far).argmax()) != byte:
+                return False
+            so_far = so_far + tables[:, :, byte]
+            for stream in streams:
+                stream.advance(byte)
+        return True
+
+    def _answer(
+        self,
+        number: int,
+        prompt: Prompt,
+        sampling: Sampling,
+        on_text: Callable[[str], None] | None,
+    ) -> str:
+        streams = [member.stream(prompt) for member in self.members]
+        so_far = np.array([[stream.logprob] for stream in streams])
+        sampler = Sampler(sampling, [number])
+        text = AnswerText(sampling.stop, on_text)
+        for step in range(1, sampling.num_bytes + 1):
+            tables = np.stack([[stream.next_byte_logprobs()] for stream in streams])
+            scores = torch.from_numpy(self.next_byte_logprobs(tables, so_far))
+            byte = int(sampler(scores, [number]))
+            if byte == STOP:
+                break
+            is_last = step == sampling.num_bytes
+            if text.add(bytes([byte]), is_last=is_last) or is_last:
+                return text.text
+            if not self._advance(streams, byte, step):
+                break
+            so_far = so_far + tables[:, :, byte]
+        text.add(b"", is_last=True)
+        return text.text
+
+    def _advance(self, streams: Sequence[object], byte: int, step: int) -> bool:
+        """Let all members read a byte; False where the positions of one of them end."""
+        for member, stream in zip(self.members, streams, strict=True):
+            try:
+                stream.advance(byte)  # type: ignore[attr-defined]
+            except ValueError as error:
+                if "positions" not in str(error):
+                    raise ValueError(f"{member.name}: {error}") from error
+                log.warning("stopped after %d new bytes: %s: %s", step, member.name, error)
+                return False
+        return True
+
+
+class ByteView(ByteEnsemble):
+    """One model, read byte by byte: see `LanguageModel` and `ByteModel`."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+        *,
+        name: str | None = None,
+        chat_template: str | None = None,
+        target: Target = "all",
+        pruning: Pruning = _DEFAULT,
+    ) -> None:
+        """Prepare a model; see `ByteModel` for the arguments and what they raise."""
+        member = ByteMember(
+            model,
+            tokenizer,
+            name=name,
+            chat_template=chat_template,
+            target=target,
+            pruning=pruning,
+        )
+        super().__init__([member], "bytes-bayes")  # of one model: its own probability of a text
+        self.name = member.name
+
+
+def normalized_weights(size: int, weights: Sequence[float] | None) -> Float[np.ndarray, " k"]:
+    """Weights that sum to 1; equal ones if none are given.
+
+    Raises:
+        ValueError: There are no models, another number of weights, or one that is not above 0.
+    """
+    if not size:
+        raise ValueError("there is no model; give at least one.")
+    given = np.ones(size) if weights is None else np.array(weights, dtype=np.float64)
+    if given.shape != (size,) or not (np.isfinite(given).all() and (given > 0).all()):
+        raise ValueError(
+            f"weights are {weights}; there must be one for each of the {size} models, above 0. "
+            "Leave a model out to give it no weight."
+        )
+    return given / given.sum()
+
+
+def _normalized(scores: Float[np.ndarray, "n 257"]) -> Float[np.ndarray, "n 257"]:
+    return scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)  # type: ignore[no-any-return]
