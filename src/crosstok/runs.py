@@ -16,7 +16,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from crosstok.alignment import ENDS_OF_CHATS, ENDS_OF_TEXTS
 from crosstok.corpora import Examples, load_examples
-from crosstok.models import check_model_exists
+from crosstok.models import check_model_exists, find_lookup
 from crosstok.recipes import TrainingRecipe, recipe_yaml, save_recipe
 from crosstok.teachers import Teacher
 from crosstok.tokenizers import (
@@ -277,6 +277,7 @@ def build_trainer(
         recipe.student_max_length,
         recipe.teacher_max_length,
         recipe.loss_on,
+        find_lookup(student.model),
     )
     check_something_is_left(recipe, collator, rows)
     student.ends = ENDS_OF_CHATS if is_chat(rows) else ENDS_OF_TEXTS

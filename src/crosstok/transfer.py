@@ -10,7 +10,10 @@ from transformers import PreTrainedModel, set_seed
 
 from crosstok.byte_lengths import fit_lengths
 from crosstok.models import (
+    check_is_bytes,
     check_model_exists,
+    describe_expansion,
+    expand_inputs,
     load_config,
     load_model,
     max_positions,
@@ -74,6 +77,8 @@ def transfer(recipe: TransferRecipe) -> TransferResult:
     own = load_side(
         recipe.tokenizer, recipe.chat_template, bytes_of=recipe.model, trust_remote_code=trust
     )
+    if recipe.input_expansion:
+        check_is_bytes(own.encoder.byte_vocab)
     fitted = fit_lengths(recipe, own, other) if recipe.to_bytes else recipe
     rows = load_rows(fitted, own, [other])
     student, teachers, saved_dtype = build_models(fitted, other.encoder, own.encoder)
@@ -101,15 +106,18 @@ def transplant_only(recipe: TransplantRecipe) -> TransferResult:
     target = TextEncoder(
         load_target_tokenizer(recipe.tokenizer, recipe.model, trust_remote_code=trust)
     )
+    if recipe.input_expansion:
+        check_is_bytes(target.byte_vocab)
     model = load_model(recipe.model, trust_remote_code=trust)
-    report = transplant(model, source, target, method=recipe.method, untie=recipe.unties)
+    model, report = give_embeddings(recipe, model, source, target, model.dtype)
     if recipe.overwrite:
         clear_output_folder(output)
     lines = [
         f"`{recipe.model}` with the tokenizer of `{recipe.tokenizer}`, not trained after that.",
         *describe(report),
+        *describe_expansion(model),
     ]
-    card = model_card(output.name, lines, {}, recipe_yaml(recipe))
+    card = model_card(output.name, lines, {}, recipe_yaml(recipe), has_code=recipe.input_expansion)
     files = {"README.md": card, RECIPE: recipe_yaml(recipe)}
     files["transplant.json"] = to_json(report.as_dict())
     save_outputs(output, model, target.tokenizer, files, dtype=model.dtype)
@@ -127,7 +135,7 @@ def build_models(
     frozen = compute_dtype(recipe.precision, device)
     model = model.float()
     original = OriginalEmbeddings.of(model) if recipe.lora and needs_teacher else None
-    student = prepare_student(recipe, model, source, target)
+    student = prepare_student(recipe, model, source, target, saved_dtype)
     if recipe.lora:
         student = add_lora(student, Lora(rank=recipe.lora_rank, alpha=recipe.lora_alpha))
     teachers: list[Teacher] = []
@@ -141,15 +149,43 @@ def build_models(
     return student, teachers, saved_dtype
 
 
+def give_embeddings(
+    recipe: TransplantRecipe,
+    model: PreTrainedModel,
+    source: TextEncoder,
+    target: TextEncoder,
+    dtype: torch.dtype,
+) -> tuple[PreTrainedModel, TransplantReport]:
+    """The model with the embeddings of the target tokenizer, its inputs expanded if that is asked.
+
+    Args:
+        recipe: says how.
+        model: changed, and part of what is returned.
+        source: of the model's own tokenizer.
+        target: of the one that it is to have.
+        dtype: in which the old embeddings are kept: that of their files, so nothing is lost.
+    """
+    matrix: Any = model.get_input_embeddings().weight
+    original = matrix.detach().to(dtype)
+    report = transplant(model, source, target, method=recipe.method, untie=recipe.unties)
+    if recipe.input_expansion:
+        model = expand_inputs(model, original, source.byte_vocab, target.byte_vocab)
+    return model, report
+
+
 def prepare_student(
-    recipe: TransferRecipe, model: PreTrainedModel, source: TextEncoder, target: TextEncoder
+    recipe: TransferRecipe,
+    model: PreTrainedModel,
+    source: TextEncoder,
+    target: TextEncoder,
+    dtype: torch.dtype,
 ) -> Student:
     """The model with the embeddings of the target tokenizer and positions for its lengths.
 
     Raises:
         ValueError: the model cannot have as many positions.
     """
-    report = transplant(model, source, target, method=recipe.method, untie=recipe.unties)
+    model, report = give_embeddings(recipe, model, source, target, dtype)
     before, length = max_positions(model.config), recipe.student_max_length
     if recipe.to_bytes and raise_max_positions(model.config, length):
         log.info("max_position_embeddings raised from %s to %d, for as many bytes", before, length)
@@ -170,10 +206,14 @@ def save_transfer(
         f"`{recipe.data}`, {recipe.max_steps} steps.",
         *describe(result.report),
         *describe_positions(recipe, student.model),
+        *describe_expansion(student.model),
     ]
+    asked = recipe_yaml(recipe)
     files = {
-        "README.md": model_card(result.folder.name, lines, result.metrics, recipe_yaml(recipe)),
-        RECIPE: recipe_yaml(recipe),
+        "README.md": model_card(
+            result.folder.name, lines, result.metrics, asked, has_code=recipe.input_expansion
+        ),
+        RECIPE: asked,
         "transplant.json": to_json(result.report.as_dict()),
         "training.json": to_json(result.metrics),
     }

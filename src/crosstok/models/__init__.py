@@ -1,5 +1,12 @@
 """Causal language models as crosstok uses them: loaded, probed, and read without their logits."""
 
+from crosstok.models.expansion import (
+    check_is_bytes,
+    describe_expansion,
+    expand_inputs,
+    find_lookup,
+    subword_lookup,
+)
 from crosstok.models.forward import Scores, hidden_states, token_scores
 from crosstok.models.loading import (
     check_model_exists,
@@ -8,6 +15,7 @@ from crosstok.models.loading import (
     load_model,
     new_model,
 )
+from crosstok.models.modeling_byte_expanded import SubwordLookup
 from crosstok.models.output_head import output_head, unwrap_model
 from crosstok.models.positions import (
     max_positions,
@@ -17,8 +25,13 @@ from crosstok.models.positions import (
 
 __all__ = [
     "Scores",
+    "SubwordLookup",
+    "check_is_bytes",
     "check_model_exists",
     "check_vocabulary_fits",
+    "describe_expansion",
+    "expand_inputs",
+    "find_lookup",
     "hidden_states",
     "load_config",
     "load_model",
@@ -26,6 +39,7 @@ __all__ = [
     "new_model",
     "output_head",
     "raise_max_positions",
+    "subword_lookup",
     "token_scores",
     "unwrap_model",
     "why_positions_are_fixed",

@@ -27,7 +27,10 @@ class Scores:
 
 
 def hidden_states(
-    model: nn.Module, input_ids: Int[Tensor, "B T"], attention_mask: Int[Tensor, "B T"]
+    model: nn.Module,
+    input_ids: Int[Tensor, "B T"],
+    attention_mask: Int[Tensor, "B T"],
+    **more: Tensor,
 ) -> Float[Tensor, "B T D"]:
     """What enters the model's output matrix, by a call of the model itself.
 
@@ -39,6 +42,8 @@ def hidden_states(
         model: A causal language model of transformers, possibly wrapped.
         input_ids: Ids, padded on the right.
         attention_mask: 1 (or True) for tokens, 0 for padding.
+        more: Further inputs of the model: `expansion_ids` of one with input expansion, which looks
+            them up itself where they are not given.
 
     Raises:
         ValueError: A row is padded on the left or in the middle, or the model does not pass its
@@ -53,7 +58,7 @@ def hidden_states(
 
     handle = output_matrix_module(model).register_forward_pre_hook(take_input)
     try:
-        model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+        model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **more)
     finally:
         handle.remove()
     if len(seen) != 1 or seen[0].shape[:-1] != input_ids.shape:
@@ -91,6 +96,7 @@ def token_scores(
     valid_ids: Bool[Tensor, "V"] | None = None,
     keep_hidden: bool = False,
     tokens_per_block: int | None = None,
+    **more: Tensor,
 ) -> Scores:
     """Score every token of a batch; gradients flow if they are enabled.
 
@@ -103,11 +109,12 @@ def token_scores(
         valid_ids: False for rows of the output matrix that are no tokens.
         keep_hidden: Return the hidden states too.
         tokens_per_block: See `crosstok.ops.linear_logprobs`.
+        more: See `hidden_states`.
 
     Raises:
         ValueError: As `hidden_states` and `crosstok.ops.linear_logprobs`.
     """
-    hidden = hidden_states(model, input_ids, attention_mask)
+    hidden = hidden_states(model, input_ids, attention_mask, **more)
     scores = scores_from_hidden(
         hidden,
         head,

@@ -31,6 +31,9 @@ class TransplantRecipe:
     untie: bool | None = option(
         "Whether tied embeddings become two matrices; if not given, for bytes only.", None
     )
+    input_expansion: bool = option(
+        "For bytes: show the model the longest old token that ends at each byte.", False
+    )
     overwrite: bool = option("Replace what the output folder holds.", False)
     trust_remote_code: bool = option("Run Python code that comes with the model.", False)
 

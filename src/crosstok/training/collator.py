@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from crosstok.alignment import Alignment, align_batch, tokens_that_fit
+from crosstok.models import SubwordLookup
 from crosstok.objectives import AlignedBatch
 from crosstok.tokenizers import ExampleEncoder, LossOn, Spans
 from crosstok.training.rows import encode_rows, first_tokens
@@ -32,6 +33,8 @@ OF_EACH_TEACHER = (
 )
 """Fields of an ``AlignedBatch`` that each teacher has its own of; the others are the student's."""
 
+EXPANSION_IDS = "student_expansion_ids"
+
 
 @dataclass(frozen=True)
 class AlignedCollator:
@@ -42,6 +45,8 @@ class AlignedCollator:
     first of a sequence), and chunks outside what the loss is taken on, are taken out. The fields
     ``OF_EACH_TEACHER`` are named ``field.i`` for teacher i; without teachers they are there once
     (``field.0``), the student aligned with itself, the teacher's side empty.
+
+    For a student with input expansion its subwords are found here too (``EXPANSION_IDS``).
     """
 
     student: ExampleEncoder
@@ -49,6 +54,7 @@ class AlignedCollator:
     max_length: int
     teacher_max_length: int | None = None
     loss_on: LossOn = "assistant"
+    subwords: SubwordLookup | None = None  # of a student with input expansion
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Collate rows into one batch."""
@@ -76,6 +82,9 @@ class AlignedCollator:
         batch["rows"] = torch.tensor([row["row"] for row in rows])
         all_bytes = torch.tensor([_trained_bytes(spans) for spans in students])
         batch["cut_bytes"] = all_bytes - batch["num_bytes"]
+        if self.subwords is not None:
+            mask = batch["student_attention_mask"]
+            batch[EXPANSION_IDS] = self.subwords(batch["student_ids"], mask)
         return batch
 
     def _cut(

@@ -104,8 +104,13 @@ def model_card(
     recipe: str,
     *,
     tag: str = "tokenizer-transfer",
+    has_code: bool = False,
 ) -> str:
-    """A README for the output folder: what it is, how it was made, what was measured."""
+    """A README for the output folder: what it is, how it was made, what was measured.
+
+    ``has_code``: the model loads with ``trust_remote_code=True`` only.
+    """
+    trust = ", trust_remote_code=True" if has_code else ""
     facts = "\n".join(f"- {line}" for line in lines)
     rows = "\n".join(f"| {name} | {_shown(value)} |" for name, value in results.items())
     return f"""---
@@ -124,7 +129,7 @@ Loads without crosstok:
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")
+model = AutoModelForCausalLM.from_pretrained("path/to/this/folder"{trust})
 tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
 ```
 

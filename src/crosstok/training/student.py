@@ -94,7 +94,8 @@ class OriginalEmbeddings:
 
     def teacher(self, student: Student, source: TextEncoder) -> SharedTeacher:
         """The teacher that is the student's weights without adapters, with these embeddings."""
-        return SharedTeacher(student.model, self.inputs, self.outputs, self.head, source.byte_vocab)
+        model = getattr(student.model, "backbone", student.model)  # without input expansion
+        return SharedTeacher(model, self.inputs, self.outputs, self.head, source.byte_vocab)
 
 
 def add_lora(student: Student, lora: Lora) -> Student:

@@ -23,7 +23,7 @@ from crosstok.objectives import AlignedBatch, LossSum, Needs, Objective
 from crosstok.objectives.weighting import Weighting, gradient, last_layer_parameters
 from crosstok.teachers import Teacher, check_needs
 from crosstok.training.checkpoints import mark_complete, saving
-from crosstok.training.collator import batch_of
+from crosstok.training.collator import EXPANSION_IDS, batch_of
 from crosstok.training.meters import Meters
 from crosstok.training.student import Student
 from crosstok.training.terms import Term, attach_modules, bind, distinct_names, own_rates
@@ -190,6 +190,7 @@ class DistillationTrainer(Trainer):
             self.student.boundary_mask if self.needs.boundary_mass else None,
             valid_ids=self.student.valid_ids,
             keep_hidden=self.needs.distributions or self.needs.hidden_states,
+            **_inputs_of_student(inputs),
         )
         losses = {}
         for term in self._terms():
@@ -262,6 +263,11 @@ class DistillationTrainer(Trainer):
         if checkpoint and norms.is_file():
             self._norms = json.loads(norms.read_text())
             self._norms_are_measured = True
+
+
+def _inputs_of_student(inputs: dict[str, Any]) -> dict[str, Any]:
+    """What the student's model is given besides ids and mask."""
+    return {"expansion_ids": inputs[EXPANSION_IDS]} if EXPANSION_IDS in inputs else {}
 
 
 def _reads_outputs(needs: Needs) -> bool:

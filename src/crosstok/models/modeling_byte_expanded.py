@@ -1,0 +1,305 @@
+"""A language model over bytes that sees at each byte the longest subword that ends there.
+
+    input of position i  =  E_byte[x_i] + E_subword[longest subword whose bytes end at i]
+
+E_subword is the input matrix of the model that this one was made from, frozen; a position without
+such a subword gets E_byte alone. (Input expansion, Minixhofer et al. 2025, arXiv 2503.20083,
+appendix C; here without a cap on the length of subwords.)
+
+This file is copied into the folders of such models, where it is all that loads them
+(``trust_remote_code=True``): it imports torch and transformers and nothing else.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    GenerationMixin,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+
+_OF_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings")
+_PACKED = ("cu_seq_lens_q", "cu_seq_lens_k", "seq_idx", "block_table")
+
+
+class ByteExpandedConfig(PretrainedConfig):
+    """Configuration of the model over bytes, and the sizes of what finds the subwords.
+
+    Attributes:
+        text_config: the configuration of the model over bytes.
+        num_subwords: rows of the frozen matrix.
+        num_edges: edges of the trie of subwords.
+        longest_subword: in bytes.
+    """
+
+    model_type = "byte_expanded"
+    sub_configs = {"text_config": AutoConfig}  # noqa: RUF012
+
+    def __init__(
+        self,
+        text_config: Any = None,
+        num_subwords: int = 1,
+        num_edges: int = 1,
+        longest_subword: int = 1,
+        **kwargs: Any,
+    ) -> None:
+        if text_config is None:
+            text_config = {"model_type": "llama"}
+        if isinstance(text_config, dict):
+            text_config = AutoConfig.for_model(**text_config)
+        self.text_config = text_config
+        self.num_subwords, self.num_edges = num_subwords, num_edges
+        self.longest_subword = longest_subword
+        for name in _OF_TOKENS:
+            kwargs.setdefault(name, getattr(text_config, name, None))
+        super().__init__(**kwargs)
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the matrices over bytes."""
+        return int(self.text_config.vocab_size)
+
+    @property
+    def hidden_size(self) -> int:
+        """Width."""
+        return int(self.text_config.hidden_size)
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """Layers."""
+        return int(self.text_config.num_hidden_layers)
+
+    @property
+    def max_position_embeddings(self) -> int | None:
+        """Bytes that a text may have, or None where there is no limit."""
+        return getattr(self.text_config, "max_position_embeddings", None)
+
+
+@dataclass(frozen=True)
+class SubwordLookup:
+    """Finds the longest subword that ends at each byte, by a trie of the subwords read backwards.
+
+    States are numbered breadth first and edges are sorted, so that edge e leads to state e + 1.
+
+    Attributes:
+        id_bytes: [V] the byte of every id; -1 for a special token.
+        id_subwords: [V] of a special token the row of the same special, else -1.
+        edge_keys: [E] 256 * state + byte, ascending.
+        state_subwords: [E + 1] row of the subword that a state spells, or -1.
+    """
+
+    id_bytes: Tensor
+    id_subwords: Tensor
+    edge_keys: Tensor
+    state_subwords: Tensor
+
+    def to(self, device: torch.device | str) -> "SubwordLookup":
+        """The same on another device."""
+        return SubwordLookup(*(getattr(self, name).to(device) for name in _TABLES))
+
+    def __call__(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Rows of the longest subwords [B T], -1 where there is none.
+
+        All positions walk back at once, each as far as the bytes before it are the end of some
+        subword: at most the longest subword's bytes, so the work is linear in the length. A special
+        token or padding (mask 0) ends every walk.
+        """
+        is_text = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        content = self.id_bytes[input_ids].masked_fill(is_text == 0, -1)
+        subwords = self.id_subwords[input_ids].masked_fill(is_text == 0, -1)
+        # A column in front of every row, which no walk passes.
+        content = nn.functional.pad(content, (1, 0), value=-1).flatten()
+        found = nn.functional.pad(subwords, (1, 0), value=-1).flatten()
+        places = (content >= 0).nonzero().squeeze(1)
+        read, states = places, torch.zeros_like(places)
+        while len(places):
+            keys = 256 * states + content[read]
+            edges = torch.searchsorted(self.edge_keys, keys).clamp(max=len(self.edge_keys) - 1)
+            goes_on = self.edge_keys[edges] == keys
+            places, read, states = places[goes_on], read[goes_on] - 1, edges[goes_on] + 1
+            spelled = self.state_subwords[states]
+            found[places] = spelled.where(spelled >= 0, found[places])
+            goes_on = content[read] >= 0
+            places, read, states = places[goes_on], read[goes_on], states[goes_on]
+        return found.view(len(input_ids), -1)[:, 1:]
+
+
+_TABLES = ("id_bytes", "id_subwords", "edge_keys", "state_subwords")
+
+
+class ByteExpandedForCausalLM(PreTrainedModel, GenerationMixin):
+    """A causal language model over bytes with input expansion.
+
+    ``backbone`` is the model over bytes; taken out of here it is a plain model of its architecture
+    (without what the expansion adds). ``subwords`` [num_subwords, D] is the frozen matrix.
+    """
+
+    subwords: Tensor
+
+    config_class = ByteExpandedConfig
+    supports_gradient_checkpointing = True
+    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = True
+    _supports_attention_backend = _can_compile_fullgraph = True
+
+    def __init__(self, config: ByteExpandedConfig) -> None:
+        super().__init__(config)
+        self.backbone = AutoModelForCausalLM.from_config(
+            config.text_config, dtype=torch.get_default_dtype()
+        )
+        own = self.backbone.get_input_embeddings()
+        own.padding_idx = None  # would keep a row from training
+        num_ids, width = own.weight.shape
+        # A buffer: frozen wherever it is loaded, and no optimizer sees it.
+        self.register_buffer("subwords", torch.zeros(config.num_subwords, width))
+        sizes = (num_ids, num_ids, config.num_edges, config.num_edges + 1)
+        for name, size in zip(_TABLES, sizes, strict=True):
+            self.register_buffer(name, torch.full((size,), -1))
+        # The same on all ranks and never changed: DistributedDataParallel need not send them.
+        self._ddp_params_and_buffers_to_ignore = [*_TABLES, "subwords"]
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    @property
+    def lookup(self) -> SubwordLookup:
+        """What finds the subwords, on the model's device."""
+        return SubwordLookup(*(getattr(self, name) for name in _TABLES))
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The matrix over bytes."""
+        embeddings: nn.Module = self.backbone.get_input_embeddings()
+        return embeddings
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace it."""
+        self.backbone.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module:
+        """The matrix over bytes that makes the logits."""
+        embeddings: nn.Module = self.backbone.get_output_embeddings()
+        return embeddings
+
+    def set_output_embeddings(self, value: nn.Module) -> None:
+        """Replace it."""
+        self.backbone.set_output_embeddings(value)
+
+    def resize_token_embeddings(self, *_args: Any, **_kwargs: Any) -> nn.Embedding:
+        """Refused: the ids are bytes, which the subwords are found by."""
+        raise ValueError(
+            "a model with input expansion keeps its vocabulary of bytes. To give it another one, "
+            "start from the model that it was made from, or from its .backbone."
+        )
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Any = None,
+        expansion_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Any = None,
+        logits_to_keep: int | Tensor = 0,
+        **kwargs: Any,
+    ) -> Any:
+        """The backbone's forward pass, over expanded inputs.
+
+        Args:
+            input_ids: [B T] bytes and special tokens.
+            attention_mask: [B T] 1 for text, 0 for padding, on either side.
+            expansion_ids: [B T] rows of the frozen matrix, -1 for none. Looked up here if not
+                given, which needs the whole text: with filled `past_key_values` they must be given.
+            position_ids: as the backbone takes them.
+            past_key_values: as the backbone takes them.
+            logits_to_keep: as the backbone takes it.
+            kwargs: anything else that the backbone takes.
+
+        Raises:
+            TypeError: the subwords cannot be found from these arguments.
+        """
+        if input_ids is None or kwargs.pop("inputs_embeds", None) is not None:
+            raise TypeError(
+                "a model with input expansion takes input_ids, not inputs_embeds: the subwords are "
+                "found by the ids."
+            )
+        if expansion_ids is None:
+            mask = attention_mask
+            self._check_whole_text(mask, position_ids, past_key_values, kwargs)
+            expansion_ids = self.lookup(input_ids, mask)
+        if logits_to_keep is not None and not (
+            isinstance(logits_to_keep, int) and logits_to_keep == 0
+        ):
+            kwargs["logits_to_keep"] = logits_to_keep
+        if position_ids is not None:
+            kwargs["position_ids"] = position_ids
+        return self.backbone(
+            inputs_embeds=self.expanded(input_ids, expansion_ids),
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            **kwargs,
+        )
+
+    def expanded(self, input_ids: Tensor, expansion_ids: Tensor) -> Tensor:
+        """The sum of both embeddings [B T D], each as the backbone's own embedding module has it.
+
+        That module may scale its rows (Gemma): it is called a second time, with the rows of the
+        subwords in the place of its matrix.
+        """
+        own = self.get_input_embeddings()
+        rows = self.subwords[expansion_ids.clamp(min=0).flatten()].to(own.weight.dtype)
+        rows = rows.masked_fill((expansion_ids < 0).flatten()[:, None], 0)
+        order = torch.arange(len(rows), device=rows.device).view_as(expansion_ids)
+        added: Tensor = functional_call(own, {"weight": rows}, (order,))
+        return own(input_ids) + added  # type: ignore[no-any-return]
+
+    def prepare_inputs_for_generation(  # type: ignore[override]
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        """The backbone's, and the subwords of what is new: found in the last bytes of the text."""
+        kwargs.pop("expansion_ids", None)
+        inputs: dict[str, Any] = self.backbone.prepare_inputs_for_generation(
+            input_ids, attention_mask=attention_mask, **kwargs
+        )
+        if inputs.get("input_ids") is None:
+            raise TypeError("a model with input expansion generates from input_ids alone.")
+        num_new = inputs["input_ids"].shape[1]
+        past = kwargs.get("past_key_values")
+        num_past = 0 if past is None else int(past.get_seq_length())
+        if input_ids.shape[1] < num_past + num_new:
+            raise TypeError(
+                f"the cache holds {num_past} positions, but only {input_ids.shape[1]} ids were "
+                "given: a model with input expansion needs the ids of the whole text (chunked "
+                "prefill is not supported)."
+            )
+        first = max(0, input_ids.shape[1] - num_new - self.config.longest_subword + 1)
+        mask = None if attention_mask is None else attention_mask[:, first : input_ids.shape[1]]
+        found = self.lookup(input_ids[:, first:], mask)
+        inputs["expansion_ids"] = found[:, -num_new:]
+        return inputs
+
+    def _check_whole_text(self, mask: Any, positions: Any, past: Any, kwargs: Any) -> None:
+        """Every row must be one text from its first byte on, padded on one side or both."""
+        name = type(self).__name__
+        if past is not None and int(past.get_seq_length()):
+            raise TypeError(
+                f"{name} continues a text in past_key_values, whose bytes it does not see: pass "
+                "expansion_ids (model.lookup(all_ids)[:, -num_new:]), or use generate()."
+            )
+        if mask is not None and not (isinstance(mask, Tensor) and mask.ndim == 2):
+            raise TypeError(
+                f"{name} finds the subwords of rows of text, and this attention mask is not "
+                "[B T]: pass expansion_ids."
+            )
+        packed = [key for key in _PACKED if kwargs.get(key) is not None]
+        if positions is not None and positions.shape[-1] > 1:
+            steps = positions.diff(dim=-1) != 1
+            if mask is not None:
+                steps = steps & (mask[:, 1:] * mask[:, :-1] != 0)
+            packed += ["position_ids that start anew"] if bool(steps.any()) else []
+        if packed:
+            raise TypeError(
+                f"{name} was given several texts in one row ({', '.join(packed)}): pass "
+                "expansion_ids, or give each text a row."
+            )
