@@ -21,6 +21,7 @@ from crosstok.models import (
     token_scores,
 )
 from crosstok.tokenizers import ByteVocab
+from crosstok.tokenizers.byte_tokenizer import byte_tokenizer
 from tests.texts import SAMPLE, texts
 from tests.tiny import tiny_tokenizer
 from tests.tiny_models import ARCHITECTURES, tiny_model
@@ -281,8 +282,6 @@ def test_what_subwords_cannot_be_found_in_is_refused(more, message):
 
 
 def test_shared_branches_of_exact_byte_probabilities_are_refused(tmp_path):
-    from crosstok.tokenizers.byte_tokenizer import byte_tokenizer
-
     tokenizer = byte_tokenizer(tiny_tokenizer("bytelevel_bpe"))
     model = expanded()
     with pytest.raises(ValueError, match="share_kv=False"):
@@ -310,7 +309,7 @@ LOAD_EVERYWHERE = """
 import sys
 sys.modules["crosstok"] = None  # importing it raises from here on
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 for folder in sys.argv[1:]:
     try:
         AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False)
@@ -324,6 +323,8 @@ for folder in sys.argv[1:]:
     kept = torch.load(folder + "/wanted.pt")
     torch.testing.assert_close(model(input_ids=ids).logits, kept["logits"])
     assert model.generate(ids, max_new_tokens=12).tolist() == kept["made"]
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+    assert tokenizer("the quick brown fox")["input_ids"] == ids[0].tolist()
     model.save_pretrained(folder + "/again")
     again = AutoModelForCausalLM.from_pretrained(folder + "/again", trust_remote_code=True)
     torch.testing.assert_close(again(input_ids=ids).logits, kept["logits"])
@@ -333,10 +334,11 @@ for folder in sys.argv[1:]:
 
 def test_folders_load_where_crosstok_cannot_be_imported(tmp_path):
     folders = []
-    for architecture in RUN:
+    for architecture in ("llama", "gemma2", "qwen2"):
         model, ids = expanded(architecture), rows(b"the quick brown fox")[0]
         folder = tmp_path / architecture
         model.save_pretrained(folder)
+        byte_tokenizer(tiny_tokenizer("bytelevel_bpe")).save_pretrained(folder)
         assert not list(folder.glob("*.bin"))
         wanted = {"logits": logits(model, ids), "made": model.generate(ids, max_new_tokens=12)}
         torch.save(wanted | {"made": wanted["made"].tolist()}, folder / "wanted.pt")
@@ -348,7 +350,7 @@ def test_folders_load_where_crosstok_cannot_be_imported(tmp_path):
         env={"HF_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"},
     )
     assert process.returncode == 0, process.stderr[-2000:]
-    assert process.stdout.count("loaded") == len(RUN)
+    assert process.stdout.count("loaded") == len(folders)
 
 
 @pytest.mark.parametrize("architecture", RUN)
@@ -356,10 +358,7 @@ def test_crosstok_loads_such_folders_by_its_own_code(tmp_path, architecture):
     model, ids = expanded(architecture), rows(b"the quick brown fox")[0]
     model.save_pretrained(tmp_path)
     (tmp_path / "modeling_byte_expanded.py").write_text("raise SystemExit('executed')")
-    for trusted in (False, True):
-        if not trusted:
-            again = load_model(str(tmp_path))
-            assert torch.equal(logits(again, ids), logits(model, ids))
+    assert torch.equal(logits(load_model(str(tmp_path)), ids), logits(model, ids))
     halved = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
     assert halved.subwords.dtype == torch.bfloat16
     assert halved.edge_keys.dtype == torch.int64

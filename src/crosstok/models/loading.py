@@ -8,6 +8,7 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from crosstok.models.modeling_byte_expanded import ByteExpandedConfig
 from crosstok.models.output_head import output_matrix_module, unwrap_model
 
 _OTHER_TASKS = (
@@ -95,12 +96,18 @@ def new_model(name: str, *, trust_remote_code: bool = False) -> PreTrainedModel:
         trust_remote_code: Whether Python code in the folder may be executed.
 
     Raises:
-        ValueError: There is no configuration of that name, or it is of no causal language model.
+        ValueError: There is no configuration of that name, it is of no causal language model, or
+            of one with input expansion.
     """
     check_model_exists(name)
     path = Path(name).expanduser()
     config = load_config(str(path) if path.is_dir() else name, trust_remote_code=trust_remote_code)
     _check_task(name, config)
+    if config.model_type == ByteExpandedConfig.model_type:
+        raise ValueError(
+            f"model {name!r} has input expansion: without its weights there are no subwords to "
+            "expand by. Start from the model itself, or from one without input expansion."
+        )
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_config(
             config, dtype=torch.float32, trust_remote_code=trust_remote_code

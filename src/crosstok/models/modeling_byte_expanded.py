@@ -247,7 +247,7 @@ class ByteExpandedForCausalLM(PreTrainedModel, GenerationMixin):
         That module may scale its rows (Gemma): it is called a second time, with the rows of the
         subwords in the place of its matrix.
         """
-        own = self.get_input_embeddings()
+        own: Any = self.get_input_embeddings()
         rows = self.subwords[expansion_ids.clamp(min=0).flatten()].to(own.weight.dtype)
         rows = rows.masked_fill((expansion_ids < 0).flatten()[:, None], 0)
         order = torch.arange(len(rows), device=rows.device).view_as(expansion_ids)
