@@ -87,6 +87,12 @@ def test_without_a_teacher_there_are_no_teacher_tokens():
     assert batch["student_loss_mask"].sum() == batch["student_attention_mask"].sum() - 1
 
 
+def test_the_length_of_a_teacher_that_is_not_there_cuts_nothing():
+    alone = collate(SPM, None, 64, rows(*SENTENCES))
+    batch = collate(SPM, None, 64, rows(*SENTENCES), teacher_max_length=5)
+    assert torch.equal(batch["student_ids"], alone["student_ids"])
+
+
 def test_windows_join_to_the_text_and_keep_to_their_length():
     text = " ".join(SENTENCES) * 3
     starts = window_starts(text, 100)

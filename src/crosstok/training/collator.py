@@ -102,7 +102,9 @@ class AlignedCollator:
         self, student: Spans, teachers: Sequence[Spans], alignments: Sequence[Alignment]
     ) -> tuple[int, list[int]]:
         """Tokens to keep: the most that leave every side within its limit, cut at one byte."""
-        limit, teacher_limit = self.max_length, self.teacher_max_length or self.max_length
+        limit = teacher_limit = self.max_length
+        if self.teachers and self.teacher_max_length is not None:
+            teacher_limit = self.teacher_max_length
         while True:
             fits = [
                 tokens_that_fit(alignment, teacher, student, teacher_limit, limit)
