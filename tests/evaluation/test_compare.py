@@ -81,7 +81,7 @@ def test_limits_shorten_data_and_exams(tmp_path, models):
 
 
 def test_bad_inputs_are_found_before_any_model_is_loaded(tmp_path, models, monkeypatch):
-    monkeypatch.setattr("crosstok.evaluation.compare.load_model", None)
+    monkeypatch.setattr("crosstok.evaluation.contenders.load_model", None)
     with pytest.raises(ValueError, match="is empty"):
         evaluate(models, [("fine", ["text"]), lines(tmp_path / "no.jsonl", [])])
     with pytest.raises(ValueError, match="are no form of exam"):

@@ -1,14 +1,11 @@
 """What models are worth, in units that no tokenizer can change: bytes, and text itself."""
 
 from crosstok.evaluation.bits_per_byte import BitsPerByte, bits_per_byte
-from crosstok.evaluation.compare import (
-    EvaluationError,
-    EvaluationOptions,
-    evaluate,
-    render_table,
-)
+from crosstok.evaluation.compare import EvaluationError, evaluate
 from crosstok.evaluation.exams import ExamResult, Item, read_exam, take_exam
 from crosstok.evaluation.fidelity import Fidelity, fidelity
+from crosstok.evaluation.options import EvaluationOptions
+from crosstok.evaluation.table import render_table
 from crosstok.inference.scoring import Scorer
 
 __all__ = [

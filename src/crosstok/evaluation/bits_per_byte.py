@@ -12,16 +12,22 @@ A start token in mid text tells a model that a document begins, which is wrong a
 (1.5 % with windows of 256), but many models are lost without one, and so all are treated alike.
 With `start_every_window=False` it stands in front of the text only, and every later window begins
 with (at least) the last token of the one before.
+
+Byte views and ensembles have no tokens of their own to cut at: they are given windows of bytes
+(`crosstok.evaluation.windows`), and so are the models that they are compared with.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from crosstok.inference.contract import LanguageModel
 from crosstok.inference.scoring import Scorer, TokenRow, groups
 from crosstok.tokenizers import Spans
+
+_WINDOWS_PER_GROUP = 64
 
 
 @dataclass(frozen=True)
@@ -30,9 +36,9 @@ class BitsPerByte:
 
     bits: float
     num_bytes: int  # of the original text, under the scored tokens
-    num_tokens: int  # scored
+    num_tokens: int  # scored; bytes, of a model that is read byte by byte
     num_unscored_bytes: int  # under tokens with nothing before them
-    num_exact_bytes: int  # under tokens that spell the original bytes, not a normalised form
+    num_exact_bytes: int | None  # under tokens that spell the original bytes, not a normalised form
     num_texts: int
 
     @property
@@ -42,15 +48,17 @@ class BitsPerByte:
 
     def as_json(self) -> dict[str, float | int]:
         """The figures of the `evaluate` command."""
-        return {
+        figures = {
             "bits_per_byte": self.bits_per_byte,
             "bytes": self.num_bytes,
             "tokens": self.num_tokens,
             "bytes_per_token": self.num_bytes / self.num_tokens,
             "unscored_bytes": self.num_unscored_bytes,
-            "exact_share": self.num_exact_bytes / self.num_bytes,
             "texts": self.num_texts,
         }
+        if self.num_exact_bytes is not None:
+            figures["exact_share"] = self.num_exact_bytes / self.num_bytes
+        return figures
 
 
 def bits_per_byte(
@@ -104,6 +112,33 @@ def bits_per_byte(
             f"{num_texts} texts hold no byte that {scorer.name} can score; give longer texts."
         )
     return BitsPerByte(bits, num_bytes, num_tokens, num_unscored, num_exact, num_texts)
+
+
+def bits_per_byte_of_windows(
+    model: LanguageModel,
+    windows: Sequence[str],
+    *,
+    on_progress: Callable[[int], None] | None = None,
+) -> BitsPerByte:
+    """Bits per byte of any model that answers, on texts that fit, each behind the document start.
+
+    How many bytes are exact is not known of such a model.
+
+    Raises:
+        ValueError: A text does not fit, or there is no byte to score.
+    """
+    bits, num_bytes, num_units = 0.0, 0, 0
+    for first in range(0, len(windows), _WINDOWS_PER_GROUP):
+        group = windows[first : first + _WINDOWS_PER_GROUP]
+        for score in model.text_logprobs(group):
+            bits -= score.logprob / math.log(2)
+            num_bytes += score.num_bytes
+            num_units += score.num_units
+        if on_progress is not None:
+            on_progress(len(group))
+    if not num_bytes:
+        raise ValueError(f"{len(windows)} texts hold no byte for {model.name}; give longer texts.")
+    return BitsPerByte(bits, num_bytes, num_units, 0, None, len(windows))
 
 
 def _windows(

@@ -1,80 +1,32 @@
-"""Several models on the same data and exams, side by side."""
+"""Several models on the same data, exams and tasks, side by side."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from crosstok.corpora import TextUnit, load_corpus, plain_name, read_rows
-from crosstok.evaluation.bits_per_byte import bits_per_byte
+from crosstok.corpora import load_corpus, plain_name, read_rows
+from crosstok.evaluation.bits_per_byte import bits_per_byte, bits_per_byte_of_windows
+from crosstok.evaluation.contenders import Contender, Model, contender, contenders, short_name
 from crosstok.evaluation.exams import Item, read_exam, take_exam
 from crosstok.evaluation.fidelity import fidelity
+from crosstok.evaluation.options import EvaluationOptions
+from crosstok.evaluation.tasks import Tasks
+from crosstok.evaluation.windows import WINDOW_BYTES, cut_text
+from crosstok.inference.contract import LanguageModel
 from crosstok.inference.scoring import Scorer
-from crosstok.models import check_model_exists, load_model
-from crosstok.tokenizers import load_tokenizer
-
-Model = str | tuple[str, Any, Any]
-"""A name or folder, or (name, model, tokenizer) for a model that is loaded."""
+from crosstok.inference.token_model import TokenModel
 
 Data = str | tuple[str, Sequence[str]]
 """A file, folder or data set name, or (name, texts)."""
 
 _Result = dict[str, list[dict[str, Any]]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationOptions:
-    """How texts are read and scored."""
-
-    max_length: int | None = None
-    """Tokens in a window; by default each model's positions, at most 2,048."""
-
-    overlap: int = 0
-    """Tokens of a window that repeat the end of the one before (bits per byte)."""
-
-    start_every_window: bool = True
-    """Put the start token in front of every window, not of every text only (bits per byte)."""
-
-    max_texts: int | None = None
-    """Texts of each data set that are used, from its beginning; None for all."""
-
-    max_items: int | None = None
-    """Items of each exam that are used, evenly spaced; None for all."""
-
-    text_field: str = "text"
-    """Field of a data set's rows that holds the text."""
-
-    text_unit: TextUnit = "line"
-    """What one text of a `.txt` file is."""
-
-    split: str = "train"
-    """Split of a data set's name or folder; a file has none."""
-
-    tokens_per_batch: int | None = None
-    """Tokens in one forward pass, padding included; the default goes by the device."""
-
-    dtype: torch.dtype | str | None = None
-    """Of models loaded by name; None for float32 on CPU, and the saved one on an accelerator."""
-
-    device: str | None = None
-    """Of models loaded by name; None for the accelerator if there is one."""
-
-    trust_remote_code: bool = False
-    """Whether Python code in a model's folder may be executed."""
-
-    def __post_init__(self) -> None:
-        for name in ("max_texts", "max_items", "tokens_per_batch"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1.")
 
 
 class EvaluationError(ValueError):
@@ -94,97 +46,80 @@ def evaluate(
     data: Sequence[Data] = (),
     exams: Sequence[str] = (),
     *,
+    tasks: Sequence[str] = (),
     teacher: Model | None = None,
     options: EvaluationOptions | None = None,
     show_progress: bool = True,
 ) -> _Result:
-    """Bits per byte on data, accuracy on exams, fidelity to a teacher on data, for every model.
+    """Bits per byte, exams, tasks of lm-eval and fidelity to a teacher, for every model.
 
-    All tokenizers, data and exams are read before the first model is loaded, so what can be wrong
-    with them, or a folder without a model, is found at once. Models are then loaded one after
+    All tokenizers, data, exams and tasks are read before the first model is loaded, so what can be
+    wrong with them, or a folder without a model, is found at once. Models are then loaded one after
     another.
 
     Args:
-        models: what to evaluate.
+        models: what to evaluate, or the models that answer as one (`options.combine`).
         data: texts for bits per byte and, with a teacher, for fidelity.
         exams: files of exam rows (`crosstok.evaluation.exams`).
-        teacher: the model to compare likelihoods with; itself it is not compared with.
+        tasks: names of tasks of lm-eval (`crosstok.evaluation.tasks`).
+        teacher: the model to compare likelihoods with; itself it is not compared with, nor are
+            byte views and ensembles.
         options: how texts are read and scored.
         show_progress: bars on standard error.
 
     Returns:
         `{"models": [{"model": name, "data": {NAME: {"bits_per_byte", "bytes", "tokens", ...}},
-        "exams": {NAME: {"accuracy", "stderr", "items", ...}}, "fidelity": {NAME: {...}}}]}`, where
-        NAME is the file name without suffixes, and `fidelity` is there with a teacher only.
+        "exams": {NAME: {"accuracy", "stderr", "items", ...}}, "tasks": {NAME: {"metrics": ...}},
+        "fidelity": {NAME: {...}}}]}`, where NAME is the file name without suffixes, or that of the
+        task; `tasks` and `fidelity` are there only with tasks and with a teacher.
 
     Raises:
         ValueError: nothing to evaluate, or an input that cannot be used.
         EvaluationError: something failed later; it carries the result of all the rest.
     """
     options = options or EvaluationOptions()
-    if not models or not (data or exams):
-        raise ValueError("evaluate needs a model and something to evaluate it on: data or exams.")
-    _check_models([*models, *([teacher] if teacher is not None else [])], options)
-    texts = _read_data(data, options)
-    questions = _read_exams(exams, options)
+    if not models or not (data or exams or tasks):
+        raise ValueError(
+            "evaluate needs a model and something to evaluate it on: data, exams or tasks."
+        )
+    columns = contenders(models, options)
+    judge = None if teacher is None else contender(teacher, replace(options, bytes_view=False))
+    _check(columns, judge, options)
+    options = _with_windows(columns, options)
+    work = _Work(
+        _read_data(data, options),
+        _read_exams(exams, options),
+        Tasks(tasks, options) if tasks else None,
+        options,
+    )
     result: _Result = {"models": []}
     failures: list[str] = []
     with _progress(show_progress) as progress:
-        judge = None if teacher is None or not texts else _scorer(teacher, options)
-        for model in models:
-            entry: dict[str, Any] = {"model": _model_name(model), "data": {}, "exams": {}}
+        judging = None if judge is None or not work.texts else judge.scorer(options)
+        for column in columns:
+            entry: dict[str, Any] = {"model": column.name, "data": {}, "exams": {}}
             result["models"].append(entry)
             run = _Run(entry, failures, progress)
-            scorer = run.attempt("loading", partial(_scorer, model, options))
-            if scorer is None:
+            model = run.attempt("loading", partial(column.load, options))
+            if model is None:
                 continue
-            _measure(run, scorer, texts, questions, options)
-            if judge is not None and _model_name(model) != judge.name:
-                _compare_with_teacher(run, scorer, judge, texts)
-            del scorer
+            _measure(run, model, work)
+            if judging is not None and column.is_plain and column.name != judging.name:
+                _compare_with_teacher(run, model, judging, work.texts)
+            del model
     if failures:
         raise EvaluationError(failures, result)
     return result
 
 
-def render_table(result: _Result) -> Table:
-    """The figures of `evaluate`, a column for each model; the best of each row is bold."""
-    models = result["models"]
-    table = Table(title=None)
-    table.add_column("")
-    for entry in models:
-        table.add_column(escape(_short_name(entry["model"])), justify="right")
-    for section, key, label, scale, best in _ROWS:
-        for name in _names(models, section):
-            figures = [entry.get(section, {}).get(name) for entry in models]
-            values = [None if figure is None else figure[key] * scale for figure in figures]
-            known = [value for value in values if value is not None]
-            cells = ["–" if value is None else f"{value:.{_DIGITS[key]}f}" for value in values]
-            for i, figure in enumerate(figures):
-                if figure is not None and "stderr" in figure:
-                    cells[i] += f" ± {figure['stderr'] * scale:.1f}"
-                if len(known) > 1 and values[i] == best(known):
-                    cells[i] = f"[bold]{cells[i]}[/bold]"
-            table.add_row(f"{escape(name)}: {label}", *cells)
-    return table
+@dataclass(frozen=True)
+class _Work:
+    """What every model is put to."""
 
-
-_ROWS: tuple[tuple[str, str, str, float, Callable[[Iterable[float]], float]], ...] = (
-    ("data", "bits_per_byte", "bits per byte", 1.0, min),
-    ("exams", "accuracy", "accuracy, %", 100.0, max),
-    ("fidelity", "chunk_divergence", "chunk divergence, nats", 1.0, min),
-    ("fidelity", "agreement", "agreement with teacher, %", 100.0, max),
-)
-_DIGITS = {"bits_per_byte": 3, "accuracy": 1, "chunk_divergence": 4, "agreement": 1}
-
-
-def _names(models: list[dict[str, Any]], section: str) -> list[str]:
-    """The data sets or exams that any model has figures of, in order."""
-    return list(dict.fromkeys(name for entry in models for name in entry.get(section, {})))
-
-
-def _short_name(name: str) -> str:
-    return Path(name).name or name
+    texts: dict[str, list[str]]
+    questions: dict[str, list[Item]]
+    tasks: Tasks | None
+    options: EvaluationOptions
 
 
 class _Run:
@@ -203,9 +138,22 @@ class _Run:
             self._failures.append(f"{self.entry['model']}, {what}: {error}")
             return None
 
+    @property
+    def shows_progress(self) -> bool:
+        """Whether bars are shown at all."""
+        return not self._progress.disable
+
+    def without_bars(self, work: Callable[[], Any]) -> Any:
+        """The work's value, or None with a note; lm-eval has bars of its own."""
+        self._progress.stop()
+        try:
+            return self.attempt("tasks", work)
+        finally:
+            self._progress.start()
+
     def figures(self, section: str, name: str, total: int, work: Callable[..., Any]) -> None:
         """Put the figures of `work(on_progress=...)` into the entry."""
-        what = escape(f"{_short_name(self.entry['model'])}: {name}")
+        what = escape(f"{short_name(self.entry['model'])}: {name}")
         task = self._progress.add_task(what, total=total)
 
         def advance(count: int) -> None:
@@ -217,24 +165,36 @@ class _Run:
             self.entry[section][name] = found.as_json()
 
 
-def _measure(
-    run: _Run,
-    scorer: Scorer,
-    texts: dict[str, list[str]],
-    questions: dict[str, list[Item]],
-    options: EvaluationOptions,
-) -> None:
-    for name, group in texts.items():
-        work = partial(
-            bits_per_byte,
-            scorer,
-            group,
-            overlap=options.overlap,
-            start_every_window=options.start_every_window,
-        )
-        run.figures("data", name, len(group), work)
-    for name, items in questions.items():
-        run.figures("exams", name, len(items), partial(take_exam, scorer, items))
+def _measure(run: _Run, model: Scorer | LanguageModel, work: _Work) -> None:
+    for name, texts in work.texts.items():
+        run.figures("data", name, len(texts), _text_work(model, texts, work.options))
+    for name, items in work.questions.items():
+        run.figures("exams", name, len(items), partial(take_exam, model, items))
+    if work.tasks is not None:
+        found = run.without_bars(partial(_run_tasks, work.tasks, model, run.shows_progress))
+        run.entry["tasks"] = found or {}
+
+
+def _text_work(
+    model: Scorer | LanguageModel, texts: list[str], options: EvaluationOptions
+) -> Callable[..., Any]:
+    if not isinstance(model, Scorer):
+        return partial(bits_per_byte_of_windows, model, texts)
+    return partial(
+        bits_per_byte,
+        model,
+        texts,
+        overlap=options.overlap,
+        start_every_window=options.start_every_window,
+    )
+
+
+def _run_tasks(
+    tasks: Tasks, model: Scorer | LanguageModel, show_progress: bool
+) -> dict[str, dict[str, Any]]:
+    if isinstance(model, Scorer):
+        model = TokenModel(model.model, model.encoder.tokenizer, name=model.name)
+    return tasks.run(model, show_progress=show_progress)
 
 
 def _compare_with_teacher(
@@ -259,6 +219,11 @@ def _read_data(data: Sequence[Data], options: EvaluationOptions) -> dict[str, li
             split=options.split,
         )
         texts.append((corpus.name, list(corpus.texts(options.max_texts))))
+    if options.window_bytes is not None:
+        size = options.window_bytes
+        texts = [
+            (n, [part for text in group for part in cut_text(text, size)]) for n, group in texts
+        ]
     return _by_unique_name(data, texts)
 
 
@@ -284,40 +249,32 @@ def _by_unique_name(sources: Sequence[Any], named: list[tuple[str, Any]]) -> dic
     return unique
 
 
-def _model_name(model: Model) -> str:
-    return model if isinstance(model, str) else model[0]
-
-
-def _check_models(models: Sequence[Model], options: EvaluationOptions) -> None:
-    for model in models:
-        if isinstance(model, str):
-            check_model_exists(model)
-            load_tokenizer(model, trust_remote_code=options.trust_remote_code)
-
-
-def _scorer(model: Model, options: EvaluationOptions) -> Scorer:
-    if isinstance(model, str):
-        device = options.device or _accelerator()
-        dtype = options.dtype or ("float32" if device == "cpu" else "auto")
-        name = model
-        loaded: Any = load_model(
-            model, dtype=dtype, device=device, trust_remote_code=options.trust_remote_code
+def _check(
+    columns: Sequence[Contender], judge: Contender | None, options: EvaluationOptions
+) -> None:
+    for column in (*columns, *([judge] if judge is not None else [])):
+        column.check(options)
+    if judge is None:
+        return
+    if not judge.is_plain:
+        raise ValueError(f"teacher is {judge.name}; it must be a plain model.")
+    if not any(column.is_plain for column in columns):
+        raise ValueError(
+            "fidelity to a teacher is of plain models, and there are only byte views and "
+            "ensembles; leave the teacher out."
         )
-        tokenizer: Any = load_tokenizer(model, trust_remote_code=options.trust_remote_code)
-    else:
-        name, loaded, tokenizer = model
-    return Scorer(
-        loaded,
-        tokenizer,
-        name=name,
-        max_length=options.max_length,
-        tokens_per_batch=options.tokens_per_batch,
-    )
 
 
-def _accelerator() -> str:
-    found = torch.accelerator.current_accelerator(check_available=True)
-    return "cpu" if found is None else str(found)
+def _with_windows(columns: Sequence[Contender], options: EvaluationOptions) -> EvaluationOptions:
+    """The options with a window in bytes where the models do not share one in tokens."""
+    if all(column.is_plain for column in columns) and options.window_bytes is None:
+        return options
+    if options.max_length is not None:
+        raise ValueError(
+            f"max_length is {options.max_length} tokens, and the models are compared in windows of "
+            "bytes, as byte views and ensembles need; give window_bytes in its place."
+        )
+    return replace(options, window_bytes=options.window_bytes or WINDOW_BYTES)
 
 
 @contextmanager

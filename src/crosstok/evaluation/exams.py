@@ -24,7 +24,8 @@ favour tokenizers that happen to have a boundary there.
 put between them, and counts as part of the continuation; except after a context without any white
 space ("25-759=", or scripts that have none), which shows that the row is written without.
 
-A context too long for the model loses its beginning (`truncated` counts such items).
+A context too long for the model loses its beginning (`truncated` counts such items); byte views and
+ensembles say that it does not fit.
 """
 
 import math
@@ -34,6 +35,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from crosstok.inference.contract import LanguageModel
 from crosstok.inference.scoring import Scorer, TokenRow
 
 Form = Literal["pair", "choice", "schema", "cloze"]
@@ -115,12 +117,15 @@ def read_exam(rows: Sequence[Mapping[str, Any]], name: str, limit: int | None = 
 
 
 def take_exam(
-    scorer: Scorer, items: Sequence[Item], *, on_progress: Callable[[int], None] | None = None
+    model: Scorer | LanguageModel,
+    items: Sequence[Item],
+    *,
+    on_progress: Callable[[int], None] | None = None,
 ) -> ExamResult:
     """Let a model answer; see the module for what counts as right.
 
     Args:
-        scorer: the model.
+        model: a model with its tokenizer, or anything that answers.
         items: `read_exam`'s, all of one form.
         on_progress: called with the number of items done.
 
@@ -134,7 +139,7 @@ def take_exam(
     nats = 0.0
     for first in range(0, len(items), _ITEMS_PER_GROUP):
         group = items[first : first + _ITEMS_PER_GROUP]
-        for answer in _answers(scorer, group, greedy=form == "cloze"):
+        for answer in _answers(model, group, greedy=form == "cloze"):
             right += answer.is_right
             right_by_sum += answer.is_right_by_sum
             truncated += answer.is_truncated
@@ -165,8 +170,49 @@ class _Answer:
     gold_bytes: int
 
 
-def _answers(scorer: Scorer, items: Sequence[Item], *, greedy: bool) -> list[_Answer]:
+@dataclass(frozen=True)
+class _Score:
+    logprob: float  # nats
+    is_greedy: bool
+    is_truncated: bool
+
+
+def _answers(
+    model: Scorer | LanguageModel, items: Sequence[Item], *, greedy: bool
+) -> list[_Answer]:
     joined = [join(*option) for item in items for option in item.options]
+    if isinstance(model, Scorer):
+        scores = _scores(model, joined, greedy=greedy)
+    else:
+        found = model.logprob(joined, greedy=greedy)
+        scores = [_Score(score.logprob, score.is_greedy, False) for score in found]
+    sums = np.array([score.logprob for score in scores])
+    widths = np.array([len(continuation.encode()) for _, continuation in joined])
+    answers, done = [], 0
+    for item in items:
+        options = slice(done, done + len(item.options))
+        done = options.stop
+        gold = options.start + item.gold
+        is_best_by_sum = _is_best(sums[options], item.gold)
+        if greedy:
+            is_right = scores[gold].is_greedy
+        elif item.form == "choice":
+            is_right = _is_best(sums[options] / widths[options], item.gold)
+        else:
+            is_right = is_best_by_sum
+        answers.append(
+            _Answer(
+                is_right,
+                is_best_by_sum,
+                any(score.is_truncated for score in scores[options]),
+                float(sums[gold]),
+                int(widths[gold]),
+            )
+        )
+    return answers
+
+
+def _scores(scorer: Scorer, joined: Sequence[tuple[str, str]], *, greedy: bool) -> list[_Score]:
     encoded = scorer.encode(["".join(parts) for parts in joined])
     rows, cut = [], []
     for (context, continuation), spans in zip(joined, encoded, strict=True):
@@ -179,32 +225,14 @@ def _answers(scorer: Scorer, items: Sequence[Item], *, greedy: bool) -> list[_An
             )
         rows.append(row)
         cut.append(is_cut)
-    scores = scorer.score(rows, greedy=greedy)
-    sums = np.array([score.logprobs.sum() for score in scores])
-    widths = np.array([len(continuation.encode()) for _, continuation in joined])
-    answers, done = [], 0
-    for item in items:
-        options = slice(done, done + len(item.options))
-        done = options.stop
-        gold = options.start + item.gold
-        is_best_by_sum = _is_best(sums[options], item.gold)
-        if greedy:
-            is_greedy = scores[gold].is_greedy
-            is_right = is_greedy is not None and bool(is_greedy.all())
-        elif item.form == "choice":
-            is_right = _is_best(sums[options] / widths[options], item.gold)
-        else:
-            is_right = is_best_by_sum
-        answers.append(
-            _Answer(
-                is_right,
-                is_best_by_sum,
-                any(cut[options]),
-                float(sums[gold]),
-                int(widths[gold]),
-            )
+    return [
+        _Score(
+            float(score.logprobs.sum()),
+            score.is_greedy is not None and bool(score.is_greedy.all()),
+            is_cut,
         )
-    return answers
+        for score, is_cut in zip(scorer.score(rows, greedy=greedy), cut, strict=True)
+    ]
 
 
 def _fitting_row(scorer: Scorer, ids: np.ndarray, num_context: int) -> tuple[TokenRow | None, bool]:

@@ -1,0 +1,171 @@
+"""What stands in the columns of a comparison: models, byte views, ensembles."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from crosstok.evaluation.options import EvaluationOptions
+from crosstok.inference.contract import LanguageModel
+from crosstok.inference.language_model import load_language_model
+from crosstok.inference.scoring import Scorer
+from crosstok.models import check_model_exists, load_model
+from crosstok.tokenizers import load_tokenizer
+
+Model = str | tuple[str, Any, Any] | LanguageModel
+"""A name or folder, "bytes:" and a name for its byte view, a .yaml file that defines an ensemble;
+(name, model, tokenizer) for a model that is loaded; or anything that answers."""
+
+_BYTES = "bytes:"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One column: a plain model that a `Scorer` reads, or any other that answers.
+
+    Attributes:
+        name: As given; of several models combined, all names and how.
+        members: Names to load; empty if it is loaded.
+        loaded: (model, tokenizer), or what answers.
+        is_byte_view: Whether a single model is read byte by byte.
+        is_ensemble: Whether several models answer.
+    """
+
+    name: str
+    members: tuple[str, ...] = ()
+    loaded: Any = None
+    is_byte_view: bool = False
+    is_ensemble: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is one model that is read token by token."""
+        is_given = self.loaded is None or isinstance(self.loaded, tuple)
+        return is_given and not self.is_byte_view and not self.is_ensemble
+
+    def check(self, options: EvaluationOptions) -> None:
+        """Find what is wrong with a name or a tokenizer, without loading a model.
+
+        Raises:
+            ValueError: There is no such file, or no model or tokenizer in the folder.
+        """
+        for member in self.members:
+            if _is_definition(member):
+                if not Path(member).is_file():
+                    raise ValueError(f"there is no file {member!r} that defines an ensemble.")
+                continue
+            check_model_exists(member)
+            load_tokenizer(member, trust_remote_code=options.trust_remote_code)
+
+    def load(self, options: EvaluationOptions) -> Scorer | LanguageModel:
+        """Load it.
+
+        Raises:
+            ValueError: It cannot be loaded.
+        """
+        if self.is_plain:
+            return self.scorer(options)
+        if self.loaded is not None:
+            answering: LanguageModel = self.loaded
+            return answering
+        device, dtype = _place(options)
+        return load_language_model(
+            self.members,
+            combine=options.combine,
+            bytes_view=self.is_byte_view,
+            weights=options.weights,
+            alpha=options.alpha,
+            target=options.target,
+            dtype=dtype,
+            device=device,
+            trust_remote_code=options.trust_remote_code,
+        )
+
+    def scorer(self, options: EvaluationOptions) -> Scorer:
+        """Load a plain one.
+
+        Raises:
+            ValueError: It cannot be loaded.
+        """
+        if self.loaded is None:
+            device, dtype = _place(options)
+            trust = options.trust_remote_code
+            (name,) = self.members
+            model: Any = load_model(name, dtype=dtype, device=device, trust_remote_code=trust)
+            tokenizer: Any = load_tokenizer(name, trust_remote_code=trust)
+        else:
+            model, tokenizer = self.loaded
+        return Scorer(
+            model,
+            tokenizer,
+            name=self.name,
+            max_length=options.max_length,
+            tokens_per_batch=options.tokens_per_batch,
+        )
+
+
+def contenders(models: Sequence[Model], options: EvaluationOptions) -> list[Contender]:
+    """The columns that models make: one each, or one in all if they are combined.
+
+    Raises:
+        ValueError: Models that are no names are combined, or an ensemble is read byte by byte.
+    """
+    if options.combine is None:
+        return [contender(model, options) for model in models]
+    names = [model for model in models if isinstance(model, str)]
+    wrong = [name for name in names if name.startswith(_BYTES) or _is_definition(name)]
+    if wrong or len(names) < len(models):
+        raise ValueError(
+            f"combine is {options.combine!r}, which takes names of plain models"
+            + (f", not {wrong[0]!r}." if wrong else ".")
+        )
+    name = f"{' + '.join(names)} ({options.combine})"
+    return [Contender(name, tuple(names), is_ensemble=True)]
+
+
+def contender(model: Model, options: EvaluationOptions) -> Contender:
+    """The column of one model.
+
+    Raises:
+        ValueError: An ensemble is to be read byte by byte.
+    """
+    if isinstance(model, tuple):
+        name, loaded, tokenizer = model
+        return Contender(name, loaded=(loaded, tokenizer))
+    if not isinstance(model, str):
+        return Contender(model.name, loaded=model)
+    name = model.removeprefix(_BYTES)
+    is_byte_view = options.bytes_view or name != model
+    if not _is_definition(name):
+        shown = _BYTES + name if is_byte_view else name
+        return Contender(shown, (name,), is_byte_view=is_byte_view)
+    if is_byte_view:
+        raise ValueError(
+            f"{name} defines an ensemble, which cannot be read byte by byte as a whole; set its "
+            f"combine to bytes-mixture, or leave bytes out and name single models {_BYTES}NAME."
+        )
+    return Contender(name, (name,), is_ensemble=True)
+
+
+def short_name(name: str) -> str:
+    """A contender's name without folders."""
+    if name.startswith(_BYTES):
+        return f"{short_name(name.removeprefix(_BYTES))} (bytes)"
+    return " + ".join(Path(part).name or part for part in name.split(" + "))
+
+
+def _is_definition(name: str) -> bool:
+    return name.endswith((".yaml", ".yml"))
+
+
+def _place(options: EvaluationOptions) -> tuple[str, torch.dtype | str]:
+    """Device and dtype of models that are loaded by name."""
+    device = options.device or _accelerator()
+    return device, options.dtype or ("float32" if device == "cpu" else "auto")
+
+
+def _accelerator() -> str:
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return "cpu" if found is None else str(found)
