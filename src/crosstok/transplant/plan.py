@@ -79,12 +79,14 @@ def _special_twin(
 ) -> tuple[int, RowSource] | None:
     """The source special that plays the first of these roles that the target special plays."""
     old, new = source.byte_vocab, target.byte_vocab
+    name = target.tokenizer.convert_ids_to_tokens(id_)
     for role in (*roles, "unk"):
         ours = [token for token in _own_ids(new, role) if token in new.special_ids]
         theirs = [token for token in _nearest_ids(old, role) if token in old.special_ids]
         if id_ in ours and theirs:
-            return theirs[min(ours.index(id_), len(theirs) - 1)], RowSource.MAPPED
-    name = target.tokenizer.convert_ids_to_tokens(id_)
+            twin = theirs[min(ours.index(id_), len(theirs) - 1)]
+            is_same = source.tokenizer.convert_ids_to_tokens(twin) == name
+            return twin, RowSource.COPIED if is_same else RowSource.MAPPED
     same = source.tokenizer.convert_tokens_to_ids(name) if name else None
     if not isinstance(same, int) or same not in old.special_ids:
         return None
