@@ -9,8 +9,10 @@ from crosstok.inference.contract import (
     Prompt,
     Sampling,
 )
+from crosstok.inference.ensemble_file import is_ensemble_file
 from crosstok.inference.generate import generate
 from crosstok.inference.language_model import load_language_model
+from crosstok.inference.mined_ensemble import MinedEnsemble
 from crosstok.inference.next_byte import (
     EXACT,
     STOP,
@@ -20,6 +22,8 @@ from crosstok.inference.next_byte import (
     Pruning,
     Target,
 )
+from crosstok.inference.scoring import Scorer
+from crosstok.inference.token_ensemble import TokenEnsemble
 from crosstok.inference.token_model import TokenModel
 
 __all__ = [
@@ -35,11 +39,15 @@ __all__ = [
     "ByteView",
     "ContinuationScore",
     "LanguageModel",
+    "MinedEnsemble",
     "Prompt",
     "Pruning",
     "Sampling",
+    "Scorer",
     "Target",
+    "TokenEnsemble",
     "TokenModel",
     "generate",
+    "is_ensemble_file",
     "load_language_model",
 ]

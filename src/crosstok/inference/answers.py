@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,10 +33,10 @@ class Sampler:
             rows: Numbers of the answers: each has draws of its own, whoever else is in the batch.
         """
         self._is_greedy = sampling.is_greedy
-        self._penalty = LogitsProcessorList()
+        self._penalty: Any = LogitsProcessorList()
         if sampling.repetition_penalty != 1:
             self._penalty.append(RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty))
-        self._warpers = LogitsProcessorList()
+        self._warpers: Any = LogitsProcessorList()
         if not sampling.is_greedy:  # in the order of transformers
             self._warpers.append(TemperatureLogitsWarper(float(sampling.temperature)))
             if sampling.top_k:
@@ -79,7 +80,8 @@ class Sampler:
         for place, row in enumerate(history):
             ids[place, : len(row)] = torch.tensor(row)
         filled = torch.nn.functional.pad(scores, (0, 1), value=-torch.inf)
-        return self._penalty(ids.to(scores.device), filled)[:, :size]
+        penalized: Tensor = self._penalty(ids.to(scores.device), filled)
+        return penalized[:, :size]
 
 
 class AnswerText:

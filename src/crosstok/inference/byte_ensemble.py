@@ -34,6 +34,7 @@ from crosstok.inference.contract import (
     Sampling,
     Unit,
     check_single,
+    normalized_weights,
 )
 from crosstok.inference.next_byte import STOP
 from crosstok.inference.token_model import score_texts
@@ -77,15 +78,7 @@ class ByteEnsemble:
             ValueError: The rule is unknown, members or weights are too few or too many, or a number
                 is out of range.
         """
-        if rule not in get_args(ByteRule):
-            raise ValueError(f"rule is {rule!r}; it must be one of {', '.join(get_args(ByteRule))}")
-        if rule == "proxy" and (len(members) != 3 or weights is not None):
-            raise ValueError(
-                f"proxy takes three models (base, expert, anti-expert) and alpha in the place of "
-                f"weights; there are {len(members)} models and weights are {weights}."
-            )
-        if not math.isfinite(alpha):
-            raise ValueError(f"alpha is {alpha}; it must be a number.")
+        check_byte_rule(len(members), rule, weights, alpha)
         self.members, self.rule, self._alpha = list(members), rule, alpha
         self._weights = normalized_weights(len(members), weights)
         names = ", ".join(member.name for member in members)
@@ -165,12 +158,13 @@ class ByteEnsemble:
         if self.rule == "bytes-bayes":
             log_weights = log_weights + so_far[:, :, None]
             log_weights = log_weights - np.logaddexp.reduce(log_weights, axis=0)
-        return np.logaddexp.reduce(log_weights + tables, axis=0)  # type: ignore[no-any-return]
+        mixed: Float[np.ndarray, "n 257"] = np.logaddexp.reduce(log_weights + tables, axis=0)
+        return mixed
 
     def _sequence_logprobs(self, pairs: Sequence[tuple[Prompt, str]]) -> list[float]:
         sums = np.array([member.sums(pairs) for member in self.members])  # [k, pairs, 2]
         both = np.logaddexp.reduce(np.log(self._weights)[:, None, None] + sums, axis=0)
-        return (both[:, 1] - both[:, 0]).tolist()  # type: ignore[no-any-return]
+        return [float(value) for value in both[:, 1] - both[:, 0]]
 
     def _mixture_logprobs(self, pairs: Sequence[tuple[Prompt, str]]) -> list[float]:
         log_weights = np.log(self._weights)[:, None]
@@ -263,22 +257,25 @@ class ByteView(ByteEnsemble):
         self.name = member.name
 
 
-def normalized_weights(size: int, weights: Sequence[float] | None) -> Float[np.ndarray, " k"]:
-    """Weights that sum to 1; equal ones if none are given.
+def check_byte_rule(size: int, rule: str, weights: Sequence[float] | None, alpha: float) -> None:
+    """Check what a byte ensemble is made of.
 
     Raises:
-        ValueError: There are no models, another number of weights, or one that is not above 0.
+        ValueError: See `ByteEnsemble`.
     """
-    if not size:
-        raise ValueError("there is no model; give at least one.")
-    given = np.ones(size) if weights is None else np.array(weights, dtype=np.float64)
-    if given.shape != (size,) or not (np.isfinite(given).all() and (given > 0).all()):
+    if rule not in get_args(ByteRule):
+        raise ValueError(f"rule is {rule!r}; it must be one of {', '.join(get_args(ByteRule))}")
+    if rule == "proxy" and (size != 3 or weights is not None):
         raise ValueError(
-            f"weights are {weights}; there must be one for each of the {size} models, above 0. "
-            "Leave a model out to give it no weight."
+            f"proxy takes three models (base, expert, anti-expert) and alpha in the place of "
+            f"weights; there are {size} models and weights are {weights}."
         )
-    return given / given.sum()
+    if not math.isfinite(alpha):
+        raise ValueError(f"alpha is {alpha}; it must be a number.")
+    normalized_weights(size, weights)
 
 
 def _normalized(scores: Float[np.ndarray, "n 257"]) -> Float[np.ndarray, "n 257"]:
-    return scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)  # type: ignore[no-any-return]
+    total: Float[np.ndarray, "n 1"] = np.logaddexp.reduce(scores, axis=1, keepdims=True)
+    scores = scores - total
+    return scores

@@ -338,7 +338,7 @@ def _byte_logprobs(text: _Text) -> Float[np.ndarray, " n"]:
         for end, mass in node.masses.items():
             terms[end].append(weights[id(node)] + mass)
     _check_possible(text, logsumexp(terms[-1]))
-    return np.diff([logsumexp(parts) for parts in terms])  # type: ignore[no-any-return]
+    return np.diff([logsumexp(parts) for parts in terms])
 
 
 def _total(text: _Text, *, merged: bool) -> float:

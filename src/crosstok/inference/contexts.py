@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from crosstok.models import hidden_states, unwrap_model
+from crosstok.models import find_lookup, hidden_states, unwrap_model
 from crosstok.models.output_head import output_matrix_module
 from crosstok.ops import OutputHead
 
@@ -43,7 +43,7 @@ class Context:
         self.token, self.length, self.hidden = token, length, hidden
         self.following: Context | None = None
         self.slots: np.ndarray = np.zeros(0, dtype=np.int64)
-        self.ids: tuple[int, ...] = ()  # without sharing only
+        self.ids: tuple[int, ...] = ()  # without sharing; with input expansion the last few
 
 
 class Contexts:
@@ -61,6 +61,7 @@ class Contexts:
         self._config = unwrap_model(model).config.get_text_config()
         self.max_length = max_length or max_positions(self._config)
         self.num_evaluated = 0
+        self._subwords = find_lookup(model)
         self._cache = DynamicCache()
         self._num_slots = 0
         self._alive: weakref.WeakSet[Context] = weakref.WeakSet()
@@ -111,6 +112,7 @@ class Contexts:
                 position_ids=torch.tensor([positions], device=device),
                 past_key_values=self._cache,
                 use_cache=True,
+                **self._expansion(requests),
             )
         self._num_slots += len(tokens)
         self.num_evaluated += len(tokens)
@@ -118,15 +120,34 @@ class Contexts:
         made, row = [], 0
         for (parent, chain), own in zip(requests, slots, strict=True):
             before = parent.length if parent else 0
+            tail = self._tail(parent)
             contexts = []
             for step, token in enumerate(chain):
                 context = Context(token, before + step + 1, hidden[row])
                 context.slots = own[: before + step + 1]
+                if self._subwords is not None:
+                    tail = context.ids = (*tail, token)[-self._subwords.longest :]
                 self._alive.add(context)
                 contexts.append(context)
                 row += 1
             made.append(contexts)
         return made
+
+    def _tail(self, parent: Context | None) -> tuple[int, ...]:
+        """The last tokens before a chain, as far back as a subword may begin."""
+        return parent.ids if parent is not None else ()
+
+    def _expansion(
+        self, requests: Sequence[tuple[Context | None, Sequence[int]]]
+    ) -> dict[str, Tensor]:
+        """The subwords of the new tokens, for a model with input expansion."""
+        if self._subwords is None:
+            return {}
+        found = [
+            self._subwords(torch.tensor([[*self._tail(parent), *chain]]))[:, -len(chain) :]
+            for parent, chain in requests
+        ]
+        return {"expansion_ids": torch.cat(found, dim=1).to(self._model.device)}
 
     def _place(
         self, requests: Sequence[tuple[Context | None, Sequence[int]]]

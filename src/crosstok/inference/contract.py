@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+import numpy as np
+from jaxtyping import Float
+
 Prompt = str | bytes | Sequence[Mapping[str, Any]]
 """Text, bytes, or the messages of a chat.
 
@@ -177,6 +180,27 @@ def check_single(prompts: Sequence[Prompt], on_text: Callable[[str], None] | Non
         raise ValueError("generate takes a list of prompts; pass [prompt].")
     if on_text is not None and len(prompts) != 1:
         raise ValueError(f"on_text streams one answer, and there are {len(prompts)} prompts.")
+
+
+def normalized_weights(size: int, weights: Sequence[float] | None) -> Float[np.ndarray, " k"]:
+    """Weights that sum to 1; equal ones if none are given.
+
+    Raises:
+        ValueError: There are no models, another number of weights, or one that is not above 0.
+    """
+    if not size:
+        raise ValueError("there is no model; give at least one.")
+    given: Float[np.ndarray, " k"] = np.ones(size)
+    if weights is not None:
+        given = np.array(weights, dtype=np.float64)
+    if given.shape != (size,) or not (np.isfinite(given).all() and (given > 0).all()):
+        raise ValueError(
+            f"weights are {weights}; there must be one for each of the {size} models, above 0. "
+            "Leave a model out to give it no weight."
+        )
+    total: float = given.sum()
+    given = given / total
+    return given
 
 
 def _check(is_right: bool, name: str, value: object, rule: str) -> None:

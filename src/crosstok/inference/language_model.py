@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast, get_args
 
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from crosstok.inference.byte_ensemble import ByteView
+from crosstok.inference.byte_ensemble import ByteEnsemble, ByteRule, ByteView, check_byte_rule
+from crosstok.inference.byte_members import ByteMember
 from crosstok.inference.byte_view import Target
 from crosstok.inference.contract import (
     COMBINE,
@@ -14,7 +18,11 @@ from crosstok.inference.contract import (
     LanguageModel,
     Prompt,
     Sampling,
+    normalized_weights,
 )
+from crosstok.inference.ensemble_file import MemberFile, is_ensemble_file, read_ensemble_file
+from crosstok.inference.mined_ensemble import MinedEnsemble
+from crosstok.inference.token_ensemble import TokenEnsemble, TokenRule
 from crosstok.inference.token_model import TokenModel
 from crosstok.models import load_model
 from crosstok.tokenizers import load_tokenizer
@@ -58,13 +66,84 @@ def load_language_model(  # noqa: PLR0913 (the options of the command line)
     Raises:
         ValueError: A name, a file or an option is wrong; says which.
     """
-    if combine is None and len(models) == 1:
-        [name] = models
-        model = load_model(
-            name, dtype=dtype or "auto", device=device, trust_remote_code=trust_remote_code
+    if isinstance(models, str):
+        raise ValueError("load_language_model takes a list of models; pass [model].")
+    options = _Options(target, dtype or "auto", device, trust_remote_code)
+    if len(models) == 1 and is_ensemble_file(models[0]):
+        if combine is not None or weights is not None or bytes_view:
+            raise ValueError(
+                f"{models[0]!r} says itself how its models are combined; leave combine, weights "
+                "and bytes out."
+            )
+        read = read_ensemble_file(models[0])
+        return _ensemble(read.members, read.combine, read.weights, read.alpha, options)
+    members = [MemberFile(name) for name in models]
+    if combine is not None:
+        if bytes_view:
+            raise ValueError(
+                f"bytes is of one model alone, and combine is {combine!r}; to combine models byte "
+                "by byte take bytes-mixture, bytes-bayes, bytes-product or proxy."
+            )
+        return _ensemble(members, combine, weights, alpha, options)
+    if len(members) != 1:
+        raise ValueError(
+            f"there are {len(members)} models and nothing says how they answer as one; pass one "
+            f"model, or combine: one of {', '.join(COMBINE)}."
         )
-        tokenizer = load_tokenizer(name, trust_remote_code=trust_remote_code)
-        if not bytes_view:
-            return TokenModel(model, tokenizer, name=name)
-        return ByteView(model, tokenizer, name=name, target=target)
-    raise NotImplementedError
+    if weights is not None:
+        raise ValueError("weights are of several models; leave them out.")
+    return options.byte_view(members[0]) if bytes_view else options.token_model(members[0])
+
+
+@dataclass(frozen=True)
+class _Options:
+    """How models are loaded and read."""
+
+    target: Target
+    dtype: torch.dtype | str
+    device: torch.device | str | None
+    trust_remote_code: bool
+
+    def load(self, member: MemberFile) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+        trust = self.trust_remote_code
+        tokenizer = load_tokenizer(member.model, trust_remote_code=trust)
+        model = load_model(
+            member.model, dtype=self.dtype, device=self.device, trust_remote_code=trust
+        )
+        return model, tokenizer
+
+    def token_model(self, member: MemberFile) -> TokenModel:
+        template = member.chat_template
+        return TokenModel(*self.load(member), name=member.model, chat_template=template)
+
+    def byte_member(self, member: MemberFile) -> ByteMember:
+        return ByteMember(
+            *self.load(member),
+            name=member.model,
+            chat_template=member.chat_template,
+            target=self.target,
+        )
+
+    def byte_view(self, member: MemberFile) -> ByteView:
+        return ByteView(*self.load(member), name=member.model, target=self.target)
+
+
+def _ensemble(
+    members: Sequence[MemberFile],
+    combine: str,
+    weights: Sequence[float] | None,
+    alpha: float,
+    options: _Options,
+) -> LanguageModel:
+    if combine not in COMBINE:
+        raise ValueError(f"combine is {combine!r}; it must be one of {', '.join(COMBINE)}.")
+    if combine in get_args(ByteRule):
+        rule = cast(ByteRule, combine)
+        check_byte_rule(len(members), rule, weights, alpha)  # before models are loaded
+        loaded = [options.byte_member(member) for member in members]
+        return ByteEnsemble(loaded, rule, weights=weights, alpha=alpha)
+    normalized_weights(len(members), weights)
+    models = [options.token_model(member) for member in members]
+    if combine == "mined":
+        return MinedEnsemble(models, weights=weights)
+    return TokenEnsemble(models, cast(TokenRule, combine), weights=weights)

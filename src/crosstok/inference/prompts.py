@@ -21,13 +21,14 @@ class ReadPair:
     Attributes:
         ids: [T] the start token included.
         first: The first of them that is scored.
-        cut: Byte of prompt and continuation where it begins; -1 for a chat, of which every
-            tokenizer renders its own, and where a continuation begins with a token of its own.
+        starts: [T - first] Byte of prompt and continuation where each scored token begins. Of a
+            chat, which every tokenizer renders in its own way, byte of the continuation, which
+            begins with a token of its own.
     """
 
     ids: Int64[np.ndarray, " T"]
     first: int
-    cut: int
+    starts: Int64[np.ndarray, " N"]
 
 
 class PromptReader:
@@ -64,7 +65,7 @@ class PromptReader:
                 template cannot render the messages.
         """
         if not isinstance(prompt, str | bytes):
-            return [int(index) for index in self.chats(prompt)[0]]
+            return [int(index) for index in self.chats(prompt)[0].ids]
         ids: list[int] = self._tokenizer(as_text(prompt), add_special_tokens=False)["input_ids"]
         if self._start and ids[:1] != self._start:
             ids = [*self._start, *ids]
@@ -97,14 +98,15 @@ class PromptReader:
                 raise ValueError(f"the continuation of {_shown(prompt)} is empty; give some text.")
             if not isinstance(prompt, str | bytes):
                 before, after = self.chats(prompt, continuation)
-                pair = ReadPair(np.concatenate([before, after]), len(before), -1)
+                ids = np.concatenate([before.ids, after.ids])
+                starts = np.concatenate([[0], after.ends])[:-1]
+                pair = ReadPair(ids, len(before.ids), starts)
             else:
                 spans = next(encoded)
                 size = len(as_text(prompt).encode())
                 count = int(np.searchsorted(spans.ends, size, "right"))
-                cut = int(spans.ends[count - 1]) if count else 0
                 ids = np.concatenate([np.array(self._start, dtype=np.int64), spans.ids])
-                pair = ReadPair(ids, count + len(self._start), cut)
+                pair = ReadPair(ids, count + len(self._start), spans.starts[count:])
             if not 1 <= pair.first < len(pair.ids):
                 self._explain(prompt, continuation, pair)
             found.append(pair)
@@ -126,18 +128,20 @@ class PromptReader:
             count = len(spans.ids)
         return [*self._start, *spans.ids[:count].tolist()]
 
-    def check_fits(self, pair: ReadPair, continuation: str, max_length: int, name: str) -> None:
+    def check_fits(
+        self, ids: Int64[np.ndarray, " T"], continuation: str, max_length: int, name: str
+    ) -> None:
         """Check that a model has positions for prompt and continuation.
 
         Raises:
             ValueError: It has not; says how many bytes fit.
         """
-        if len(pair.ids) <= max_length:
+        if len(ids) <= max_length:
             return
         token_bytes = self.encoder.byte_vocab.token_bytes
-        fitting = sum(len(token_bytes[index] or b"") for index in pair.ids[:max_length])
+        fitting = sum(len(token_bytes[index] or b"") for index in ids[:max_length])
         raise ValueError(
-            f"prompt and continuation ({continuation[:40]!r}...) take {len(pair.ids)} tokens, and "
+            f"prompt and continuation ({continuation[:40]!r}...) take {len(ids)} tokens, and "
             f"{name} has {max_length} positions: the first {fitting} bytes fit. Shorten the text, "
             "or score it in windows."
         )

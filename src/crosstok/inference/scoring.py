@@ -25,7 +25,7 @@ TOKENS_PER_BATCH_ACCELERATOR = 16384
 """Tokens in one forward pass. On a CPU more than its cache holds is slower: 600 BLiMP pairs took
 5.5 s of CPU time with 8,192 and 3.5 s with 2,048 (6M parameters)."""
 
-_BLOCK_BYTES = 32 * 2**20  # of logits, where the most likely token is looked for
+_BLOCK_BYTES = 32 * 2**20  # of logits, where whole distributions are looked at
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Scorer:
         """
         scores: list[RowScores | None] = [None] * len(rows)
         with torch.no_grad():
-            for batch in _batches([len(row.ids) for row in rows], self.tokens_per_batch):
+            for batch in batches([len(row.ids) for row in rows], self.tokens_per_batch):
                 done = self._score_batch([rows[i] for i in batch], greedy)
                 for i, result in zip(batch, done, strict=True):
                     scores[i] = result
@@ -151,7 +151,11 @@ class Scorer:
                     on_progress(len(batch))
         return [result for result in scores if result is not None]
 
-    def _score_batch(self, rows: list[TokenRow], greedy: bool) -> list[RowScores]:
+    def hidden_of(self, rows: Sequence[TokenRow]) -> tuple[Float[Tensor, "N D"], Int[Tensor, " N"]]:
+        """What enters the output matrix to predict the scored tokens, and these tokens.
+
+        All rows at once, one after the other; for a few rows.
+        """
         device = self.head.weight.device
         width = max(len(row.ids) for row in rows)
         ids = torch.zeros(len(rows), width, dtype=torch.long)
@@ -162,8 +166,12 @@ class Scorer:
             attention_mask[i, : len(row.ids)] = 1
             wanted[i, row.first - 1 : len(row.ids) - 1] = True  # row k predicts token k + 1
         ids, attention_mask, wanted = (x.to(device) for x in (ids, attention_mask, wanted))
-        hidden = hidden_states(self.model, ids, attention_mask)[wanted]
-        labels = ids.roll(-1, dims=1)[wanted]
+        with torch.no_grad():
+            hidden = hidden_states(self.model, ids, attention_mask)[wanted]
+        return hidden, ids.roll(-1, dims=1)[wanted]
+
+    def _score_batch(self, rows: list[TokenRow], greedy: bool) -> list[RowScores]:
+        hidden, labels = self.hidden_of(rows)
         logprobs, _ = linear_logprobs(hidden, self.head, labels)
         is_greedy = _most_likely(hidden, self.head) == labels if greedy else None
         counts = [len(row.ids) - row.first for row in rows]
@@ -208,7 +216,7 @@ def _max_length(model: Any, asked: int | None, name: str) -> int:
     return asked
 
 
-def _batches(lengths: list[int], tokens_per_batch: int) -> Iterator[list[int]]:
+def batches(lengths: list[int], tokens_per_batch: int) -> Iterator[list[int]]:
     """Indices of rows, longest first, as many as fit when all are padded to the longest."""
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     batch: list[int] = []
@@ -221,12 +229,18 @@ def _batches(lengths: list[int], tokens_per_batch: int) -> Iterator[list[int]]:
         yield batch
 
 
+def blocks(num_rows: int, vocab_size: int) -> Iterator[slice]:
+    """Slices of rows of which the logits take little memory."""
+    rows = max(1, _BLOCK_BYTES // (4 * vocab_size))
+    for first in range(0, num_rows, rows):
+        yield slice(first, first + rows)
+
+
 def _most_likely(hidden: Float[Tensor, "N D"], head: OutputHead) -> Int[Tensor, " N"]:
     """The id with the largest logit; scale and soft cap keep the order of logits."""
-    rows = max(1, _BLOCK_BYTES // (4 * head.weight.shape[0]))
     best = []
-    for first in range(0, len(hidden), rows):
-        block = hidden[first : first + rows].to(head.weight.dtype)
+    for places in blocks(len(hidden), head.weight.shape[0]):
+        block = hidden[places].to(head.weight.dtype)
         logits = torch.nn.functional.linear(block, head.weight, head.bias)
         best.append(logits.argmax(dim=-1))
     return torch.cat(best)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -92,7 +93,7 @@ class TokenModel:
         """
         read = self.reader.pairs(pairs)
         for pair, (_, continuation) in zip(read, pairs, strict=True):
-            self.reader.check_fits(pair, continuation, self.max_length, self.name)
+            self.reader.check_fits(pair.ids, continuation, self.max_length, self.name)
         return read
 
     def logprob(
@@ -129,21 +130,31 @@ class TokenModel:
             Row(number, len(row), self.room(row, sampling), tuple(row), self.strips_space(row))
             for number, row in enumerate(ids)
         ]
-        valid = self._valid_ids()
-        outcomes = Outcomes(
-            [content or b"" for content in self.vocab.token_bytes]
-            + [b""] * (len(valid) - len(self.vocab)),
-            np.isin(np.arange(len(valid)), self.stop_ids),
-        )
-        invalid = torch.from_numpy(~valid).to(self.model.device)
         return answer_rows(
             rows,
-            lambda numbers: _Steps(TokenRows(self.model, [ids[n] for n in numbers]), invalid),
-            outcomes,
+            lambda numbers: _Steps(self, [ids[number] for number in numbers]),
+            self.outcomes,
             sampling,
             device=self.model.device.type,
             on_text=on_text,
         )
+
+    @cached_property
+    def invalid_ids(self) -> Bool[Tensor, " V"]:
+        """Rows of the output matrix that stand for neither bytes nor a special token."""
+        output: Any = self.model.get_output_embeddings()
+        valid = np.zeros(output.weight.shape[0], dtype=np.bool_)
+        spelt = [i for i, content in enumerate(self.vocab.token_bytes) if content is not None]
+        valid[[*spelt, *self.vocab.special_ids]] = True
+        return torch.from_numpy(~valid).to(self.model.device)
+
+    @cached_property
+    def outcomes(self) -> Outcomes:
+        """Its ids as outcomes."""
+        size = len(self.invalid_ids)
+        contents = [content or b"" for content in self.vocab.token_bytes]
+        contents += [b""] * (size - len(contents))
+        return Outcomes(contents, np.isin(np.arange(size), self.stop_ids))
 
     def room(self, ids: Sequence[int], sampling: Sampling) -> int:
         """New tokens that fit behind a prompt.
@@ -159,19 +170,12 @@ class TokenModel:
         """Whether an answer begins with a space that the tokenizer puts in front of every text."""
         return self.adds_space and list(ids) == [self.scorer.start]
 
-    def _valid_ids(self) -> np.ndarray:
-        output: Any = self.model.get_output_embeddings()
-        valid = np.zeros(output.weight.shape[0], dtype=np.bool_)
-        spelt = [i for i, content in enumerate(self.vocab.token_bytes) if content is not None]
-        valid[[*spelt, *self.vocab.special_ids]] = True
-        return valid
-
 
 class _Steps:
     """The steps of one model, over all of its ids."""
 
-    def __init__(self, rows: TokenRows, invalid: Tensor) -> None:
-        self._rows, self._invalid = rows, invalid
+    def __init__(self, model: TokenModel, prompts: Sequence[Sequence[int]]) -> None:
+        self._rows, self._invalid = TokenRows(model.model, prompts), model.invalid_ids
 
     def scores(self) -> Float[Tensor, "B V"]:
         return self._rows.logits().masked_fill(self._invalid, -torch.inf)

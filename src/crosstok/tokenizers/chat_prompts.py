@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
 
 from crosstok.tokenizers.chat import holds_special, map_strings
 from crosstok.tokenizers.chat_template import VARIANTS, ChatRenderer
 from crosstok.tokenizers.conversations import ROLES, Conversation
 from crosstok.tokenizers.spans import TextEncoder
-from crosstok.tokenizers.structure import StructureEncoder
+from crosstok.tokenizers.structure import EncodedString, StructureEncoder
 
 _WHERE = "a chat prompt"
 
@@ -40,8 +39,8 @@ class ChatPrompts:
 
     def __call__(
         self, messages: Sequence[Mapping[str, Any]], answer: str = ""
-    ) -> tuple[Int64[np.ndarray, " prompt"], Int64[np.ndarray, " answer"]]:
-        """Ids of the prompt, and of an answer, which begins with a token of its own.
+    ) -> tuple[EncodedString, EncodedString]:
+        """The prompt, and an answer, which begins with a token of its own.
 
         Raises:
             ValueError: A message has no role or content that is known, or the template cannot
@@ -57,10 +56,11 @@ class ChatPrompts:
             prompt = special.unquote(special.respell(prompt))
         if not answer:
             [encoded] = self._structure([prompt], respelt=respelt)
-            return encoded.ids, encoded.ids[:0]
+            return encoded, _part(encoded, slice(0, 0), 0)
         encoded = self._structure.encode_cut(prompt + answer, [len(prompt)], respelt=respelt)
-        count = int(np.searchsorted(encoded.ends, len(prompt.encode()), "right"))
-        return encoded.ids[:count], encoded.ids[count:]
+        size = len(prompt.encode())
+        count = int(np.searchsorted(encoded.ends, size, "right"))
+        return _part(encoded, slice(count), 0), _part(encoded, slice(count, None), size)
 
     def _render(self, conversation: Conversation) -> str:
         variant = VARIANTS[self._renderer.skeleton(conversation).variant]
@@ -78,6 +78,10 @@ class ChatPrompts:
                 f"({type(error).__name__}: {error}). Change their order, or pass another template."
             ) from error
         return str(rendered)
+
+
+def _part(whole: EncodedString, tokens: slice, start: int) -> EncodedString:
+    return EncodedString(whole.ids[tokens], whole.ends[tokens] - start, whole.exact[tokens])
 
 
 def _conversation(messages: Sequence[Mapping[str, Any]]) -> Conversation:

@@ -1,0 +1,307 @@
+"""The baseline of token ensembles: other vocabularies mapped to that of the first by spelling.
+
+The first model, the pivot, writes. At every step
+
+* the pivot reads its own tokens and gives its distribution over its own ids;
+* every other member reads the same text in its own tokens: the encoding of prompt and answer so
+  far, made anew at every step (so also where it has no token that ends there), behind its own start
+  token or chat template. Keys and values are kept for the tokens that the encodings of two steps
+  begin with. While the pivot is inside a character, the others stand in front of that character;
+* the logit of each of the pivot's ids is taken from the member's id that is spelled most alike
+  (MinED, `nearest_tokens`; ends are matched by role), and the softmax is over these;
+* the distributions are averaged as probabilities.
+
+Several ids of the pivot may have the same nearest id, and a member may cut the text so that its
+next token says little about the pivot's: this is a baseline (the one of Minixhofer et al. 2025,
+arXiv 2503.20083, Table 2). Texts are scored by the same rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from crosstok.alignment import nearest_tokens
+from crosstok.inference.contexts import Context, Contexts, check_sharing
+from crosstok.inference.contract import (
+    ContinuationScore,
+    Prompt,
+    Sampling,
+    Unit,
+    check_single,
+    normalized_weights,
+)
+from crosstok.inference.prompts import as_text
+from crosstok.inference.scoring import TokenRow, blocks
+from crosstok.inference.token_ensemble import combine_logprobs
+from crosstok.inference.token_generation import Row, answer_rows
+from crosstok.inference.token_model import TokenModel, score_texts
+from crosstok.inference.token_rows import TokenRows
+
+
+class MinedEnsemble:
+    """A model that answers with the help of others, mapped by spelling: see `LanguageModel`.
+
+    Attributes:
+        name: "mined" with the members' names.
+        members: The models; the first is the pivot.
+    """
+
+    unit: Unit = "token"
+
+    def __init__(
+        self, members: Sequence[TokenModel], *, weights: Sequence[float] | None = None
+    ) -> None:
+        """Map the vocabularies, which takes seconds to minutes for large ones.
+
+        Args:
+            members: The models; the first is the pivot.
+            weights: One for each member, above 0; equal by default.
+
+        Raises:
+            ValueError: Weights are no weights, a member has no text tokens, or it cannot share a
+                cache between branches.
+        """
+        self._weights = normalized_weights(len(members), weights)
+        self.members = list(members)
+        self._others = [_Other(member, members[0]) for member in members[1:]]
+        self.name = f"mined({', '.join(member.name for member in members)})"
+
+    @property
+    def pivot(self) -> TokenModel:
+        """The model whose tokens are written."""
+        return self.members[0]
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of the pivot that a text may have; the others have limits of their own."""
+        return self.pivot.max_length
+
+    def logprob(
+        self, pairs: Sequence[tuple[Prompt, str]], *, greedy: bool = True
+    ) -> list[ContinuationScore]:
+        """Score continuations; see `LanguageModel.logprob`."""
+        read = self.pivot.read_pairs(pairs)
+        scores = []
+        for pair, (prompt, continuation) in zip(read, pairs, strict=True):
+            hidden, labels = self.pivot.scorer.hidden_of([TokenRow(pair.ids, pair.first)])
+            befores = _befores(prompt, continuation, pair.starts)
+            states = [hidden, *(other.states(prompt, befores) for other in self._others)]
+            logprobs, likeliest = [], []
+            for places in blocks(len(labels), 2 * len(self.pivot.invalid_ids) * len(states)):
+                combined = self.combined([one[places] for one in states])
+                logprobs.append(combined.gather(1, labels[places, None]).double().sum())
+                likeliest.append((combined.argmax(dim=1) == labels[places]).all())
+            scores.append(
+                ContinuationScore(
+                    logprob=float(sum(logprobs)),
+                    is_greedy=greedy and all(map(bool, likeliest)),
+                    num_bytes=len(continuation.encode()),
+                    num_units=len(labels),
+                )
+            )
+        return scores
+
+    def text_logprobs(self, texts: Sequence[str]) -> list[ContinuationScore]:
+        """Score whole texts; see `LanguageModel.text_logprobs`."""
+        return score_texts(self.logprob, texts)
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling = Sampling(),  # noqa: B008 (frozen)
+        *,
+        on_text: Callable[[str], None] | None = None,
+    ) -> list[str]:
+        """Answer prompts; see `LanguageModel.generate`."""
+        check_single(prompts, on_text)
+        pivot = self.pivot
+        ids = [pivot.reader.prompt_ids(prompt) for prompt in prompts]
+        rows = []
+        for number, row in enumerate(ids):
+            own = [other.member.reader.prompt_ids(prompts[number]) for other in self._others]
+            rooms = [
+                other.member.room(one, sampling)
+                for other, one in zip(self._others, own, strict=True)
+            ]
+            room = min([pivot.room(row, sampling), *rooms])
+            rows.append(Row(number, len(row), room, tuple(row), pivot.strips_space(row)))
+        return answer_rows(
+            rows,
+            lambda numbers: _Steps(self, [(prompts[n], ids[n]) for n in numbers]),
+            pivot.outcomes,
+            sampling,
+            device=pivot.model.device.type,
+            on_text=on_text,
+        )
+
+    @torch.no_grad()
+    def combined(self, states: Sequence[Float[Tensor, "N D"]]) -> Float[Tensor, "N V"]:
+        """Log-probabilities of the pivot's ids from what enters the members' output matrices."""
+        return self.combined_logits(self.pivot.scorer.head.logits(states[0]), states[1:])
+
+    @torch.no_grad()
+    def combined_logits(
+        self, logits: Float[Tensor, "N V"], states: Sequence[Float[Tensor, "N D"]]
+    ) -> Float[Tensor, "N V"]:
+        """The same where the pivot's logits are there already."""
+        invalid = self.pivot.invalid_ids
+        every = [logits]
+        for other, hidden in zip(self._others, states, strict=True):
+            own = other.member.scorer.head.logits(hidden)
+            every.append(own[:, other.nearest].to(logits.device))
+        logprobs = [one.masked_fill(invalid, -torch.inf).log_softmax(dim=-1) for one in every]
+        return combine_logprobs(logprobs, self._weights, "probs")
+
+    def begin(self, prompt: Prompt) -> list[_Reading]:
+        """The other members, in front of an answer."""
+        return [_Reading(other, prompt) for other in self._others]
+
+
+class _Other:
+    """A member that is mapped to the pivot's ids."""
+
+    def __init__(self, member: TokenModel, pivot: TokenModel) -> None:
+        check_sharing(member.model)
+        self.member = member
+        found = nearest_tokens(pivot.vocab, member.vocab, workers=-1).ids
+        ids = np.zeros(len(pivot.invalid_ids), dtype=np.int64)
+        ids[: len(found)] = np.maximum(found, 0)  # gaps are masked
+        self.nearest = torch.from_numpy(ids).to(member.model.device)
+
+    def ids(self, prompt: Prompt, text: str) -> list[int]:
+        """Its tokens of a chat prompt with an answer, or of a whole text."""
+        reader = self.member.reader
+        if not isinstance(prompt, str | bytes):
+            before, after = reader.chats(prompt, text)
+            return [*before.ids.tolist(), *after.ids.tolist()]
+        start = self.member.scorer.start
+        [spans] = reader.encoder([text], add_start=False, add_end=False)
+        ids = [*([] if start is None else [start]), *spans.ids.tolist()]
+        if not ids:
+            raise ValueError(
+                f"{self.member.name} has neither bos nor eos to start from; give a prompt."
+            )
+        limit = self.member.max_length
+        if len(ids) > limit:
+            raise ValueError(
+                f"the text has {len(ids)} tokens of {self.member.name}, which has {limit} "
+                f"positions: {int(spans.ends[limit - 1])} bytes fit; shorten it."
+            )
+        return ids
+
+    def states(self, prompt: Prompt, befores: Sequence[str]) -> Float[Tensor, "N D"]:
+        """What enters its output matrix behind each of these texts."""
+        reading = _Reading(self, prompt)
+        contexts = Contexts(self.member.model)
+        last = read_on(contexts, [reading], befores[-1:])
+        # Mostly beginnings of what was just read: nothing, or a few tokens, that are new.
+        found = read_on(contexts, [reading] * (len(befores) - 1), befores[:-1], keep=False)
+        return torch.stack([context.hidden for context in [*found, *last]])
+
+
+class _Reading:
+    """One text under one member: the tokens that it has read, with their states."""
+
+    def __init__(self, other: _Other, prompt: Prompt) -> None:
+        self.other, self.prompt = other, prompt
+        self.chain: list[Context] = []
+
+
+def read_on(
+    contexts: Contexts, readings: Sequence[_Reading], texts: Sequence[str], *, keep: bool = True
+) -> list[Context]:
+    """The states behind these texts, on the cache of what the readings share with them.
+
+    Args:
+        contexts: The member's store.
+        readings: Of one member.
+        texts: For each of them.
+        keep: Go on from these texts the next time.
+    """
+    chains: list[list[Context]] = []
+    requests: list[tuple[Context | None, list[int]]] = []
+    for reading, text in zip(readings, texts, strict=True):
+        ids = reading.other.ids(reading.prompt, text)
+        pairs = zip(reading.chain, ids, strict=False)
+        same = next((i for i, (c, t) in enumerate(pairs) if c.token != t), None)
+        same = min(len(reading.chain), len(ids)) if same is None else same
+        chains.append(reading.chain[:same])
+        requests.append((chains[-1][-1] if same else None, ids[same:]))
+    grown = iter(contexts.extend([request for request in requests if request[1]]))
+    for chain, (_, new) in zip(chains, requests, strict=True):
+        chain += next(grown) if new else []
+    if keep:
+        for reading, chain in zip(readings, chains, strict=True):
+            reading.chain = chain
+    return [chain[-1] for chain in chains]
+
+
+class _Steps:
+    """The steps of pivot and others; the latter read the text so far."""
+
+    def __init__(
+        self, ensemble: MinedEnsemble, prompts: Sequence[tuple[Prompt, Sequence[int]]]
+    ) -> None:
+        self._ensemble = ensemble
+        self._rows = TokenRows(ensemble.pivot.model, [ids for _, ids in prompts])
+        self._answers = [b"" for _ in prompts]
+        self._readings = [ensemble.begin(prompt) for prompt, _ in prompts]
+        self._texts = [
+            as_text(prompt) if isinstance(prompt, str | bytes) else "" for prompt, _ in prompts
+        ]
+        self._strips_space = [ensemble.pivot.strips_space(ids) for _, ids in prompts]
+        self._contexts = [Contexts(member.model) for member in ensemble.members[1:]]
+
+    def scores(self) -> Float[Tensor, "B V"]:
+        texts = [
+            before + _whole_characters(answer.removeprefix(b" ") if strips else answer)
+            for before, answer, strips in zip(
+                self._texts, self._answers, self._strips_space, strict=True
+            )
+        ]
+        states = []
+        for number, contexts in enumerate(self._contexts):
+            found = read_on(contexts, [row[number] for row in self._readings], texts)
+            states.append(torch.stack([context.hidden for context in found]))
+        return self._ensemble.combined_logits(self._rows.logits(), states)
+
+    def append(self, outcomes: Int[Tensor, " B"]) -> None:
+        contents = self._ensemble.pivot.outcomes.contents
+        self._answers = [
+            answer + contents[index]
+            for answer, index in zip(self._answers, outcomes.tolist(), strict=True)
+        ]
+        self._rows.append(outcomes)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        self._rows.keep(rows)
+        self._answers = [self._answers[row] for row in rows]
+        self._readings = [self._readings[row] for row in rows]
+        self._texts = [self._texts[row] for row in rows]
+        self._strips_space = [self._strips_space[row] for row in rows]
+
+
+def _befores(prompt: Prompt, continuation: str, starts: Int[np.ndarray, " N"]) -> list[str]:
+    """The text in front of every scored token: the whole text, or what is answered in a chat."""
+    whole = continuation.encode()
+    if isinstance(prompt, str | bytes):
+        whole = as_text(prompt).encode() + whole
+    return [_whole_characters(whole[:start]) for start in starts.tolist()]
+
+
+def _whole_characters(content: bytes) -> str:
+    """Text up to the last whole character; what is no UTF-8 elsewhere as U+FFFD."""
+    for size in range(1, min(4, len(content)) + 1):
+        byte = content[-size]
+        if byte >= 0xC0:  # begins a character of several bytes
+            whole = 2 + (byte >= 0xE0) + (byte >= 0xF0)
+            content = content[:-size] if size < whole else content
+            break
+        if byte < 0x80:
+            break
+    return content.decode(errors="replace")
