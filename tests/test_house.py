@@ -24,9 +24,9 @@ FLOORS = (
     {"teachers", "inference"},
     {"training", "evaluation"},
     {"recipes"},
-    {"runs"},
+    {"runs", "run_report"},
     {"byte_lengths"},
-    {"transfer", "distil", "doctor", "demo"},
+    {"transfer", "distil", "generate", "doctor", "pair", "demo"},
     {"cli"},
 )
 # The demo is a script of the other jobs; cli names it as a command.
@@ -40,15 +40,18 @@ PUBLIC = {
     "evaluation": "BitsPerByte EvaluationError EvaluationOptions ExamResult Fidelity Item Scorer "
     "bits_per_byte evaluate fidelity read_exam render_table take_exam",
     "inference": "EXACT STOP ByteModel ByteScore ByteStream Pruning Target generate",
-    "models": "Scores check_model_exists check_vocabulary_fits hidden_states load_config "
-    "load_model max_positions new_model output_head raise_max_positions token_scores unwrap_model "
-    "why_positions_are_fixed",
+    "models": "Scores SubwordLookup check_is_bytes check_model_exists check_vocabulary_fits "
+    "describe_expansion expand_inputs find_lookup hidden_states load_config load_model "
+    "max_positions new_model output_head raise_max_positions subword_lookup token_scores "
+    "unwrap_model why_positions_are_fixed",
     "objectives": "ALM AlignedBatch BoundObjective CrossEntropy DSKD FixedWeights GOLD "
     "GradientMagnitude HiddenStates LossSum MinED ModelView Needs Objective Strict ULD",
     "ops": "OutputHead blockwise_sum linear_logprobs",
-    "reports": "Advice ExampleCounts ExampleNumbers Flag ModelNumbers PairCounts PairReport "
-    "VocabularyNumbers compare_tokenizers compare_vocabularies has_errors outcome_table pair_table "
-    "print_chunks print_examination recommend red_flags shared_teacher_ids",
+    "reports": "Advice ChunkCell ChunkView ExampleCounts ExampleNumbers Flag ModelNumbers "
+    "PairCounts PairReport RunCurves RunNumbers VocabularyNumbers chunk_view compare_tokenizers "
+    "compare_vocabularies examination_page has_errors outcome_table pair_page pair_table "
+    "print_chunks print_examination recommend red_flags run_curves run_page shared_teacher_ids "
+    "write_page",
     "teachers": "LocalTeacher SharedMass SharedTeacher Teacher check_needs shared_mass "
     "vocabulary_masks",
     "tokenizers": "BYTES ByteVocab ChatDescription Conversation Example ExampleEncoder LossOn "
@@ -56,8 +59,8 @@ PUBLIC = {
     "compare_templates describe_template is_byte_tokenizer load_target_tokenizer "
     "load_tokenizer parse_example resolve_chat_template shared_examples shared_texts",
     "training": "AlignedCollator DistillationTrainer Lora NonFiniteLossError OriginalEmbeddings "
-    "StepCost Student add_lora batch_of chat_rows compute_dtype step_cost text_windows "
-    "window_length",
+    "StepCost Student add_lora batch_of chat_rows chunk_gaps chunk_views compute_dtype "
+    "step_cost telling_rows text_windows window_length",
     "transplant": "Method RowSource TransplantPlan TransplantReport plan_rows transplant "
     "untie_embeddings",
 }

@@ -202,30 +202,10 @@ def _inspect_tokenizers(recipe: InspectRecipe) -> None:
 
 
 def _run_generate(recipe: GenerateRecipe) -> None:
-    from crosstok.inference import generate
-    from crosstok.models import check_model_exists, load_model
-    from crosstok.tokenizers import load_tokenizer
+    recipe.check()  # a mistake is told before libraries load
+    from crosstok.generate import generate
 
-    check_model_exists(recipe.model)
-    trust = recipe.trust_remote_code
-    tokenizer = load_tokenizer(recipe.model, trust_remote_code=trust)
-    model = load_model(recipe.model, trust_remote_code=trust)
-
-    def show(piece: str) -> None:
-        sys.stdout.write(piece)
-        sys.stdout.flush()
-
-    show(recipe.prompt)
-    generate(
-        model,
-        tokenizer,
-        recipe.prompt,
-        max_new_tokens=recipe.max_new_tokens,
-        temperature=recipe.temperature,
-        seed=recipe.seed,
-        on_text=show,
-    )
-    show("\n")
+    generate(recipe)
 
 
 @app.command()

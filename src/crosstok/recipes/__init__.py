@@ -14,8 +14,9 @@ from crosstok.recipes.base import (
     recipe_yaml,
     save_recipe,
 )
+from crosstok.recipes.generation import GenerateRecipe
 from crosstok.recipes.objectives import OBJECTIVES
-from crosstok.recipes.tools import EvaluateRecipe, GenerateRecipe, InspectRecipe
+from crosstok.recipes.tools import EvaluateRecipe, InspectRecipe
 from crosstok.recipes.training import (
     DistilRecipe,
     TrainingRecipe,

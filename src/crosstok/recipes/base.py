@@ -12,9 +12,16 @@ import yaml
 Recipe = TypeVar("Recipe")
 
 TextUnit = Literal["line", "paragraph", "document"]  # crosstok.corpora.TextUnit
+Combine = Literal[  # crosstok.inference.language_model.COMBINE
+    "probs", "logprobs", "mined", "bytes-mixture", "bytes-bayes", "bytes-product", "proxy"
+]
+Target = Literal["all", "canonical", "canonical_renormalized"]  # crosstok.inference.Target
 
 # One value in a YAML file is a list of one.
 Strings = Annotated[list[str], pydantic.BeforeValidator(lambda v: [v] if isinstance(v, str) else v)]
+Numbers = Annotated[
+    list[float], pydantic.BeforeValidator(lambda v: v if isinstance(v, list) else [v])
+]
 
 
 class RecipeError(ValueError):

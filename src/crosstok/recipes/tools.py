@@ -1,4 +1,4 @@
-"""Recipes of the jobs that look at models and tokenizers, and let models speak."""
+"""Recipes of the jobs that look at models and tokenizers."""
 
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -149,17 +149,3 @@ _OF_MODELS = (
     "chat_template",
     "teacher_chat_template",
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerateRecipe:
-    """Continue a text; tokens are printed as they come."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
-    model: str = option("Model: a name on the hub or a folder.")
-    prompt: str = option("Text to continue.")
-    max_new_tokens: int = option("At most so many.", 128)
-    temperature: float = option("0: the likeliest token each time.", 0.0)
-    seed: int = option("Of the sampling.", 0)
-    trust_remote_code: bool = option("Run Python code that comes with the model.", False)
