@@ -34,8 +34,6 @@ from crosstok.recipes import (
     recipe_yaml,
 )
 
-_SHOWN_BYTES = 600  # of the first text, in `inspect --data`
-
 app = typer.Typer(
     help="Move language models, and what they know, across tokenizers.",
     epilog="CROSSTOK_TRACEBACK=1 shows where an error comes from.",
@@ -153,52 +151,29 @@ def _run_inspect(recipe: InspectRecipe) -> None:
 def _inspect_models(recipe: InspectRecipe) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from crosstok.doctor import examine_pair
-    from crosstok.reports import print_examination
+    from crosstok.reports import examination_page, print_examination, write_page
 
     examination = examine_pair(recipe)
     print_examination(_console(), examination.as_json())
     _write_json(recipe.json, examination.as_json())
     examination.check()
+    if recipe.html is not None:
+        write_page(recipe.html, examination_page(examination.as_json()))
 
 
 def _inspect_tokenizers(recipe: InspectRecipe) -> None:
-    if (recipe.data is None) == (recipe.text is None):
-        raise RecipeError("inspect needs one of --data (texts to count on) and --text.")
-    from crosstok.alignment import align
-    from crosstok.corpora import load_corpora
-    from crosstok.reports import compare_tokenizers, pair_table, print_chunks
-    from crosstok.tokenizers import (
-        TextEncoder,
-        load_target_tokenizer,
-        load_tokenizer,
-        shared_texts,
-    )
+    from crosstok.pair import look_at_pair
+    from crosstok.reports import pair_page, pair_table, print_chunks, write_page
 
-    names = str(recipe.source), str(recipe.target)
-    trust = recipe.trust_remote_code
-    source = TextEncoder(load_tokenizer(names[0], trust_remote_code=trust))
-    target = TextEncoder(load_target_tokenizer(names[1], names[0], trust_remote_code=trust))
-    if recipe.data is None:
-        shown = recipe.text or ""
-        report = compare_tokenizers(source, target, {"text": [shown]})
-    else:
-        corpora = load_corpora(
-            recipe.data,
-            text_field=recipe.text_field,
-            text_unit=recipe.text_unit,
-            split=recipe.split,
-        )
-        shown = next(corpora[0].texts(1))[:_SHOWN_BYTES]
-        files = {corpus.name: corpus.texts(recipe.max_texts) for corpus in corpora}
-        report = compare_tokenizers(source, target, files)
-    (shown,) = shared_texts([shown], source, target)
-    ours = source([shown], add_start=False, add_end=False)[0]
-    theirs = target([shown], add_start=False, add_end=False)[0]
-    alignment = align(ours, theirs, source.byte_vocab, target.byte_vocab)
+    look = look_at_pair(recipe)
+    first, numbers = look.texts[0], look.report.as_json()
     console = _console()
-    print_chunks(console, ours, theirs, alignment, source.byte_vocab, target.byte_vocab)
-    console.print(pair_table(report.as_json(), *names))
-    _write_json(recipe.json, report.as_json())
+    vocabs = (encoder.byte_vocab for encoder in look.encoders)
+    print_chunks(console, first.source, first.target, first.alignment, *vocabs)
+    console.print(pair_table(numbers, *look.names))
+    _write_json(recipe.json, numbers)
+    if recipe.html is not None:
+        write_page(recipe.html, pair_page(numbers, *look.names, look.views()))
 
 
 def _run_generate(recipe: GenerateRecipe) -> None:

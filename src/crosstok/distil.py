@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, set_seed
 
 from crosstok.models import check_vocabulary_fits, load_model, new_model
 from crosstok.recipes import DistilRecipe, recipe_yaml
+from crosstok.run_report import watch_run
 from crosstok.runs import (
     build_trainer,
     check_request,
@@ -55,9 +56,11 @@ def distil(recipe: DistilRecipe) -> DistilResult:
     warn_if_swapped(student.model, teachers)
     trainer = build_trainer(recipe, student, teachers, (own, others), rows)
     start_output(recipe, trainer)
+    page = watch_run(recipe, trainer, (own, others))
     metrics = trainer.train_to_end(resume_point(recipe))
     result = DistilResult(Path(recipe.output), metrics)
     on_first_rank(lambda: save_student(recipe, student, result, saved_dtype, rows))
+    on_first_rank(lambda: page.write(describe_run(recipe), metrics, {}))
     return result
 
 
@@ -129,14 +132,7 @@ def save_student(
     rows: Any,
 ) -> None:
     """Write model, tokenizer, recipe, card and figures."""
-    teachers = " and ".join(f"`{name}`" for name in recipe.teacher)
-    needs_teacher = any(objective.needs.teacher for objective in recipe.objectives())
-    how = f"taught by {teachers} with" if needs_teacher else "trained without a teacher by"
-    start = "random weights of the architecture of " if recipe.random_init else ""
-    lines = [
-        f"{start}`{recipe.student}`, {how} {recipe.objective} on "
-        f"`{recipe.data}`, {recipe.max_steps} steps.",
-    ]
+    lines = [describe_run(recipe)]
     text = recipe_yaml(recipe)
     files = {
         "README.md": model_card(
@@ -148,3 +144,15 @@ def save_student(
     model = student.export()
     stop_at_end_of_turn(model, student.encoder.byte_vocab, rows)
     save_outputs(result.folder, model, student.encoder.tokenizer, files, dtype=dtype)
+
+
+def describe_run(recipe: DistilRecipe) -> str:
+    """What was done, in a sentence."""
+    teachers = " and ".join(f"`{name}`" for name in recipe.teacher)
+    needs_teacher = any(objective.needs.teacher for objective in recipe.objectives())
+    how = f"taught by {teachers} with" if needs_teacher else "trained without a teacher by"
+    start = "random weights of the architecture of " if recipe.random_init else ""
+    return (
+        f"{start}`{recipe.student}`, {how} {recipe.objective} on "
+        f"`{recipe.data}`, {recipe.max_steps} steps."
+    )

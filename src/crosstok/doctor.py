@@ -15,6 +15,7 @@ from crosstok.models import load_model, new_model, output_head
 from crosstok.recipes import DistilRecipe, InspectRecipe, RecipeError
 from crosstok.reports import (
     Advice,
+    ChunkView,
     ExampleCounts,
     ExampleNumbers,
     Flag,
@@ -35,7 +36,18 @@ from crosstok.tokenizers import (
     compare_templates,
     parse_example,
 )
-from crosstok.training import AlignedCollator, StepCost, Student, batch_of, compute_dtype, step_cost
+from crosstok.training import (
+    AlignedCollator,
+    StepCost,
+    Student,
+    batch_of,
+    chunk_gaps,
+    chunk_views,
+    compute_dtype,
+    step_cost,
+    telling_rows,
+)
+from crosstok.training.chunk_gaps import Gaps
 from crosstok.training.rows import encode_rows
 
 log = logging.getLogger("crosstok")
@@ -67,6 +79,8 @@ class Examination:
         steps: cost of a step, the recommended objective first.
         advice: an objective with the reason.
         flags: what should stop a person, errors first.
+        texts: a few examples in chunks, with likelihood gaps (teacher less student) where both
+            models were there.
     """
 
     teacher: str
@@ -82,6 +96,7 @@ class Examination:
     steps: tuple[StepCost, ...]
     advice: Advice
     flags: tuple[Flag, ...]
+    texts: tuple[ChunkView, ...]
 
     def as_json(self) -> dict[str, Any]:
         """Plain values by these names."""
@@ -153,9 +168,14 @@ class _Examiner:
             mass=mass.one_to_one if mass else None,
             student_parameters=student.parameters if student else None,
         )
+        gaps: dict[str, Gaps] = {}
+        shown = telling_rows(self.rows)
         if local is not None and student_model is not None:
-            steps, more = self._steps(advice, student_model, local)
+            pupil = Student(student_model, self.student.encoder)
+            gaps["gap"] = chunk_gaps(pupil, local, self._collator(), shown)
+            steps, more = self._steps(advice, pupil, local)
             flags += more
+        texts = chunk_views(shown, (self.teacher, self.student), run.loss_on, gaps)
         return Examination(
             teacher=run.teacher[0],
             student=run.student,
@@ -170,6 +190,7 @@ class _Examiner:
             steps=steps,
             advice=advice,
             flags=tuple(flags),
+            texts=texts,
         )
 
     def _count(self) -> ExampleNumbers:
@@ -221,12 +242,11 @@ class _Examiner:
         )
 
     def _steps(
-        self, advice: Advice, model: PreTrainedModel, teacher: LocalTeacher
+        self, advice: Advice, student: Student, teacher: LocalTeacher
     ) -> tuple[tuple[StepCost, ...], list[Flag]]:
         """A few steps by every recommended objective, on the largest examples of the sample."""
         batch = self._collator()(self._largest())
         sides = self.student, [self.teacher]
-        student = Student(model, self.student.encoder)
         costs: list[StepCost] = []
         for name in (advice.objective, *advice.also):
             options = {

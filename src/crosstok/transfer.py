@@ -20,6 +20,7 @@ from crosstok.models import (
     raise_max_positions,
 )
 from crosstok.recipes import TransferRecipe, TransplantRecipe, recipe_yaml
+from crosstok.run_report import watch_run
 from crosstok.runs import (
     build_trainer,
     check_request,
@@ -84,10 +85,13 @@ def transfer(recipe: TransferRecipe) -> TransferResult:
     student, teachers, saved_dtype = build_models(fitted, other.encoder, own.encoder)
     trainer = build_trainer(fitted, student, teachers, (own, [other]), rows)
     start_output(recipe, trainer)
+    page = watch_run(fitted, trainer, (own, [other]))
     metrics = trainer.train_to_end(resume_point(recipe))
     assert student.report is not None
-    result = TransferResult(Path(recipe.output), student.report, metrics)
+    report = student.report
+    result = TransferResult(Path(recipe.output), report, metrics)
     on_first_rank(lambda: save_transfer(recipe, student, result, saved_dtype, rows))
+    on_first_rank(lambda: page.write(describe_run(recipe), metrics, report.as_dict()))
     return result
 
 
@@ -202,8 +206,7 @@ def save_transfer(
 ) -> None:
     """Write model, tokenizer, recipe, card and figures."""
     lines = [
-        f"`{recipe.model}` moved to the tokenizer of `{recipe.tokenizer}` by {recipe.objective} on "
-        f"`{recipe.data}`, {recipe.max_steps} steps.",
+        describe_run(recipe),
         *describe(result.report),
         *describe_positions(recipe, student.model),
         *describe_expansion(student.model),
@@ -220,6 +223,14 @@ def save_transfer(
     model = student.export()
     stop_at_end_of_turn(model, student.encoder.byte_vocab, rows)
     save_outputs(result.folder, model, student.encoder.tokenizer, files, dtype=dtype)
+
+
+def describe_run(recipe: TransferRecipe) -> str:
+    """What was done, in a sentence."""
+    return (
+        f"`{recipe.model}` moved to the tokenizer of `{recipe.tokenizer}` by {recipe.objective} on "
+        f"`{recipe.data}`, {recipe.max_steps} steps."
+    )
 
 
 def describe(report: TransplantReport) -> list[str]:

@@ -112,6 +112,7 @@ class InspectRecipe:
             raise RecipeError(f"{', '.join(given)} can only be given with {form}.")
         return of_models
 
+    html: str | None = option("Also write a page for a browser to this file.", None)
     def distillation(self, output: str) -> DistilRecipe:
         """The recipe of the distillation that is looked at."""
         return DistilRecipe(

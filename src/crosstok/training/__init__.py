@@ -1,5 +1,6 @@
 """Training a student against a teacher, on transformers' Trainer."""
 
+from crosstok.training.chunk_gaps import chunk_gaps, chunk_views, telling_rows
 from crosstok.training.collator import AlignedCollator, batch_of
 from crosstok.training.rows import chat_rows
 from crosstok.training.step_cost import StepCost, step_cost
@@ -18,8 +19,11 @@ __all__ = [
     "add_lora",
     "batch_of",
     "chat_rows",
+    "chunk_gaps",
+    "chunk_views",
     "compute_dtype",
     "step_cost",
+    "telling_rows",
     "text_windows",
     "window_length",
 ]

@@ -55,7 +55,7 @@ class Meters:
         self.add("bits_per_byte", nats.double() / _NATS_PER_BIT, batch.num_bytes.sum())
 
     def drain(self, over_ranks: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """Everything since the last call, divided; rates a second; peak memory on a GPU."""
+        """Everything since the last call, divided; tokens and bytes as sums and rates a second."""
         seconds = max(1e-9, time.perf_counter() - self._since)
         names = sorted(self._sums)
         logs: dict[str, float] = {}
@@ -63,6 +63,7 @@ class Meters:
             sums = over_ranks(torch.stack([self._sums[name] for name in names])).tolist()
             for name, (total, count) in zip(names, sums, strict=True):
                 if name in ("tokens", "bytes"):
+                    logs[name] = total
                     logs[f"{name}_per_second"] = total / seconds
                 else:
                     logs[name] = total / count if count else 0.0

@@ -130,6 +130,8 @@ class DistillationTrainer(Trainer):
         """Add the objectives' metrics and the rates since the last log."""
         if "loss" in logs:
             logs = {**logs, **self.meters.drain(self._over_ranks)}
+            for name in ("tokens", "bytes"):
+                logs[f"{name}_seen"] = logs.pop(name, 0.0) + self._logged(f"{name}_seen")
             if len(self.terms) > 1:
                 logs |= {f"weight_{name}": weight for name, weight in self._weights.items()}
         super().log(logs, start_time)
@@ -146,10 +148,15 @@ class DistillationTrainer(Trainer):
         means = {
             name: sum(entry[name] for entry in last) / len(last)
             for name in (last[0] if last else {})
-            if name not in ("step", "epoch", "learning_rate")
+            if name not in ("step", "epoch", "learning_rate", "tokens_seen", "bytes_seen")
         }
         seconds = outcome.metrics.get("train_runtime", 0.0)
         return {"steps": self.state.global_step, "seconds": seconds, **means}
+
+    def _logged(self, name: str) -> float:
+        """The last value that was logged, in this run or the one it goes on from; 0 before."""
+        lines = reversed(self.state.log_history)
+        return float(next((line[name] for line in lines if name in line), 0.0))
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
         """The optimizer, with a learning rate of its own for what objectives train along."""

@@ -1,0 +1,105 @@
+"""Two tokenizers, looked at: their numbers on texts, and a few texts as both cut them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from crosstok.alignment import Alignment, align_batch
+from crosstok.corpora import load_corpora
+from crosstok.recipes import InspectRecipe, RecipeError
+from crosstok.reports import ChunkView, PairReport, chunk_view, compare_tokenizers
+from crosstok.tokenizers import (
+    Spans,
+    TextEncoder,
+    load_target_tokenizer,
+    load_tokenizer,
+    shared_texts,
+)
+
+_SHOWN_CHARACTERS = 600
+_SHOWN_TEXTS = 6
+_LOOKED_AT = 24  # texts of each file, of which the longest are shown
+
+
+@dataclass(frozen=True)
+class CutText:
+    """A text under both tokenizers."""
+
+    label: str
+    source: Spans
+    target: Spans
+    alignment: Alignment
+
+
+@dataclass(frozen=True)
+class PairLook:
+    """What was found of two tokenizers."""
+
+    names: tuple[str, str]
+    encoders: tuple[TextEncoder, TextEncoder]
+    report: PairReport
+    texts: tuple[CutText, ...]
+
+    def views(self) -> list[ChunkView]:
+        """The texts for a page."""
+        vocabs = self.encoders[0].byte_vocab, self.encoders[1].byte_vocab
+        return [
+            chunk_view(
+                text.label,
+                (text.source, text.target),
+                text.alignment,
+                vocabs,
+                ("source", "target"),
+            )
+            for text in self.texts
+        ]
+
+
+def look_at_pair(recipe: InspectRecipe) -> PairLook:
+    """Count on the texts of a recipe, and cut some of them.
+
+    Raises:
+        RecipeError: it gives neither texts nor a text, or both.
+        ValueError: a tokenizer or the data cannot be read.
+    """
+    if (recipe.data is None) == (recipe.text is None):
+        raise RecipeError("inspect needs one of --data (texts to count on) and --text.")
+    names = str(recipe.source), str(recipe.target)
+    trust = recipe.trust_remote_code
+    source = TextEncoder(load_tokenizer(names[0], trust_remote_code=trust))
+    target = TextEncoder(load_target_tokenizer(names[1], names[0], trust_remote_code=trust))
+    if recipe.data is None:
+        texts: dict[str, Iterable[str]] = {"text": [recipe.text or ""]}
+        shown = [("the text", recipe.text or "")]
+    else:
+        corpora = load_corpora(
+            recipe.data,
+            text_field=recipe.text_field,
+            text_unit=recipe.text_unit,
+            split=recipe.split,
+        )
+        share = max(1, _SHOWN_TEXTS // len(corpora))
+        shown = [
+            (f"{corpus.name}, text {number:,}", text)
+            for corpus in corpora[:_SHOWN_TEXTS]
+            for number, text in _telling(list(corpus.texts(_LOOKED_AT)), share)
+        ]
+        texts = {corpus.name: corpus.texts(recipe.max_texts) for corpus in corpora}
+    report = compare_tokenizers(source, target, texts)
+    return PairLook(names, (source, target), report, _cut(shown, source, target))
+
+
+def _telling(texts: Sequence[str], number: int) -> list[tuple[int, str]]:
+    """The first, and the longest of the others, in their order; numbers from 1."""
+    order = sorted(range(1, len(texts)), key=lambda i: -min(len(texts[i]), _SHOWN_CHARACTERS))
+    return [(i + 1, texts[i]) for i in sorted([0, *order[: number - 1]]) if i < len(texts)]
+
+
+def _cut(
+    shown: Sequence[tuple[str, str]], source: TextEncoder, target: TextEncoder
+) -> tuple[CutText, ...]:
+    read = shared_texts([text[:_SHOWN_CHARACTERS] for _, text in shown], source, target)
+    ours = source(read, add_start=False, add_end=False)
+    theirs = target(read, add_start=False, add_end=False)
+    alignments = align_batch(ours, theirs, source.byte_vocab, target.byte_vocab)
+    labels = [label for label, _ in shown]
+    return tuple(map(CutText, labels, ours, theirs, alignments))

@@ -1,0 +1,127 @@
+"""What a picture of chunks shows: spelled tokens and likelihood gaps, as plain values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from crosstok.alignment import Alignment
+from crosstok.reports.cells import Cell, cells, spell_tokens
+from crosstok.tokenizers import ByteVocab, Spans
+
+_SHOWN = 100  # cells of one text
+_LEAD = 8  # cells in front of the first that was measured: the end of a prompt
+
+
+@dataclass(frozen=True)
+class ChunkCell:
+    """One column of the picture.
+
+    Attributes:
+        source: its tokens on the one side, spelled so that every character can be seen.
+        target: the same on the other side.
+        kind: "chunk": both sides hold the same bytes; "special": both have this special token;
+            "uncovered": a token in no chunk.
+        gaps: for every measure, log p_source(chunk) - log p_target(chunk) in nats; None: not
+            compared.
+    """
+
+    source: tuple[str, ...]
+    target: tuple[str, ...]
+    kind: Literal["chunk", "special", "uncovered"]
+    gaps: tuple[float | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class ChunkView:
+    """A text, or the part of it that is shown.
+
+    Attributes:
+        label: where it is from.
+        source: who reads it above, such as "teacher".
+        target: who reads it below.
+        measures: names of the gaps of a cell, such as ("before", "after").
+        mean_gaps: mean of their absolute values over all of the text's chunks that were compared.
+        num_compared: how many these are.
+        cells: what is shown.
+        num_before: cells in front of these.
+        num_after: cells behind them.
+    """
+
+    label: str
+    source: str
+    target: str
+    measures: tuple[str, ...]
+    mean_gaps: tuple[float, ...]
+    num_compared: int
+    cells: tuple[ChunkCell, ...]
+    num_before: int
+    num_after: int
+
+
+def chunk_view(
+    label: str,
+    spans: tuple[Spans, Spans],
+    alignment: Alignment,
+    vocabs: tuple[ByteVocab, ByteVocab],
+    sides: tuple[str, str],
+    gaps: Mapping[str, Float[np.ndarray, " C"]] | None = None,
+) -> ChunkView:
+    """The beginning of a text, or what lies around the first chunk that was compared.
+
+    Args:
+        label: where the text is from.
+        spans: its tokens, source and target.
+        alignment: of the two.
+        vocabs: of the two.
+        sides: what they are called.
+        gaps: by measure: log p_source - log p_target in nats of every chunk, NaN where it was not
+            compared; it may end early.
+    """
+    gaps = gaps or {}
+    found = cells(*spans, alignment)
+    compared = [values[np.isfinite(values)] for values in gaps.values()]
+    measured = [i for i, cell in enumerate(found) if _is_measured(_gaps(cell, gaps))]
+    first = max(0, measured[0] - _LEAD) if measured else 0
+    shown = found[first : first + _SHOWN]
+    return ChunkView(
+        label=label,
+        source=sides[0],
+        target=sides[1],
+        measures=tuple(gaps),
+        mean_gaps=tuple(float(np.abs(v).mean()) if len(v) else 0.0 for v in compared),
+        num_compared=len(compared[-1]) if compared else 0,
+        cells=tuple(
+            ChunkCell(
+                source=tuple(spell_tokens(spans[0], cell.source, vocabs[0])),
+                target=tuple(spell_tokens(spans[1], cell.target, vocabs[1])),
+                kind=_kind(cell, alignment),
+                gaps=_gaps(cell, gaps),
+            )
+            for cell in shown
+        ),
+        num_before=first,
+        num_after=len(found) - first - len(shown),
+    )
+
+
+def _is_measured(gaps: tuple[float | None, ...]) -> bool:
+    return any(gap is not None for gap in gaps)
+
+
+def _kind(cell: Cell, alignment: Alignment) -> Literal["chunk", "special", "uncovered"]:
+    if not cell.is_chunk:
+        return "uncovered"
+    return "special" if alignment.chunk_is_special[cell.chunk] else "chunk"
+
+
+def _gaps(cell: Cell, gaps: Mapping[str, Float[np.ndarray, " C"]]) -> tuple[float | None, ...]:
+    """Rounded to what can be meant: a thousandth of a nat."""
+    return tuple(
+        round(float(values[cell.chunk]), 3)
+        if 0 <= cell.chunk < len(values) and np.isfinite(values[cell.chunk])
+        else None
+        for values in gaps.values()
+    )

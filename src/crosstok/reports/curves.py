@@ -1,0 +1,158 @@
+"""Curves of a run from its log: as many points as a page can show, and axes with round numbers."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from crosstok.reports.tables import in_order
+
+MAX_POINTS = 240
+_NOT_CURVES = {"step", "epoch", "tokens_seen", "bytes_seen"}
+_LOG_RANGE = 20.0  # a curve whose values span more than this factor has a logarithmic axis
+_NUM_TICKS = 4
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One metric over a run: points, each the mean of some neighbouring log lines.
+
+    Attributes:
+        name: as it is logged.
+        steps: of the points; the last of the log lines that a point stands for.
+        means: of these log lines.
+        lows: their smallest values.
+        highs: their largest values.
+        first: the first value that was logged.
+        last: the last one.
+        is_log: whether the vertical axis is logarithmic.
+        ticks: of the vertical axis.
+    """
+
+    name: str
+    steps: tuple[int, ...]
+    means: tuple[float, ...]
+    lows: tuple[float, ...]
+    highs: tuple[float, ...]
+    first: float
+    last: float
+    is_log: bool
+    ticks: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class StepTick:
+    """A round number of steps, and what the student had read by then (None: not logged)."""
+
+    step: int
+    tokens_seen: int | None
+    bytes_seen: int | None
+
+
+@dataclass(frozen=True)
+class RunCurves:
+    """All curves of a run over one horizontal axis."""
+
+    first_step: int
+    last_step: int
+    num_logged: int
+    ticks: tuple[StepTick, ...]
+    curves: tuple[Curve, ...]
+
+
+def run_curves(log_history: Sequence[Mapping[str, Any]]) -> RunCurves | None:
+    """The curves of every number in the training log; None where nothing was logged.
+
+    Args:
+        log_history: as transformers' ``TrainerState`` keeps it; lines without a loss (the summary
+            at the end) are left out, and so are values that are no finite numbers.
+    """
+    lines = [line for line in log_history if "loss" in line and "step" in line]
+    if not lines:
+        return None
+    names = in_order(dict.fromkeys(name for line in lines for name in line))
+    curves = [_curve(name, lines) for name in names if name not in _NOT_CURVES]
+    first, last = int(lines[0]["step"]), int(lines[-1]["step"])
+    return RunCurves(
+        first, last, len(lines), _step_ticks(lines), tuple(c for c in curves if c is not None)
+    )
+
+
+def _curve(name: str, lines: Sequence[Mapping[str, Any]]) -> Curve | None:
+    pairs = [(int(line["step"]), line[name]) for line in lines if _is_number(line.get(name))]
+    if not pairs:
+        return None
+    steps, values = (np.array(column) for column in zip(*pairs, strict=True))
+    values = values.astype(np.float64)
+    groups = np.array_split(np.arange(len(values)), min(MAX_POINTS, len(values)))
+    lows, highs = (
+        tuple(float(pick(values[group])) for group in groups) for pick in (np.min, np.max)
+    )
+    low, high = float(values.min()), float(values.max())
+    is_log = low > 0 and high / low > _LOG_RANGE
+    return Curve(
+        name=name,
+        steps=tuple(int(steps[group[-1]]) for group in groups),
+        means=tuple(float(values[group].mean()) for group in groups),
+        lows=lows,
+        highs=highs,
+        first=float(values[0]),
+        last=float(values[-1]),
+        is_log=is_log,
+        ticks=tuple(_powers(low, high) if is_log else round_ticks(low, high)),
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _step_ticks(lines: Sequence[Mapping[str, Any]]) -> tuple[StepTick, ...]:
+    first, last = int(lines[0]["step"]), int(lines[-1]["step"])
+    ticks = [round(tick) for tick in round_ticks(first, last) if tick == round(tick)]
+    inside = [tick for tick in ticks if first <= tick <= last] or [last]
+    seen = [_seen(name, lines, inside) for name in ("tokens_seen", "bytes_seen")]
+    return tuple(StepTick(*row) for row in zip(inside, *seen, strict=True))
+
+
+def _seen(
+    name: str, lines: Sequence[Mapping[str, Any]], steps: Sequence[int]
+) -> list[int] | list[None]:
+    """What had been read at these steps, from the log lines around them."""
+    known = [line for line in lines if _is_number(line.get(name))]
+    if not known:
+        return [None] * len(steps)
+    places, sums = ([float(line[key]) for line in known] for key in ("step", name))
+    return [round(value) for value in np.interp([float(s) for s in steps], places, sums).tolist()]
+
+
+def round_ticks(low: float, high: float) -> list[float]:
+    """About four round numbers from ``low`` or below to ``high`` or above.
+
+    Example: 0.13 and 0.88 give 0, 0.2, 0.4, 0.6, 0.8, 1.
+    """
+    if high - low <= 1e-9 * max(abs(low), abs(high), 1e-9):
+        half = abs(low) / 2 or 0.5
+        low, high = low - half, high + half
+    rough = (high - low) / _NUM_TICKS
+    power = 10.0 ** math.floor(math.log10(rough))
+    width = next(w * power for w in (1, 2, 2.5, 5, 10) if w * power >= rough * 0.999)
+    start, end = math.floor(low / width + 1e-9), math.ceil(high / width - 1e-9)
+    return [float(f"{i * width:.10g}") for i in range(start, end + 1)]
+
+
+def _powers(low: float, high: float) -> list[float]:
+    """Powers of ten, from the last below ``low`` to the first above ``high``; at most six."""
+    start, end = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    stride = max(1, math.ceil((end - start) / 5))
+    end = start + stride * math.ceil((end - start) / stride)
+    return [float(f"1e{i}") for i in range(start, end + 1, stride)]
+
+
+def as_array(values: Sequence[float], *, is_log: bool) -> Float[np.ndarray, " N"]:
+    """The values as the axis places them: their logarithms on a logarithmic one."""
+    array = np.asarray(values, dtype=np.float64)
+    return np.log10(array) if is_log else array

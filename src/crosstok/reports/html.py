@@ -1,0 +1,174 @@
+"""Pages for a browser: one file each, with everything in it. Computes nothing.
+
+What the pages say comes from the same values as the JSON and the terminal's tables; Jinja escapes
+every text. There is no script in a page, and nothing that it loads.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from crosstok.reports.chunk_view import ChunkCell, ChunkView
+from crosstok.reports.curves import Curve, RunCurves
+from crosstok.reports.examination_tables import advice_command, examination_figures
+from crosstok.reports.svg import curve_svg
+from crosstok.reports.tables import OUTCOMES, outcome_figures, pair_figures, plain_label
+
+LEVELS = (0.25, 1.0, 2.0, 4.0)
+"""Nats from which a gap has the next stronger colour."""
+
+_NUMBER_ROWS = 12  # of the table that says the curves in numbers
+
+
+@dataclass(frozen=True)
+class RunNumbers:
+    """What the page of a training run says.
+
+    Attributes:
+        title: of the page.
+        summary: one sentence.
+        metrics: the final figures.
+        counts: where the embedding rows came from; empty where nothing was transplanted.
+        curves: None where nothing was logged.
+        views: a few texts, with the likelihood gaps.
+        note: what is to be known of the gaps.
+        settings: the recipe.
+        environment: hardware, versions, date.
+    """
+
+    title: str
+    summary: str
+    metrics: Mapping[str, float]
+    counts: Mapping[str, Any]
+    curves: RunCurves | None
+    views: Sequence[ChunkView]
+    note: str
+    settings: Mapping[str, Any]
+    environment: Mapping[str, str]
+
+
+def pair_page(
+    numbers: Mapping[str, Any], source: str, target: str, views: Sequence[ChunkView]
+) -> str:
+    """Two tokenizers: the numbers of ``PairReport.as_json``, and texts as both cut them."""
+    return _render(
+        "pair.html",
+        title=f"{source} → {target}",
+        figures=pair_figures(numbers, source, target),
+        numbers=numbers,
+        views=views,
+    )
+
+
+def examination_page(numbers: Mapping[str, Any]) -> str:
+    """A teacher and a student before a distillation, from ``Examination.as_json``."""
+    return _render(
+        "examination.html",
+        title=f"{numbers['teacher']} teaches {numbers['student']}",
+        tables=examination_figures(numbers),
+        command=advice_command(numbers["advice"]),
+        numbers=numbers,
+        views=[_view(view) for view in numbers["texts"]],
+    )
+
+
+def run_page(run: RunNumbers) -> str:
+    """A training run: curves, figures, settings, and chunks before and after."""
+    return _render(
+        "run.html",
+        title=run.title,
+        run=run,
+        tables=outcome_figures(run.counts, run.metrics),
+        rows=_number_rows(run.curves),
+    )
+
+
+def write_page(file: str | Path, page: str) -> None:
+    """Write it as UTF-8, and make the folder that it stands in."""
+    path = Path(file).expanduser()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("crosstok.reports", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {"LEVELS": LEVELS, "curve_svg": _curve_svg}
+    environment.filters |= {
+        "gap": _gap, "level": _level, "in_words": _in_words, "label": _label, "value": _value,
+    }  # fmt: skip
+    return environment
+
+
+def _render(template: str, **values: Any) -> str:
+    return _environment().get_template(template).render(**values)
+
+
+def _view(values: Mapping[str, Any]) -> ChunkView:
+    """A view again, from plain values."""
+    return ChunkView(**{**values, "cells": [ChunkCell(**cell) for cell in values["cells"]]})
+
+
+def _gap(nats: float) -> str:
+    """A gap in as few characters as say it."""
+    if abs(nats) < 0.05:
+        return "0"
+    shown = f"{abs(nats):.1f}" if abs(nats) < 9.95 else f"{abs(nats):.0f}"
+    return f"{'+' if nats > 0 else '−'}{shown}"
+
+
+def _level(nats: float) -> str:
+    """The class of a gap's colour: p where the student gives too little, n where too much."""
+    strength = sum(abs(nats) >= least for least in LEVELS)
+    return f"{'p' if nats > 0 else 'n'}{strength}" if strength else "z"
+
+
+def _in_words(nats: float, names: tuple[str, str]) -> str:
+    source, target = names
+    factor = math.exp(min(abs(nats), 700.0))
+    shown = f"{factor:,.1f}" if factor < 1000 else f"{factor:.0e}"
+    return f"{source if nats > 0 else target} gives it {shown} times the likelihood"
+
+
+def _label(name: str) -> str:
+    plain, _, teacher = name.partition("@")
+    rate = "bytes per second" if plain == "bytes_per_second" else ""
+    label = rate or OUTCOMES.get(plain, ("", ""))[0] or plain_label(plain)
+    return f"{label}, {teacher}" if teacher else label
+
+
+def _value(number: float, name: str) -> str:
+    plain = name.partition("@")[0]
+    return OUTCOMES.get(plain, ("", "{:.4g}"))[1].format(number)
+
+
+def _curve_svg(curve: Curve, run: RunCurves) -> Markup:
+    first, last = (_value(number, curve.name) for number in (curve.first, curve.last))
+    steps = f"steps {run.first_step:,} to {run.last_step:,}"
+    return curve_svg(curve, run, f"{_label(curve.name)}, {steps}: from {first} to {last}")
+
+
+def _number_rows(run: RunCurves | None) -> list[tuple[str, ...]]:
+    """The curves' means at some of the points, for those who would rather read numbers."""
+    if run is None or not run.curves:
+        return []
+    longest = max(len(curve.steps) for curve in run.curves)
+    whole = [curve for curve in run.curves if len(curve.steps) == longest]
+    number = min(_NUMBER_ROWS, longest)
+    picked = [(i + 1) * longest // number - 1 for i in range(number)]
+    header = ("step", *(_label(curve.name) for curve in whole))
+    return [header] + [
+        (f"{whole[0].steps[i]:,}", *(f"{curve.means[i]:.4g}" for curve in whole)) for i in picked
+    ]

@@ -1,0 +1,109 @@
+"""The tables of terminal and page as text: one place says what a number is called and how it reads.
+
+Computes nothing but shares of sums.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Row = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """A table of text, nothing escaped.
+
+    Attributes:
+        title: above it.
+        rows: an empty one parts two groups. Without a header the first cell names the row.
+        header: names of the columns, or empty.
+        numeric: columns of numbers, which stand right.
+    """
+
+    title: str
+    rows: Sequence[Row]
+    header: Row = ()
+    numeric: frozenset[int] = frozenset()
+
+
+def pair_figures(numbers: Mapping[str, Any], source: str, target: str) -> Figures:
+    """The pair's numbers as ``PairReport.as_json`` gives them."""
+    return Figures(f"{source}  →  {target}", list(_pair_rows(numbers)))
+
+
+def _pair_rows(numbers: Mapping[str, Any]) -> Iterator[Row]:
+    yield "bytes", f"{numbers['bytes']:,}"
+    for side in ("source", "target"):
+        tokens = numbers[f"{side}_tokens"]
+        each = numbers["bytes"] / max(1, tokens)
+        yield f"{side} tokens", f"{tokens:,}  ({each:.2f} bytes each)"
+    yield "chunks", f"{numbers['chunks']:,}"
+    yield "one-to-one", f"{numbers['one_to_one_share']:.1%} of chunks"
+    yield "coverage", f"{numbers['coverage']:.4%} of bytes lie in a chunk"
+    yield "comparable", f"{numbers['comparable']:.4%} of bytes are spelled as written"
+    yield "overlapping tokens", f"{numbers['overlapping_tokens']:,}"
+    by_file = numbers["coverage_by_file"]
+    if len(by_file) > 1:
+        lowest = min(by_file, key=by_file.__getitem__)
+        yield "lowest coverage", f"{by_file[lowest]:.4%} in {lowest}"
+
+
+OUTCOMES: dict[str, tuple[str, str]] = {
+    "copied": ("rows copied (same bytes)", "{:,}"),
+    "mapped": ("rows mapped (same role)", "{:,}"),
+    "composed": ("rows composed (from pieces)", "{:,}"),
+    "fallback": ("rows set to the mean", "{:,}"),
+    "source_rows": ("rows before", "{:,}"),
+    "target_rows": ("rows after", "{:,}"),
+    "tied": ("input and output tied", "{}"),
+    "steps": ("steps", "{:,.0f}"),
+    "seconds": ("training time", "{:,.1f} s"),
+    "loss": ("loss", "{:.4g}"),
+    "loss_alm": ("ALM loss", "{:.4g} nats per chunk"),
+    "loss_cross_entropy": ("cross-entropy", "{:.4f} nats per token"),
+    "chunk_gap_nats": ("likelihood gap to teacher", "{:.4f} nats per chunk"),
+    "bits_per_byte": ("bits per byte", "{:.4f}"),
+    "coverage": ("coverage", "{:.3%} of bytes lie in a chunk"),
+    "cut_share": ("cut off", "{:.2%} of bytes, beyond the windows"),
+    "open_tail": ("open tails", "{:.2%} of chunks"),
+    "student_tokens_per_chunk": ("student", "{:.2f} tokens per chunk"),
+    "teacher_tokens_per_chunk": ("teacher", "{:.2f} tokens per chunk"),
+    "tokens_per_second": ("speed", "{:,.0f} tokens per second"),
+    "bytes_per_second": ("", "{:,.0f} bytes per second"),
+    "peak_memory_gib": ("peak memory", "{:.2f} GiB"),
+    "grad_norm": ("gradient norm", "{:.4g}"),
+}
+"""Label and form of each figure, in the order of the table; others follow as they are."""
+
+
+def outcome_figures(counts: Mapping[str, Any], metrics: Mapping[str, float]) -> list[Figures]:
+    """What a run did: where the embedding rows came from (if any), and its metrics at the end."""
+    parts = [("embedding rows", counts), ("training, mean of the last tenth", metrics)]
+    return [Figures(title, list(_outcomes(values))) for title, values in parts if values]
+
+
+def _outcomes(values: Mapping[str, Any]) -> Iterator[Row]:
+    for name in in_order(values):
+        plain, _, teacher = name.partition("@")
+        label, form = OUTCOMES.get(plain, (plain_label(plain), "{:.4g}"))
+        value = values[name]
+        if isinstance(value, bool):
+            shown = "yes" if value else "no"
+        else:
+            shown = form.format(value) if isinstance(value, int | float) else str(value)
+        yield label + (f", {teacher}" if teacher else ""), shown
+
+
+def in_order(names: Mapping[str, Any]) -> list[str]:
+    """Metrics in the order of the table, those that it does not know behind them."""
+    place = {name: i for i, name in enumerate(OUTCOMES)}
+    return sorted(names, key=lambda name: place.get(name.partition("@")[0], len(place)))
+
+
+def plain_label(name: str) -> str:
+    """``loss_strict`` in words."""
+    kind, _, objective = name.partition("_")
+    if kind in ("loss", "weight") and objective:
+        return f"{kind} of {objective.replace('_', ' ')}"
+    return name.replace("_", " ")
