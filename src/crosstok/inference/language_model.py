@@ -45,6 +45,7 @@ def load_language_model(  # noqa: PLR0913 (the options of the command line)
     weights: Sequence[float] | None = None,
     alpha: float = 1.0,
     target: Target = "all",
+    chat_templates: Sequence[str | None] | None = None,
     dtype: torch.dtype | str | None = None,
     device: torch.device | str | None = None,
     trust_remote_code: bool = False,
@@ -59,6 +60,8 @@ def load_language_model(  # noqa: PLR0913 (the options of the command line)
         weights: Of the models; equal by default.
         alpha: Of "proxy".
         target: Which token sequences count where models are read byte by byte.
+        chat_templates: Text of a template for each model, in the place of its own; None for those
+            that keep theirs.
         dtype: Of the weights; as they are saved by default.
         device: Where to put the models.
         trust_remote_code: Whether Python code in the folders may be executed.
@@ -70,14 +73,14 @@ def load_language_model(  # noqa: PLR0913 (the options of the command line)
         raise ValueError("load_language_model takes a list of models; pass [model].")
     options = _Options(target, dtype or "auto", device, trust_remote_code)
     if len(models) == 1 and is_ensemble_file(models[0]):
-        if combine is not None or weights is not None or bytes_view:
+        if combine is not None or weights is not None or bytes_view or chat_templates:
             raise ValueError(
-                f"{models[0]!r} says itself how its models are combined; leave combine, weights "
-                "and bytes out."
+                f"{models[0]!r} says itself how its models are combined; leave combine, weights, "
+                "bytes and chat templates out."
             )
         read = read_ensemble_file(models[0])
         return _ensemble(read.members, read.combine, read.weights, read.alpha, options)
-    members = [MemberFile(name) for name in models]
+    members = _members(models, chat_templates)
     if combine is not None:
         if bytes_view:
             raise ValueError(
@@ -125,7 +128,22 @@ class _Options:
         )
 
     def byte_view(self, member: MemberFile) -> ByteView:
-        return ByteView(*self.load(member), name=member.model, target=self.target)
+        template = member.chat_template
+        loaded = self.load(member)
+        return ByteView(*loaded, name=member.model, chat_template=template, target=self.target)
+
+
+def _members(models: Sequence[str], templates: Sequence[str | None] | None) -> list[MemberFile]:
+    given = [None] * len(models) if templates is None else list(templates)
+    if len(given) != len(models):
+        raise ValueError(
+            f"there are {len(given)} chat templates for {len(models)} models; give one for each, "
+            "None for those that keep their own."
+        )
+    return [
+        MemberFile(name, chat_template=template)
+        for name, template in zip(models, given, strict=True)
+    ]
 
 
 def _ensemble(
