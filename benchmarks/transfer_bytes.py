@@ -181,7 +181,7 @@ def report(arguments: argparse.Namespace) -> str:
         f"{transformers.__version__}, Python {platform.python_version()}, {platform.machine()} "
         "CPU, one thread a run, two runs at a time, beside other work: seconds compare little.",
         "",
-        "Batches of 8 x 420 bytes, AdamW 1e-3, linear decay, 160 steps: 0.54 MB of text. Mean and, "
+        "Batches of 8 x 420 bytes, AdamW 1e-3, linear decay, 100 steps: 0.34 MB of text. Mean and, "
         "behind ±, standard deviation over seeds (rows without ± are one seed). Bits per byte: "
         "lower is better; BLiMP in %: higher is better (1,000 pairs, standard error 1.6).",
         "",
