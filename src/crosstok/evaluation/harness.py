@@ -176,14 +176,17 @@ class CrosstokLM(LM):  # type: ignore[misc]
 
     def _document_logprobs(self, texts: list[str]) -> list[float]:
         if self.window_bytes is not None:
-            return [self._sum(cut_text(text, self.window_bytes)) for text in texts]
+            return [sum(self._logprobs(cut_text(text, self.window_bytes))) for text in texts]
         try:
-            return [score.logprob for score in self.model.text_logprobs(texts)]
+            return self._logprobs(texts)
         except ValueError:  # at least one does not fit
             return [self._longest_windows(text) for text in texts]
 
-    def _sum(self, windows: list[str]) -> float:
-        return float(sum(score.logprob for score in self.model.text_logprobs(windows)))
+    def _logprobs(self, texts: list[str]) -> list[float]:
+        """Of texts that fit; nothing is asked of empty ones."""
+        asked = [text for text in texts if text]
+        scores = iter(self.model.text_logprobs(asked) if asked else [])
+        return [next(scores).logprob if text else 0.0 for text in texts]
 
     def _longest_windows(self, text: str) -> float:
         total, rest = 0.0, text
@@ -192,7 +195,7 @@ class CrosstokLM(LM):  # type: ignore[misc]
         while rest:
             window = first_window(rest, size)
             try:
-                total += self._sum([window])
+                total += self._logprobs([window])[0]
             except ValueError:
                 # How many bytes fit depends on the text. Fewer than half as many as there are
                 # positions always do, so then something else is wrong.
@@ -207,7 +210,9 @@ class CrosstokLM(LM):  # type: ignore[misc]
         options = dict(normalize_gen_kwargs(dict(given), self.max_gen_toks))
         until = [stop for stop in options.pop("until") if stop]
         max_new_tokens = options.pop("max_gen_toks")
-        temperature = float(options.pop("temperature", 1.0)) if options.pop("do_sample") else 0.0
+        temperature = float(options.pop("temperature", 1.0))  # transformers' own default
+        if not options.pop("do_sample"):
+            temperature = 0.0
         named = {name: options.pop(name) for name in _SAMPLING if name in options}
         unknown = {name: value for name, value in options.items() if _is_told(name, value)}
         if unknown:
