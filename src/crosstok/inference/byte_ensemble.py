@@ -10,7 +10,8 @@ bytes-product   prod_i P_i(x)^w_i, normalised
 proxy           P_base(x) (P_expert(x) / P_anti(x))^alpha, normalised (Liu et al. 2024,
                 arXiv 2401.08565, per byte)
 
-In products and ratios no probability is below 1e-9, so that no member can rule a byte out alone.
+In products and ratios no probability is below 1e-9, so that no member can rule a byte out alone;
+but in a product what all members find less likely than that stays so.
 """
 
 from __future__ import annotations
@@ -153,7 +154,9 @@ class ByteEnsemble:
             return _normalized(base + self._alpha * ratio)
         weights = self._weights[:, None, None]
         if self.rule == "bytes-product":
-            return _normalized((weights * np.maximum(tables, _LOG_FLOOR)).sum(axis=0))
+            # What no member gives as much to stays what it is, possibly 0.
+            floored = np.where(tables.max(axis=0) < _LOG_FLOOR, tables, tables.clip(_LOG_FLOOR))
+            return _normalized((weights * floored).sum(axis=0))
         log_weights = np.log(weights)
         if self.rule == "bytes-bayes":
             log_weights = log_weights + so_far[:, :, None]
