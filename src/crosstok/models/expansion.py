@@ -15,6 +15,7 @@ from crosstok.models.modeling_byte_expanded import (
     ByteExpandedForCausalLM,
     SubwordLookup,
 )
+from crosstok.models.output_head import unwrap_model
 from crosstok.tokenizers import ByteVocab
 
 # crosstok reads such folders with its own copy of the code: none of theirs is executed.
@@ -59,7 +60,7 @@ def expand_inputs(
         text_config=model.config,
         num_subwords=num_subwords,
         num_edges=len(lookup.edge_keys),
-        longest_subword=max(len(content or b"") for content in source_vocab.token_bytes),
+        longest_subword=lookup.longest,
     )
     with torch.device("meta"):  # the parts are there already
         expanded: Any = ByteExpandedForCausalLM(config)
@@ -71,7 +72,8 @@ def expand_inputs(
     rows = original_embeddings[:num_subwords].detach().to(device, copy=True)
     expanded.register_buffer("subwords", rows)
     for name, table in vars(lookup).items():
-        expanded.register_buffer(name, table.to(device))
+        if isinstance(table, Tensor):
+            expanded.register_buffer(name, table.to(device))
     expanded.generation_config = copy.deepcopy(model.generation_config)
     expanded.name_or_path = expanded.config.name_or_path = model.name_or_path
     model.config.name_or_path = ""  # would be written into config.json, beside the model's own
@@ -109,7 +111,7 @@ def describe_expansion(model: nn.Module) -> list[str]:
 
 def find_lookup(model: nn.Module) -> SubwordLookup | None:
     """What finds the subwords of a model with input expansion, on the CPU; None for others."""
-    lookup: Any = getattr(model, "lookup", None)
+    lookup: Any = getattr(unwrap_model(model), "lookup", None)
     return lookup.to("cpu") if hasattr(lookup, "state_subwords") else None
 
 
@@ -138,8 +140,13 @@ def subword_lookup(
     for id_, text in byte_vocab.special_tokens.items():
         id_subwords[id_] = specials.get(text, -1)
     edge_keys, state_subwords = _trie(source_vocab)
-    tables = (id_bytes, id_subwords, edge_keys, state_subwords)
-    return SubwordLookup(*(torch.from_numpy(table.astype(np.int64)) for table in tables))
+    return SubwordLookup(
+        id_bytes=torch.from_numpy(id_bytes),
+        id_subwords=torch.from_numpy(id_subwords),
+        edge_keys=torch.from_numpy(edge_keys),
+        state_subwords=torch.from_numpy(state_subwords),
+        longest=max(len(content or b"") for content in source_vocab.token_bytes),
+    )
 
 
 def _trie(vocab: ByteVocab) -> tuple[Int[np.ndarray, " E"], Int[np.ndarray, " S"]]:

@@ -10,7 +10,7 @@ This file is copied into the folders of such models, where it is all that loads 
 (``trust_remote_code=True``): it imports torch and transformers and nothing else.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -92,16 +92,18 @@ class SubwordLookup:
         id_subwords: [V] of a special token the row of the same special, else -1.
         edge_keys: [E] 256 * state + byte, ascending.
         state_subwords: [E + 1] row of the subword that a state spells, or -1.
+        longest: bytes of the longest subword.
     """
 
     id_bytes: Tensor
     id_subwords: Tensor
     edge_keys: Tensor
     state_subwords: Tensor
+    longest: int
 
     def to(self, device: torch.device | str) -> "SubwordLookup":
         """The same on another device."""
-        return SubwordLookup(*(getattr(self, name).to(device) for name in _TABLES))
+        return replace(self, **{name: getattr(self, name).to(device) for name in _TABLES})
 
     def __call__(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Rows of the longest subwords [B T], -1 where there is none.
@@ -167,7 +169,8 @@ class ByteExpandedForCausalLM(PreTrainedModel, GenerationMixin):
     @property
     def lookup(self) -> SubwordLookup:
         """What finds the subwords, on the model's device."""
-        return SubwordLookup(*(getattr(self, name) for name in _TABLES))
+        tables: Any = {name: getattr(self, name) for name in _TABLES}
+        return SubwordLookup(**tables, longest=self.config.longest_subword)
 
     def get_input_embeddings(self) -> nn.Module:
         """The matrix over bytes."""
