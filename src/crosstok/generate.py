@@ -16,10 +16,13 @@ from typing import Any
 
 import torch
 
-from crosstok.inference.language_model import LanguageModel, Prompt, load_language_model
+from crosstok.inference.contract import LanguageModel, Prompt, Unit
+from crosstok.inference.ensemble_file import MemberFile, read_ensemble_file
+from crosstok.inference.language_model import load_language_model
 from crosstok.inference.prompts import PromptReader
 from crosstok.models import check_model_exists
 from crosstok.recipes import GenerateRecipe
+from crosstok.recipes.generation import unit_of
 from crosstok.tokenizers import TextEncoder, load_tokenizer, resolve_chat_template
 
 log = logging.getLogger("crosstok")
@@ -28,6 +31,11 @@ Message = Mapping[str, Any]
 Write = Callable[[str], object]
 
 _HELLO = "Chat with %s. /reset forgets what was said, /quit or the end of input ends it."
+_CHAT_IS_TEXT = "A chat is text: repair it."
+_READ_BYTES = (
+    "A model that reads tokens takes text: repair it, or let models read the bytes as they are "
+    "with --bytes, several with --combine bytes-mixture."
+)
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -66,60 +74,66 @@ def generate(
             cannot be loaded; says which.
     """
     recipe.check()
-    prompts = read_prompts(recipe)
-    templates = check_members(recipe, prompts)
-    model = load(recipe, templates)
-    recipe.check_unit(model.unit)
+    members, unit = read_members(recipe)
+    recipe.check_unit(unit)
+    prompts = read_prompts(recipe, takes_bytes=unit == "byte" and not recipe.chat)
+    check_members(recipe, members, prompts)
+    model = load(recipe, members)
     show = write or _to_standard_output
     if not prompts:
         return Chat(model, recipe, show).hold(lines or standard_lines())
     return answer(model, recipe, prompts, show)
 
 
-def read_prompts(recipe: GenerateRecipe) -> list[str | bytes]:
+def read_members(recipe: GenerateRecipe) -> tuple[list[MemberFile], Unit]:
+    """The models that answer, and in what.
+
+    Raises:
+        ValueError: There is no such template, or the file that defines an ensemble is wrong.
+    """
+    if recipe.is_definition:
+        read = read_ensemble_file(recipe.model[0])
+        return list(read.members), unit_of(read.combine)
+    members = []
+    for number, name in enumerate(recipe.model):
+        given = recipe.template_of(number)
+        template = None if given is None else resolve_chat_template(given)
+        members.append(MemberFile(name, chat_template=template))
+    return members, "byte" if recipe.bytes else unit_of(recipe.combine)
+
+
+def read_prompts(recipe: GenerateRecipe, *, takes_bytes: bool) -> list[str | bytes]:
     """The prompts: those given first, then those of files.
 
     Raises:
-        ValueError: A file is missing; or a prompt is no UTF-8 and is not read byte by byte.
+        ValueError: A file is missing; or a prompt is no UTF-8 and bytes are not taken.
     """
-    takes_bytes = recipe.unit != "token" and not recipe.chat
-    found = [
-        _content(_bytes_of(text, "--prompt"), "--prompt", takes_bytes)
-        for text in recipe.prompt or ()
+    given = [("--prompt", _bytes_of(text, "--prompt")) for text in recipe.prompt or ()]
+    given += [(f"--prompt-file {name}", _file_bytes(name)) for name in recipe.prompt_file or ()]
+    advice = _CHAT_IS_TEXT if recipe.chat else _READ_BYTES
+    return [
+        content if takes_bytes and not _is_text(content) else _text(content, where, advice)
+        for where, content in given
     ]
-    for name in recipe.prompt_file or ():
-        found.append(_content(_file_bytes(name), f"--prompt-file {name}", takes_bytes))
-    return found
 
 
-def check_members(recipe: GenerateRecipe, prompts: Sequence[str | bytes]) -> list[str | None]:
+def check_members(
+    recipe: GenerateRecipe, members: Sequence[MemberFile], prompts: Sequence[str | bytes]
+) -> None:
     """Find what is wrong with models and prompts as far as it can be told from small files.
 
-    Returns:
-        The text of the template that each model is given in the place of its own, or None.
-
     Raises:
-        ValueError: There is no such model, template or definition; a model has no chat template, or
-            its template cannot write the messages; or a prompt is empty where nothing starts a
-            text.
+        ValueError: There is no such model; it has no chat template, or its template cannot write
+            the messages; or a prompt is empty where nothing starts a text.
     """
-    if recipe.is_definition:
-        [name] = recipe.model
-        if not Path(name).expanduser().is_file():
-            raise ValueError(f"there is no file {name!r} that defines an ensemble.")
-        return []
-    templates = []
-    for number, name in enumerate(recipe.model):
-        check_model_exists(name)
-        given = recipe.template_of(number)
-        templates.append(None if given is None else resolve_chat_template(given))
+    for member in members:
+        check_model_exists(member.model)
     if recipe.chat or not all(prompts):
-        for name, template in zip(recipe.model, templates, strict=True):
-            _check_reads(recipe, name, template, prompts)
-    return templates
+        for member in members:
+            _check_reads(recipe, member, prompts)
 
 
-def load(recipe: GenerateRecipe, templates: Sequence[str | None]) -> LanguageModel:
+def load(recipe: GenerateRecipe, members: Sequence[MemberFile]) -> LanguageModel:
     """The object that answers.
 
     Raises:
@@ -127,7 +141,7 @@ def load(recipe: GenerateRecipe, templates: Sequence[str | None]) -> LanguageMod
     """
     device = recipe.device or _accelerator()
     dtype = _DTYPES[recipe.precision or "fp32"]
-    given: dict[str, Any] = {"chat_templates": templates} if any(templates) else {}
+    templates = [member.chat_template for member in members]
     return load_language_model(
         recipe.model,
         combine=recipe.combine,
@@ -135,10 +149,10 @@ def load(recipe: GenerateRecipe, templates: Sequence[str | None]) -> LanguageMod
         weights=recipe.weight,
         alpha=1.0 if recipe.alpha is None else recipe.alpha,
         target=recipe.target,
+        chat_templates=None if recipe.is_definition else templates,
         dtype=dtype if recipe.precision or device == "cpu" else None,
         device=device,
         trust_remote_code=recipe.trust_remote_code,
-        **given,
     )
 
 
@@ -211,7 +225,7 @@ class Chat:
 
     def _answer(self, line: str) -> None:
         """One turn; where it fails, it is as if it had not been."""
-        content = str(_content(_bytes_of(line, "the line"), "the line", takes_bytes=False))
+        content = _text(_bytes_of(line, "the line"), "the line", _CHAT_IS_TEXT)
         said = [*self._said, {"role": "user", "content": content}]
         # As the turns of a chat go on, so do the draws.
         sampling = replace(self._sampling, seed=self._sampling.seed + len(self._answers))
@@ -292,27 +306,28 @@ def _prompt(recipe: GenerateRecipe, prompt: str | bytes) -> Prompt:
 def _opening(recipe: GenerateRecipe) -> list[Message]:
     if recipe.system is None:
         return []
-    content = _content(_bytes_of(recipe.system, "--system"), "--system", takes_bytes=False)
+    content = _text(_bytes_of(recipe.system, "--system"), "--system", _CHAT_IS_TEXT)
     return [{"role": "system", "content": content}]
 
 
 def _check_reads(
-    recipe: GenerateRecipe, name: str, template: str | None, prompts: Sequence[str | bytes]
+    recipe: GenerateRecipe, member: MemberFile, prompts: Sequence[str | bytes]
 ) -> None:
     """Let a model's tokenizer read the prompts that may be refused."""
-    tokenizer = load_tokenizer(name, trust_remote_code=recipe.trust_remote_code)
-    if recipe.chat and template is None and not tokenizer.chat_template:
+    tokenizer = load_tokenizer(member.model, trust_remote_code=recipe.trust_remote_code)
+    if recipe.chat and member.chat_template is None and not tokenizer.chat_template:
         raise ValueError(
-            f"model {name!r} has no chat template, and --chat needs one. Pass --chat-template FILE "
-            "(Jinja), or --chat-template plain, which writes 'User: ...' and 'Assistant: ...'."
+            f"model {member.model!r} has no chat template, and --chat needs one. Pass "
+            "--chat-template FILE (Jinja), or --chat-template plain, which writes 'User: ...' and "
+            "'Assistant: ...'."
         )
-    reader = PromptReader(TextEncoder(tokenizer), template)
+    reader = PromptReader(TextEncoder(tokenizer), member.chat_template)
     asked = prompts or ["Hello"]  # the first turn of a conversation
     try:
         for prompt in asked if recipe.chat else [prompt for prompt in asked if not prompt]:
             reader.prompt_ids(_prompt(recipe, prompt))
     except ValueError as error:
-        raise ValueError(f"model {name!r}: {error}") from error
+        raise ValueError(f"model {member.model!r}: {error}") from error
 
 
 def _file_bytes(name: str) -> bytes:
@@ -335,16 +350,20 @@ def _bytes_of(text: str, where: str) -> bytes:
         ) from None
 
 
-def _content(content: bytes, where: str, takes_bytes: bool) -> str | bytes:
+def _is_text(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _text(content: bytes, where: str, advice: str) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        if takes_bytes:
-            return content
         raise ValueError(
-            f"{where} is no UTF-8 at byte {error.start} (0x{content[error.start]:02X}). What is "
-            "said in a chat, and what models read in tokens, is text: repair it; or let a model "
-            "continue the bytes as they are, with --bytes or --combine bytes-mixture."
+            f"{where} is no UTF-8 at byte {error.start} (0x{content[error.start]:02X}). {advice}"
         ) from None
 
 

@@ -9,6 +9,8 @@ from crosstok.recipes.base import Combine, Numbers, RecipeError, Strings, Target
 if TYPE_CHECKING:
     from crosstok.inference.language_model import Sampling
 
+Unit = Literal["token", "byte"]  # crosstok.inference.contract.Unit
+
 _PER_TOKEN = ("probs", "logprobs", "mined")
 _PER_BYTE = ("bytes-mixture", "bytes-bayes", "bytes-product", "proxy")
 _OF_DRAWS = ("top_k", "top_p", "min_p", "num_return_sequences")
@@ -77,13 +79,6 @@ class GenerateRecipe:
         return any(_is_definition(name) for name in self.model)
 
     @property
-    def unit(self) -> Literal["token", "byte"] | None:
-        """In what the model answers; None where only the file that defines it says so."""
-        if self.is_definition:
-            return None
-        return "byte" if self.bytes or self.combine in _PER_BYTE else "token"
-
-    @property
     def has_prompts(self) -> bool:
         """Whether something is asked; else it is a conversation."""
         return bool(self.prompt or self.prompt_file)
@@ -100,11 +95,11 @@ class GenerateRecipe:
             self._check_models()
         self._check_prompts()
         self._check_draws()
-        if self.unit is not None:
-            self.check_unit(self.unit)
+        if not self.is_definition:
+            self.check_unit("byte" if self.bytes else unit_of(self.combine))
         self.sampling()
 
-    def check_unit(self, unit: Literal["token", "byte"]) -> None:
+    def check_unit(self, unit: Unit) -> None:
         """Find options that mean nothing to a model that answers in this unit.
 
         Raises:
@@ -241,6 +236,11 @@ class GenerateRecipe:
         defaults = {field.name: field.default for field in fields(self)}
         changed = [name for name in names if getattr(self, name) != defaults[name]]
         return [f"--{_dashed(name)}" for name in changed]
+
+
+def unit_of(combine: str | None) -> Unit:
+    """In what models answer that are combined so, or a single one."""
+    return "byte" if combine in _PER_BYTE else "token"
 
 
 def _is_definition(name: str) -> bool:

@@ -75,14 +75,25 @@ class InspectRecipe:
     split: str = option("Split of a data set or folder.", "train")
     trust_remote_code: bool = option("Run Python code that comes with a tokenizer or model.", False)
 
-    models: bool = option("Distillation: load the models too, and take a few steps.", True)
-    batch_size: int = option("Distillation: as in distil.", 16)
-    max_length: int = option("Distillation: as in distil.", 512)
-    teacher_max_length: int | None = option("Distillation: as in distil.", None)
-    precision: Literal["fp32", "bf16", "fp16"] = option("Distillation: as in distil.", "fp32")
-    loss_on: LossOn = option("Distillation: as in distil.", "assistant")
-    chat_template: str | None = option("Distillation: as in distil.", None)
-    teacher_chat_template: Strings | None = option("Distillation: as in distil.", None)
+    models: bool = option("Load the models too, and take a few steps (with --teacher).", True)
+    batch_size: int = option("Texts or chats in a step (with --teacher).", 16)
+    max_length: int = option("Tokens of a text or chat, on either side (with --teacher).", 512)
+    teacher_max_length: int | None = option(
+        "Teacher's tokens of it, if another number (with --teacher).", None
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = option(
+        "Arithmetic of the passes (with --teacher).", "fp32"
+    )
+    loss_on: LossOn = option(
+        "Of a chat, what is learned: all, assistant turns, or the last of them (with --teacher).",
+        "assistant",
+    )
+    chat_template: str | None = option(
+        "Template of the student instead of its own: a file, or plain (with --teacher).", None
+    )
+    teacher_chat_template: Strings | None = option(
+        "The same for the teacher (with --teacher).", None
+    )
 
     def is_of_models(self) -> bool:
         """Whether a teacher and a student are asked for, not two tokenizers.

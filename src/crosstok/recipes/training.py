@@ -49,15 +49,34 @@ class TransplantRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingRecipe:
+class _DataAndOutput:
+    """What a job that trains reads and writes."""
+
+    data: str = option("Texts or chats to train on: a data set name, a file or a folder.")
+    output: str = option("Folder to write the new model to.")
+    overwrite: bool = option("Replace what the output folder holds.", False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRecipe(_DataAndOutput):
     """What every job that trains has in common."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    output: str = option("Folder to write the new model to.")
-    overwrite: bool = option("Replace what the output folder holds.", False)
-    trust_remote_code: bool = option("Run Python code that comes with a model.", False)
-    data: str = option("Texts or chats to train on: a data set name, a file or a folder.")
+    loss_on: LossOn = option(
+        "Of a chat: all of it, assistant turns, or the last of them.", "assistant"
+    )
+    chat_template: str | None = option(
+        "Template of the trained model instead of its own: a file, or plain.", None
+    )
+    teacher_chat_template: Strings | None = option(
+        "The same for the teacher; for several, one each, own for those that keep theirs.", None
+    )
+    text_field: str = option("Field of the data that holds the text.", "text")
+    text_unit: TextUnit = option("What one text of a .txt file is.", "line")
+    split: str = option("Split of a data set or folder.", "train")
+    streaming: bool = option("Read the data while training instead of before.", False)
+
     objective: str = option(f"Objective, or several joined by +: {', '.join(OBJECTIVES)}.", "alm")
     options: dict[str, Any] | None = option(
         "Options of an objective, such as strict.top_k=32.", None
@@ -96,25 +115,13 @@ class TrainingRecipe:
     gradient_checkpointing: bool = option("Recompute activations to save memory.", False)
     seed: int = option("Of the order of the data and of every other draw.", 0)
 
-    loss_on: LossOn = option(
-        "Of a chat: all of it, assistant turns, or the last of them.", "assistant"
-    )
-    chat_template: str | None = option(
-        "Template of the trained model instead of its own: a file, or plain.", None
-    )
-    teacher_chat_template: Strings | None = option(
-        "The same for the teacher; for several, one each, own for those that keep theirs.", None
-    )
-    text_field: str = option("Field of the data that holds the text.", "text")
-    text_unit: TextUnit = option("What one text of a .txt file is.", "line")
-    split: str = option("Split of a data set or folder.", "train")
-    streaming: bool = option("Read the data while training instead of before.", False)
     num_workers: int = option("Processes that prepare batches.", 2)
 
     save_every: int = option("Steps between checkpoints.", 500)
     log_every: int = option("Steps between log lines.", 10)
     report_to: str = option("Where metrics go: tensorboard, wandb, ..., or none.", "tensorboard")
     resume: bool = option("Go on from the last checkpoint in the output folder.", False)
+    trust_remote_code: bool = option("Run Python code that comes with a model.", False)
 
     @property
     def student_max_length(self) -> int:
@@ -237,11 +244,17 @@ class _TeacherAndStudent:
 
     teacher: Strings = option("Model to learn from, name or folder; may be repeated.")
     student: str = option("Model to train, with its own tokenizer: name or folder.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _RandomStart(_DataAndOutput):
+    """A start from nothing. A base of its own: flags come in the order of the bases."""
+
     random_init: bool = option("Start from random weights of the student's architecture.", False)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistilRecipe(TrainingRecipe, _TeacherAndStudent):
+class DistilRecipe(TrainingRecipe, _RandomStart, _TeacherAndStudent):
     """Teach a student from a teacher with another tokenizer."""
 
     def __post_init__(self) -> None:
