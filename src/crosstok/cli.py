@@ -130,6 +130,7 @@ def _run_evaluate(recipe: EvaluateRecipe) -> None:
             recipe.model,
             recipe.data or (),
             recipe.exam or (),
+            tasks=recipe.task or (),
             teacher=recipe.teacher,
             options=recipe.options(),
         )
@@ -156,9 +157,9 @@ def _inspect_models(recipe: InspectRecipe) -> None:
     examination = examine_pair(recipe)
     print_examination(_console(), examination.as_json())
     _write_json(recipe.json, examination.as_json())
-    examination.check()
     if recipe.html is not None:
         write_page(recipe.html, examination_page(examination.as_json()))
+    examination.check()
 
 
 def _inspect_tokenizers(recipe: InspectRecipe) -> None:

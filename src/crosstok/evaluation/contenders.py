@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import torch
 
 from crosstok.evaluation.options import EvaluationOptions
-from crosstok.inference.contract import LanguageModel
+from crosstok.inference.byte_ensemble import ByteRule, ByteView, check_byte_rule
+from crosstok.inference.contract import LanguageModel, normalized_weights
+from crosstok.inference.ensemble_file import is_ensemble_file, read_ensemble_file
 from crosstok.inference.language_model import load_language_model
 from crosstok.inference.scoring import Scorer
 from crosstok.models import check_model_exists, load_model
@@ -49,13 +51,10 @@ class Contender:
         """Find what is wrong with a name or a tokenizer, without loading a model.
 
         Raises:
-            ValueError: There is no such file, or no model or tokenizer in the folder.
+            ValueError: There is no such file, it defines no ensemble, or there is no model or
+                tokenizer in a folder.
         """
-        for member in self.members:
-            if _is_definition(member):
-                if not Path(member).is_file():
-                    raise ValueError(f"there is no file {member!r} that defines an ensemble.")
-                continue
+        for member in _plain_names(self.members):
             check_model_exists(member)
             load_tokenizer(member, trust_remote_code=options.trust_remote_code)
 
@@ -67,6 +66,8 @@ class Contender:
         """
         if self.is_plain:
             return self.scorer(options)
+        if isinstance(self.loaded, tuple):
+            return ByteView(*self.loaded, name=self.name, target=options.target)
         if self.loaded is not None:
             answering: LanguageModel = self.loaded
             return answering
@@ -110,17 +111,23 @@ def contenders(models: Sequence[Model], options: EvaluationOptions) -> list[Cont
     """The columns that models make: one each, or one in all if they are combined.
 
     Raises:
-        ValueError: Models that are no names are combined, or an ensemble is read byte by byte.
+        ValueError: Models that are no names are combined, their number or weights do not fit, or an
+            ensemble is read byte by byte.
     """
     if options.combine is None:
         return [contender(model, options) for model in models]
     names = [model for model in models if isinstance(model, str)]
-    wrong = [name for name in names if name.startswith(_BYTES) or _is_definition(name)]
+    wrong = [name for name in names if name.startswith(_BYTES) or is_ensemble_file(name)]
     if wrong or len(names) < len(models):
         raise ValueError(
             f"combine is {options.combine!r}, which takes names of plain models"
             + (f", not {wrong[0]!r}." if wrong else ".")
         )
+    if options.combine in get_args(ByteRule):
+        rule = cast(ByteRule, options.combine)
+        check_byte_rule(len(names), rule, options.weights, options.alpha)
+    else:
+        normalized_weights(len(names), options.weights)
     name = f"{' + '.join(names)} ({options.combine})"
     return [Contender(name, tuple(names), is_ensemble=True)]
 
@@ -133,12 +140,13 @@ def contender(model: Model, options: EvaluationOptions) -> Contender:
     """
     if isinstance(model, tuple):
         name, loaded, tokenizer = model
-        return Contender(name, loaded=(loaded, tokenizer))
+        shown = _BYTES + name if options.bytes_view else name
+        return Contender(shown, loaded=(loaded, tokenizer), is_byte_view=options.bytes_view)
     if not isinstance(model, str):
         return Contender(model.name, loaded=model)
     name = model.removeprefix(_BYTES)
     is_byte_view = options.bytes_view or name != model
-    if not _is_definition(name):
+    if not is_ensemble_file(name):
         shown = _BYTES + name if is_byte_view else name
         return Contender(shown, (name,), is_byte_view=is_byte_view)
     if is_byte_view:
@@ -156,8 +164,15 @@ def short_name(name: str) -> str:
     return " + ".join(Path(part).name or part for part in name.split(" + "))
 
 
-def _is_definition(name: str) -> bool:
-    return name.endswith((".yaml", ".yml"))
+def _plain_names(names: Sequence[str]) -> list[str]:
+    """The models behind names, those in ensemble files included."""
+    found = []
+    for name in names:
+        if is_ensemble_file(name):
+            found += [member.model for member in read_ensemble_file(name).members]
+        else:
+            found.append(name)
+    return found
 
 
 def _place(options: EvaluationOptions) -> tuple[str, torch.dtype | str]:

@@ -94,3 +94,7 @@ class EvaluationOptions:
             )
         if self.combine is None and self.weights is not None:
             raise ValueError("weights are of models that are combined; give combine, or none.")
+        if self.combine != "proxy" and self.alpha != 1:
+            raise ValueError(
+                f"alpha is {self.alpha}, and only combine proxy has one; leave it out."
+            )

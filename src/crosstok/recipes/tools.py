@@ -3,7 +3,15 @@
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from crosstok.recipes.base import RecipeError, Strings, TextUnit, option
+from crosstok.recipes.base import (
+    Combine,
+    Numbers,
+    RecipeError,
+    Strings,
+    Target,
+    TextUnit,
+    option,
+)
 from crosstok.recipes.training import DistilRecipe, LossOn
 
 if TYPE_CHECKING:
@@ -12,13 +20,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateRecipe:
-    """Compare models by bits per byte, exams and likeness to a teacher."""
+    """Compare models by bits per byte, exams, tasks and likeness to a teacher.
+
+    A model is a name on the hub, a folder, a .yaml file that defines an ensemble, or bytes:NAME for
+    the byte view of a model. With --combine all models answer as one.
+    """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    model: Strings = option("Model to evaluate: a name on the hub or a folder; may be repeated.")
+    model: Strings = option(
+        "Model to evaluate: a name on the hub, a folder, an ensemble file, or bytes:NAME; may be "
+        "repeated."
+    )
     data: Strings | None = option("Texts for bits per byte; may be repeated.", None)
     exam: Strings | None = option("File of exam items; may be repeated.", None)
+    task: Strings | None = option(
+        "Task of lm-eval: a name, a pattern or a file; may be repeated.", None
+    )
     teacher: str | None = option("Model whose likelihoods the others are compared with.", None)
     json: str | None = option("Also write the figures to this file.", None)
     max_length: int | None = option(
@@ -27,8 +45,26 @@ class EvaluateRecipe:
     start_every_window: bool = option(
         "Put the start token in front of every window, not only of every text.", True
     )
+    window_bytes: int | None = option(
+        "Bytes of a window, in the place of tokens; 1024 with byte views and ensembles.", None
+    )
     max_texts: int | None = option("Texts of each data set, from its beginning.", None)
-    limit: int | None = option("Items of each exam, evenly spaced.", None)
+    limit: int | None = option(
+        "Items of each exam, evenly spaced, and of each task, from its beginning.", None
+    )
+    task_folder: str | None = option("Folder with task files of your own.", None)
+    num_fewshot: int | None = option(
+        "Tasks: solved examples in front of each question; the task's own number if not given.",
+        None,
+    )
+    apply_chat_template: bool = option("Tasks: put the questions as chats.", False)
+    combine: Combine | None = option("Let all models answer as one.", None)
+    bytes: bool = option("Read every model byte by byte.", False)
+    weight: Numbers | None = option(
+        "--combine: weight of a model; repeated for each, equal if not given.", None
+    )
+    alpha: float = option("--combine proxy: strength of the difference of the experts.", 1.0)
+    target: Target = option("Token sequences that count where models are read by bytes.", "all")
     text_field: str = option("Field of the data that holds the text.", "text")
     text_unit: TextUnit = option("What one text of a .txt file is.", "line")
     split: str = option("Split of a data set or folder.", "train")
@@ -40,6 +76,7 @@ class EvaluateRecipe:
 
         return EvaluationOptions(
             max_length=self.max_length,
+            window_bytes=self.window_bytes,
             start_every_window=self.start_every_window,
             max_texts=self.max_texts,
             max_items=self.limit,
@@ -47,6 +84,14 @@ class EvaluateRecipe:
             text_unit=self.text_unit,
             split=self.split,
             trust_remote_code=self.trust_remote_code,
+            combine=self.combine,
+            bytes_view=self.bytes,
+            weights=self.weight,
+            alpha=self.alpha,
+            target=self.target,
+            task_folder=self.task_folder,
+            num_fewshot=self.num_fewshot,
+            apply_chat_template=self.apply_chat_template,
         )
 
 
@@ -67,6 +112,7 @@ class InspectRecipe:
     data: str | None = option("Texts or chats: a data set name, a file or a folder.", None)
     text: str | None = option("A text to show cut by two tokenizers.", None)
     json: str | None = option("Also write the numbers to this file.", None)
+    html: str | None = option("Also write a page for a browser to this file.", None)
     max_texts: int | None = option(
         "Texts of each file, from its beginning; before a distillation, evenly spaced (256).", None
     )
@@ -123,7 +169,6 @@ class InspectRecipe:
             raise RecipeError(f"{', '.join(given)} can only be given with {form}.")
         return of_models
 
-    html: str | None = option("Also write a page for a browser to this file.", None)
     def distillation(self, output: str) -> DistilRecipe:
         """The recipe of the distillation that is looked at."""
         return DistilRecipe(
