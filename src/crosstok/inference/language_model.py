@@ -79,6 +79,10 @@ def load_language_model(  # noqa: PLR0913 (the options of the command line)
                 "bytes and chat templates out."
             )
         read = read_ensemble_file(models[0])
+        try:
+            _check(len(read.members), read.combine, read.weights, read.alpha)
+        except ValueError as error:
+            raise ValueError(f"ensemble file {models[0]!r}: {error}") from None
         return _ensemble(read.members, read.combine, read.weights, read.alpha, options)
     members = _members(models, chat_templates)
     if combine is not None:
@@ -87,6 +91,7 @@ def load_language_model(  # noqa: PLR0913 (the options of the command line)
                 f"bytes is of one model alone, and combine is {combine!r}; to combine models byte "
                 "by byte take bytes-mixture, bytes-bayes, bytes-product or proxy."
             )
+        _check(len(members), combine, weights, alpha)  # before models are loaded
         return _ensemble(members, combine, weights, alpha, options)
     if len(members) != 1:
         raise ValueError(
@@ -146,6 +151,15 @@ def _members(models: Sequence[str], templates: Sequence[str | None] | None) -> l
     ]
 
 
+def _check(size: int, combine: str, weights: Sequence[float] | None, alpha: float) -> None:
+    if combine not in COMBINE:
+        raise ValueError(f"combine is {combine!r}; it must be one of {', '.join(COMBINE)}.")
+    if combine in get_args(ByteRule):
+        check_byte_rule(size, combine, weights, alpha)
+    else:
+        normalized_weights(size, weights)
+
+
 def _ensemble(
     members: Sequence[MemberFile],
     combine: str,
@@ -153,14 +167,9 @@ def _ensemble(
     alpha: float,
     options: _Options,
 ) -> LanguageModel:
-    if combine not in COMBINE:
-        raise ValueError(f"combine is {combine!r}; it must be one of {', '.join(COMBINE)}.")
     if combine in get_args(ByteRule):
-        rule = cast(ByteRule, combine)
-        check_byte_rule(len(members), rule, weights, alpha)  # before models are loaded
         loaded = [options.byte_member(member) for member in members]
-        return ByteEnsemble(loaded, rule, weights=weights, alpha=alpha)
-    normalized_weights(len(members), weights)
+        return ByteEnsemble(loaded, cast(ByteRule, combine), weights=weights, alpha=alpha)
     models = [options.token_model(member) for member in members]
     if combine == "mined":
         return MinedEnsemble(models, weights=weights)
