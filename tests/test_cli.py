@@ -385,12 +385,12 @@ def test_rows_without_text_are_counted_where_one_sees_it(crosstok, made, tmp_pat
 
 
 def test_an_error_in_the_program_keeps_its_traceback(crosstok, monkeypatch, made):
-    import crosstok.inference as inference
+    import crosstok.generate as job
 
     def broken(*args, **kwargs):
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(inference, "generate", broken)
+    monkeypatch.setattr(job, "load_language_model", broken)
     monkeypatch.setattr(sys, "argv", ["crosstok", "generate", "--model", str(made / "model"),
                                       "--prompt", "a"])  # fmt: skip
     with pytest.raises(RuntimeError, match="a defect"):

@@ -6,7 +6,8 @@ from typing import get_args
 import pytest
 import yaml
 
-from crosstok import corpora, objectives, recipes, tokenizers, transplant
+from crosstok import corpora, inference, objectives, recipes, tokenizers, transplant
+from crosstok.inference import contract, language_model
 from crosstok.objectives import ALM, CrossEntropy, FixedWeights, GradientMagnitude
 from crosstok.recipes import (
     DistilRecipe,
@@ -17,6 +18,7 @@ from crosstok.recipes import (
     TransferRecipe,
     TransplantRecipe,
     base,
+    generation,
     load_recipe,
     nearest,
     recipe_yaml,
@@ -43,6 +45,9 @@ def test_choices_are_those_of_the_packages_that_serve_them():
     assert get_args(training.Method) == get_args(transplant.Method)
     assert get_args(training.LossOn) == get_args(tokenizers.LossOn)
     assert get_args(base.TextUnit) == get_args(corpora.TextUnit)
+    assert get_args(base.Combine) == language_model.COMBINE
+    assert get_args(base.Target) == get_args(inference.Target)
+    assert get_args(generation.Unit) == get_args(contract.Unit)
     assert recipe(objective="alm+cross_entropy").objectives() == [ALM(), CrossEntropy()]
     for name, cls in recipes.OBJECTIVES.items():
         assert getattr(objectives, cls).name == name

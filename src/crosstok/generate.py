@@ -81,7 +81,7 @@ def generate(
     model = load(recipe, members)
     show = write or _to_standard_output
     if not prompts:
-        return Chat(model, recipe, show).hold(lines or standard_lines())
+        return Chat(model, recipe, show).hold(standard_lines() if lines is None else lines)
     return answer(model, recipe, prompts, show)
 
 
