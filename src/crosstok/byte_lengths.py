@@ -43,8 +43,7 @@ def fit_lengths(
     if recipe.max_length is None and reason is not None and positions is not None:
         student = min(student, positions)
     if teacher is None:
-        teacher = math.ceil(_MARGIN * student / num_bytes)
-        teacher = teacher if positions is None else min(teacher, positions)
+        teacher = _teacher_length(student, num_bytes, positions)
     log.info(
         "a window or chat: up to %d bytes of the student, %d tokens of the teacher "
         "(%.2f bytes a token in this data)",
@@ -53,6 +52,22 @@ def fit_lengths(
         num_bytes,
     )
     return replace(recipe, max_length=student, teacher_max_length=teacher)
+
+
+def _teacher_length(num_student: int, num_bytes: float, positions: int | None) -> int:
+    """Tokens for as many bytes, at most those that the teacher has positions for."""
+    wanted = math.ceil(_MARGIN * num_student / num_bytes)
+    if positions is None or wanted <= positions:
+        return wanted
+    if positions * num_bytes < num_student:
+        log.warning(
+            "--max-length %d is more than the teacher reads: its %d positions hold about %d bytes, "
+            "and texts are cut there",
+            num_student,
+            positions,
+            int(positions * num_bytes),
+        )
+    return positions
 
 
 def bytes_per_token(examples: Examples, own: ExampleEncoder, other: ExampleEncoder) -> float:

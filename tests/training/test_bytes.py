@@ -108,20 +108,29 @@ def test_every_byte_that_the_model_knew_keeps_its_row(tmp_path):
 
 
 @pytest.mark.parametrize(("untie", "tied"), [(None, False), (False, True), (True, False)])
-def test_tied_embeddings_are_untied_unless_told_otherwise(tmp_path, to_bytes, untie, tied):
+def test_tied_embeddings_are_untied_unless_told_otherwise(tmp_path, untie, tied):
     model = save_model(tmp_path / "tied", tie_word_embeddings=True)
-    result = transfer(to_bytes(model=str(model), untie=untie, max_steps=2))
+    output = str(tmp_path / "out")
+    plain = TransplantRecipe(model=str(model), tokenizer="bytes", output=output, untie=untie)
+    result = transplant_only(plain)
     assert result.report.tied is tied
-    held = weights(result.folder)
-    assert ("lm_head.weight" in held) is not tied
-    if not tied:
-        assert not torch.equal(held["lm_head.weight"], held["model.embed_tokens.weight"])
+    assert ("lm_head.weight" in weights(result.folder)) is not tied
 
 
-def test_other_tokenizers_stay_tied_unless_told_otherwise(tmp_path, recipe):
-    model = str(save_model(tmp_path / "tied", tie_word_embeddings=True))
-    assert transfer(recipe(model=model, max_steps=1)).report.tied
-    untied = transfer(recipe(model=model, untie=True, max_steps=1, overwrite=True))
+def test_untied_matrices_are_trained_apart(tmp_path, to_bytes):
+    model = save_model(tmp_path / "tied", tie_word_embeddings=True)
+    held = weights(transfer(to_bytes(model=str(model), max_steps=2)).folder)
+    assert not torch.equal(held["lm_head.weight"], held["model.embed_tokens.weight"])
+
+
+def test_other_tokenizers_stay_tied_unless_told_otherwise(tmp_path, tokenizer_folder):
+    names = {
+        "model": str(save_model(tmp_path / "tied", tie_word_embeddings=True)),
+        "tokenizer": str(tokenizer_folder),
+    }
+    kept = TransplantRecipe(**names, output=str(tmp_path / "kept"))
+    assert transplant_only(kept).report.tied
+    untied = transplant_only(replace(kept, untie=True, output=str(tmp_path / "untied")))
     assert not untied.report.tied
     assert "lm_head.weight" in weights(untied.folder)
 
@@ -191,6 +200,13 @@ def test_a_rotary_model_gets_the_positions_that_bytes_need(to_bytes, caplog):
     assert config["max_position_embeddings"] == 700
     model = AutoModelForCausalLM.from_pretrained(result.folder)
     assert model(torch.zeros(1, 700, dtype=torch.long)).logits.isfinite().all()
+
+
+def test_more_bytes_than_the_teacher_has_positions_for_is_told(to_bytes, caplog):
+    recipe = to_bytes(max_length=3000)
+    fitted = fit_lengths(recipe, *sides_of(recipe))
+    assert (fitted.max_length, fitted.teacher_max_length) == (3000, 512)
+    assert "its 512 positions hold about" in caplog.text
 
 
 def test_learned_positions_are_an_end_that_is_told(to_bytes, tmp_path):
