@@ -13,6 +13,7 @@ import yaml
 import crosstok.generate as job
 from crosstok import cli
 from crosstok.generate import Chat, generate
+from crosstok.inference.answers import AnswerText, begun_character
 from crosstok.inference.language_model import COMBINE, Sampling, load_language_model
 from crosstok.recipes import GenerateRecipe, RecipeError
 from tests.tiny import tiny_tokenizer, with_chat_template
@@ -133,14 +134,21 @@ def test_a_file_is_continued_as_it_stands_behind_the_prompts(crosstok, models, t
 
 
 def test_bytes_may_end_inside_a_character(crosstok, models, tmp_path):
+    """The answer begins with the whole character, however it goes on."""
     file = tmp_path / "cut.txt"
-    file.write_bytes("Le caf\N{LATIN SMALL LETTER E WITH ACUTE}".encode()[:-1])
-    flags = ("--prompt-file", file, "--max-new-bytes", 3, "--json")
-    code, out, err = crosstok("--model", models["one"], "--bytes", *flags)
+    file.write_bytes("Le café".encode()[:-1])
+    flags = ("--prompt-file", file, "--max-new-bytes", 6)
+    code, out, err = crosstok("--model", models["one"], "--bytes", *flags, "--json")
     assert code == 0, err
     row = json.loads(out)
     assert bytes.fromhex(row["prompt_hex"]) == file.read_bytes()
-    assert row["prompt"] == "Le caf\ufffd"
+    assert row["prompt"] == "Le caf"
+    code, out, _ = crosstok("--model", models["one"], "--bytes", *flags)
+    assert (code, out) == (0, f"Le caf{row['answer']}\n")
+    text = AnswerText(begun=begun_character(file.read_bytes()))
+    text.add("é?".encode()[1:], is_last=True)
+    assert text.text == "é?"
+    assert begun_character(b"a\xff\xe4\xb8") == b"\xe4\xb8"
 
 
 @pytest.mark.parametrize("combine", COMBINE)

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from crosstok.inference.answers import begun_character
 from crosstok.inference.contract import LanguageModel, Prompt, Unit
 from crosstok.inference.ensemble_file import MemberFile, read_ensemble_file
 from crosstok.inference.language_model import load_language_model
@@ -293,8 +294,13 @@ def as_json(one: Answer) -> dict[str, str]:
 
 
 def shown(prompt: str | bytes) -> str:
-    """A prompt as text, U+FFFD for what is no UTF-8."""
-    return prompt if isinstance(prompt, str) else prompt.decode(errors="replace")
+    """A prompt as text, U+FFFD for what is no UTF-8.
+
+    A character that is begun at its end is left out, since the answer begins with the whole of it.
+    """
+    if isinstance(prompt, str):
+        return prompt
+    return prompt[: len(prompt) - len(begun_character(prompt))].decode(errors="replace")
 
 
 def _prompt(recipe: GenerateRecipe, prompt: str | bytes) -> Prompt:

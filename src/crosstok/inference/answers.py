@@ -84,6 +84,15 @@ class Sampler:
         return penalized[:, :size]
 
 
+def begun_character(prompt: object) -> bytes:
+    """The bytes at the end of a prompt that begin a character; none of text and chats."""
+    if not isinstance(prompt, bytes):
+        return b""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    decoder.decode(prompt)
+    return decoder.getstate()[0]
+
+
 class AnswerText:
     """One answer as its bytes come: text in whole characters, up to the first stop string.
 
@@ -97,6 +106,7 @@ class AnswerText:
         on_text: Callable[[str], None] | None = None,
         *,
         strips_space: bool = False,
+        begun: bytes = b"",
     ) -> None:
         """Begin.
 
@@ -105,12 +115,15 @@ class AnswerText:
             on_text: Receives the answer piece by piece; what may be the beginning of a stop string
                 is held back until it is known.
             strips_space: The first byte is a space that a tokenizer puts in front of every text.
+            begun: The beginning of a character, at the end of the prompt; the answer begins with
+                the whole of it.
         """
         self.text = ""
         self._stop, self._on_text = tuple(stop), on_text
         self._strips_space = strips_space
         self._longest = max(map(len, self._stop), default=0)
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._decoder.decode(begun)
         self._told = 0
 
     def add(self, content: bytes, *, is_last: bool = False) -> bool:

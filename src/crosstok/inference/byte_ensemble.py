@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Float
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from crosstok.inference.answers import AnswerText, Sampler
+from crosstok.inference.answers import AnswerText, Sampler, begun_character
 from crosstok.inference.byte_members import ByteMember
 from crosstok.inference.byte_view import Pruning, Target
 from crosstok.inference.contract import (
@@ -128,8 +128,7 @@ class ByteEnsemble:
     ) -> list[str]:
         """Answer prompts, one after the other; see `LanguageModel.generate`.
 
-        A prompt of bytes may end inside a character; the answer then begins with U+FFFD for what is
-        left of it.
+        A prompt of bytes may end inside a character; the answer then begins with the whole of it.
         """
         check_single(prompts, on_text)
         if sampling.repetition_penalty != 1:
@@ -205,7 +204,7 @@ class ByteEnsemble:
         streams = [member.stream(prompt) for member in self.members]
         so_far = np.array([[stream.logprob] for stream in streams])
         sampler = Sampler(sampling, [number])
-        text = AnswerText(sampling.stop, on_text)
+        text = AnswerText(sampling.stop, on_text, begun=begun_character(prompt))
         for step in range(1, sampling.num_bytes + 1):
             tables = np.stack([[stream.next_byte_logprobs()] for stream in streams])
             scores = torch.from_numpy(self.next_byte_logprobs(tables, so_far))
