@@ -73,7 +73,7 @@ def test_models_that_are_combined_are_one_column(models, ensemble_file):
     assert short_name(entry["model"]) == "m0 + m1 (probs)"
     (weighted,) = figures(run(models[:2], combine="probs", weights=[1e9, 1.0]))
     (alone,) = figures(run(models[:1]))
-    assert weighted == pytest.approx(alone, rel=1e-5)
+    assert weighted == pytest.approx(alone, rel=1e-3)  # an ensemble never says <|pad|>
 
 
 def test_models_of_different_tokenizers_are_combined_byte_by_byte(models):

@@ -262,7 +262,8 @@ def test_lm_eval_finds_the_model_by_name(tmp_path):
     register()
     register()
     lm = get_model("crosstok").create_from_arg_string(
-        f"pretrained={tmp_path / 'model'},bytes_view=True", {"batch_size": 1, "device": None}
+        f"pretrained={tmp_path / 'model'},bytes_view=True",
+        {"batch_size": 1, "device": "cuda:0"},  # lm-eval's default on every machine
     )
     assert type(lm) is CrosstokLM
     assert lm.get_model_info()["unit"] == "byte"

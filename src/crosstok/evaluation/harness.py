@@ -22,6 +22,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from crosstok.evaluation.windows import cut_text, first_window
@@ -73,8 +74,10 @@ class CrosstokLM(LM):  # type: ignore[misc]
     ) -> None:
         """Take a model, or load one.
 
+        In `--model_args`, "a;b" names two models, and "0.7;0.3" their weights.
+
         Args:
-            pretrained: Names or folders ("a;b" for two), an ensemble file, or a loaded model.
+            pretrained: Names or folders, an ensemble file, or a loaded model.
             batch_size: Prompts answered at a time; 8 if it is not a number.
             max_gen_toks: Of an answer, where the task has no limit.
             bytes_per_token: What a limit of tokens is in bytes.
@@ -82,8 +85,8 @@ class CrosstokLM(LM):  # type: ignore[misc]
             seed: Of answers that are drawn.
             show_progress: Bars on standard error.
             max_batch_size: Taken from lm-eval, and of no use here.
-            **options: Of `load_language_model`: combine, bytes_view, weights ("0.7;0.3"), alpha,
-                target, dtype, device, trust_remote_code.
+            **options: Of `load_language_model`: combine, bytes_view, weights, alpha, target, dtype,
+                device, trust_remote_code.
 
         Raises:
             ValueError: As `load_language_model`.
@@ -250,6 +253,8 @@ def _model(pretrained: str | Sequence[str] | LanguageModel, options: dict[str, A
         if options:
             raise ValueError(f"a loaded model takes no options to load it: {sorted(options)}.")
         return pretrained
+    if "cuda" in str(options.get("device")) and not torch.cuda.is_available():
+        del options["device"]  # lm-eval's default, also where there is none
     if isinstance(weights := options.get("weights"), str):
         options["weights"] = [float(weight) for weight in weights.split(";")]
     return load_language_model(list(pretrained), **options)
