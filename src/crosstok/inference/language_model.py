@@ -85,22 +85,16 @@ def load_language_model(  # noqa: PLR0913 (the options of the command line)
             raise ValueError(f"ensemble file {models[0]!r}: {error}") from None
         return _ensemble(read.members, read.combine, read.weights, read.alpha, options)
     members = _members(models, chat_templates)
-    if combine is not None:
-        if bytes_view:
-            raise ValueError(
-                f"bytes is of one model alone, and combine is {combine!r}; to combine models byte "
-                "by byte take bytes-mixture, bytes-bayes, bytes-product or proxy."
-            )
-        _check(len(members), combine, weights, alpha)  # before models are loaded
-        return _ensemble(members, combine, weights, alpha, options)
-    if len(members) != 1:
+    if combine is None:
+        _check_alone(models, weights)
+        return options.byte_view(members[0]) if bytes_view else options.token_model(members[0])
+    if bytes_view:
         raise ValueError(
-            f"there are {len(members)} models and nothing says how they answer as one; pass one "
-            f"model, or combine: one of {', '.join(COMBINE)}."
+            f"bytes is of one model alone, and combine is {combine!r}; to combine models byte by "
+            "byte take bytes-mixture, bytes-bayes, bytes-product or proxy."
         )
-    if weights is not None:
-        raise ValueError("weights are of several models; leave them out.")
-    return options.byte_view(members[0]) if bytes_view else options.token_model(members[0])
+    _check(len(members), combine, weights, alpha)  # before models are loaded
+    return _ensemble(members, combine, weights, alpha, options)
 
 
 @dataclass(frozen=True)
@@ -149,6 +143,16 @@ def _members(models: Sequence[str], templates: Sequence[str | None] | None) -> l
         MemberFile(name, chat_template=template)
         for name, template in zip(models, given, strict=True)
     ]
+
+
+def _check_alone(models: Sequence[str], weights: Sequence[float] | None) -> None:
+    if len(models) != 1:
+        raise ValueError(
+            f"there are {len(models)} models and nothing says how they answer as one; pass one "
+            f"model, or combine: one of {', '.join(COMBINE)}."
+        )
+    if weights is not None:
+        raise ValueError("weights are of several models; leave them out.")
 
 
 def _check(size: int, combine: str, weights: Sequence[float] | None, alpha: float) -> None:

@@ -48,7 +48,8 @@ class SharedVocabulary:
     def logprobs(self, logits: Float[Tensor, "N V"], member: int) -> Float[Tensor, "N U+1"]:
         """A member's log-probabilities of the outcomes."""
         stop = logits[:, self.stop_ids[member]].logsumexp(dim=-1, keepdim=True)
-        return torch.cat([logits[:, self.ids[member]], stop], dim=-1).log_softmax(dim=-1)
+        shared = logits.index_select(1, self.ids[member])
+        return torch.cat([shared, stop], dim=-1).log_softmax(dim=-1)
 
     def outcomes_of(
         self, ids: Int[np.ndarray, " T"], member: int, num_ids: int
