@@ -115,6 +115,16 @@ def test_a_stream_and_a_score_agree_and_every_distribution_sums_to_one(kind):
     holds()
 
 
+@pytest.mark.parametrize("kind", ["unigram", "spm_bpe"])
+def test_a_text_that_the_encoder_would_change_may_begin_with_a_space(kind):
+    """Typed "<0x0A>" is read as a line break by these encoders: other tokens must spell it."""
+    view = byte_view(kind, pruning=EXACT)
+    content = b" a<0x0A>"
+    score = view.score([content])[0]
+    assert score.logprob == pytest.approx(view.prefill(content).logprob, abs=1e-5)
+    assert score.logprob > score.trunk_logprob
+
+
 def test_less_pruning_comes_closer_to_the_exact_sum():
     tokenizer = toy_tokenizer("bpe")
     model = tiny_model("llama", len(tokenizer), seed=5, max_position_embeddings=64).double()

@@ -261,9 +261,17 @@ class Reader:
         if self.strips_space and joined.startswith(b" "):
             joined, sizes[0] = joined[1:], sizes[0] - 1
         if None in pieces or joined != text.encode():
-            return Spelling(*_fewest_tokens(content, 0, self.start_trie, self.trie), 0)
+            return Spelling(*self._without_encoder(content), 0)
         more, ends = _fewest_tokens(content, len(joined), self.start_trie, self.trie)
         return Spelling([*ids, *more], [*np.cumsum(sizes).tolist(), *ends], len(ids))
+
+    def _without_encoder(self, content: bytes) -> tuple[list[int], list[int]]:
+        """The fewest tokens; where the text begins with a space, behind the bare prefix space."""
+        root = self.start_trie.root
+        if root.open > root.first and content.startswith(b" "):
+            ids, ends = _fewest_tokens(content, 0, self.trie, self.trie)
+            return [int(self.start_trie.ids[root.first]), *ids], [0, *ends]
+        return _fewest_tokens(content, 0, self.start_trie, self.trie)
 
 
 def _start_ids(vocab: ByteVocab, given: Sequence[int] | None) -> list[int]:
