@@ -86,27 +86,16 @@ def evaluate(
     judge = None if teacher is None else contender(teacher, replace(options, bytes_view=False))
     _check(columns, judge, options)
     options = _with_windows(columns, options)
-    work = _Work(
-        _read_data(data, options),
-        _read_exams(exams, options),
-        Tasks(tasks, options) if tasks else None,
-        options,
-    )
+    texts, questions = _read_data(data, options), _read_exams(exams, options)
+    work = _Work(texts, questions, Tasks(tasks, options) if tasks else None, options)
     result: _Result = {"models": []}
     failures: list[str] = []
     with _progress(show_progress) as progress:
-        judging = None if judge is None or not work.texts else judge.scorer(options)
+        judging = None if judge is None or not texts else judge.scorer(options)
         for column in columns:
             entry: dict[str, Any] = {"model": column.name, "data": {}, "exams": {}}
             result["models"].append(entry)
-            run = _Run(entry, failures, progress)
-            model = run.attempt("loading", partial(column.load, options))
-            if model is None:
-                continue
-            _measure(run, model, work)
-            if judging is not None and column.is_plain and column.name != judging.name:
-                _compare_with_teacher(run, model, judging, work.texts)
-            del model
+            _evaluate_one(column, work, judging, _Run(entry, failures, progress))
     if failures:
         raise EvaluationError(failures, result)
     return result
@@ -163,6 +152,15 @@ class _Run:
         self._progress.remove_task(task)
         if found is not None:
             self.entry[section][name] = found.as_json()
+
+
+def _evaluate_one(column: Contender, work: _Work, judge: Scorer | None, run: _Run) -> None:
+    model = run.attempt("loading", partial(column.load, work.options))
+    if model is None:
+        return
+    _measure(run, model, work)
+    if judge is not None and column.is_plain and column.name != judge.name:
+        _compare_with_teacher(run, model, judge, work.texts)
 
 
 def _measure(run: _Run, model: Scorer | LanguageModel, work: _Work) -> None:
