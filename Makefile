@@ -1,12 +1,13 @@
 # make setup   a virtual environment in .venv with crosstok in it; nothing to do when nothing changed
 # make demo    the demo: move a small model to another tokenizer, compare, leave a usable folder
 # make test    lint, types and the whole test suite
+# make report-check   the HTML pages in headless Chromium, by axe; needs a Chromium and npm
 
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test
+.PHONY: setup demo test report-check
 
 setup: $(STAMP)
 
@@ -24,3 +25,6 @@ test: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
+
+report-check: setup
+	$(BIN)/python benchmarks/report_check.py --output out/report-check

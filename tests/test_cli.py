@@ -163,8 +163,11 @@ def test_inspect_a_text(crosstok, made, tmp_path):
     code, out, err = crosstok(
         "inspect", "--source", made / "bytelevel_bpe", "--target", made / "spm_bpe",
         "--text", "the café", "--json", tmp_path / "pair.json",
+        "--html", tmp_path / "new" / "pair.html",
     )  # fmt: skip
     assert code == 0, err
+    page = (tmp_path / "new" / "pair.html").read_text(encoding="utf-8")
+    assert "100.0000% of bytes" in page
     numbers = json.loads((tmp_path / "pair.json").read_text())
     promised = {"coverage", "coverage_by_file", "chunks", "source_tokens", "target_tokens",
                 "bytes", "overlapping_tokens", "one_to_one_share"}  # fmt: skip

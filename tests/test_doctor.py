@@ -11,7 +11,7 @@ from rich.console import Console
 from crosstok.doctor import PairError, examine_pair
 from crosstok.models import load_model
 from crosstok.recipes import InspectRecipe, RecipeError, load_recipe
-from crosstok.reports import Advice, print_examination, shared_teacher_ids
+from crosstok.reports import Advice, examination_page, print_examination, shared_teacher_ids
 from crosstok.teachers import LocalTeacher, shared_mass
 from crosstok.tokenizers import ExampleEncoder, TextEncoder, load_tokenizer
 from crosstok.training import AlignedCollator, batch_of
@@ -91,7 +91,29 @@ def test_everything_is_measured_where_both_models_are_there(examine):
         assert step.examples == 2
         assert 64 < step.student_tokens <= 2 * 64
     assert [flag.name for flag in found.flags] == ["cut", "teacher_is_padded"]
+    assert found.texts
+    for text in found.texts:
+        assert text.measures == ("gap",)
+        assert text.num_compared > 10
+        assert text.mean_gaps[0] > 0
     found.check()
+
+
+@pytest.mark.parametrize("models", [True, False])
+@pytest.mark.parametrize("pair", ["texts", "chats"])
+def test_the_page_says_the_numbers_of_the_json(examine, pair, models):
+    names = ("teacher", "student") if pair == "texts" else ("chat_teacher", "chat_student")
+    numbers = json.loads(json.dumps(examine(*names, pair, models=models).as_json()))
+    page = examination_page(numbers)
+    examples = numbers["examples"]
+    assert f"{examples['coverage']:.4%} of bytes" in page
+    for key in ("chunks", "teacher_tokens", "student_tokens", "bytes"):
+        assert f"{examples[key]:,}" in page, key
+    assert f"--objective {numbers['advice']['objective']}" in page
+    assert page.count('class="chunks"') == len(numbers["texts"]) > 0
+    assert ("mean gap" in page) == all(numbers["models"].values())
+    for flag in numbers["flags"]:
+        assert f'<li class="{flag["level"]}">' in page
 
 
 def test_the_sample_is_as_large_as_asked_for(examine):

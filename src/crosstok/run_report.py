@@ -133,7 +133,8 @@ class RunReport(TrainerCallback):
     def _note(self) -> str:
         where = "A few rows of the training data"
         if not self.gaps:
-            return f"{where}, as the two tokenizers cut them; no teacher was there to compare with."
+            why = "could not be measured" if self.trainer.teachers else "need a teacher"
+            return f"{where}, as the two tokenizers cut them; gaps in likelihood {why}."
         when = " and ".join(self.gaps)
         one = "first " if len(self.trainer.teachers) > 1 else ""
         return (

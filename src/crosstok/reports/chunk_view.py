@@ -1,6 +1,6 @@
 """What a picture of chunks shows: spelled tokens and likelihood gaps, as plain values."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,7 +23,7 @@ class ChunkCell:
         source: its tokens on the one side, spelled so that every character can be seen.
         target: the same on the other side.
         kind: "chunk": both sides hold the same bytes; "special": both have this special token;
-            "uncovered": a token in no chunk.
+            "uncovered": neighbouring tokens in no chunk.
         gaps: for every measure, log p_source(chunk) - log p_target(chunk) in nats; None: not
             compared.
     """
@@ -81,7 +81,7 @@ def chunk_view(
             compared; it may end early.
     """
     gaps = gaps or {}
-    found = cells(*spans, alignment)
+    found = _join_uncovered(cells(*spans, alignment))
     compared = [values[np.isfinite(values)] for values in gaps.values()]
     measured = [i for i, cell in enumerate(found) if _is_measured(_gaps(cell, gaps))]
     first = max(0, measured[0] - _LEAD) if measured else 0
@@ -105,6 +105,17 @@ def chunk_view(
         num_before=first,
         num_after=len(found) - first - len(shown),
     )
+
+
+def _join_uncovered(found: Iterable[Cell]) -> list[Cell]:
+    """Neighbouring tokens in no chunk as one cell, so that both sides' stand above each other."""
+    joined: list[Cell] = []
+    for cell in found:
+        if joined and not cell.is_chunk and not joined[-1].is_chunk:
+            last = joined.pop()
+            cell = Cell(last.source + cell.source, last.target + cell.target, -1)
+        joined.append(cell)
+    return joined
 
 
 def _is_measured(gaps: tuple[float | None, ...]) -> bool:

@@ -92,6 +92,8 @@ def _curve(name: str, lines: Sequence[Mapping[str, Any]]) -> Curve | None:
         tuple(float(pick(values[group])) for group in groups) for pick in (np.min, np.max)
     )
     low, high = float(values.min()), float(values.max())
+    if low == high:  # a level line is read against zero
+        low, high = min(low, 0.0), max(high, 0.0)
     is_log = low > 0 and high / low > _LOG_RANGE
     return Curve(
         name=name,

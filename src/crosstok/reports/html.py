@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from crosstok.reports.chunk_view import ChunkCell, ChunkView
 from crosstok.reports.curves import Curve, RunCurves
@@ -59,7 +59,7 @@ def pair_page(
     """Two tokenizers: the numbers of ``PairReport.as_json``, and texts as both cut them."""
     return _render(
         "pair.html",
-        title=f"{source} → {target}",
+        title=f"{_short(source)} → {_short(target)}",
         figures=pair_figures(numbers, source, target),
         numbers=numbers,
         views=views,
@@ -70,7 +70,7 @@ def examination_page(numbers: Mapping[str, Any]) -> str:
     """A teacher and a student before a distillation, from ``Examination.as_json``."""
     return _render(
         "examination.html",
-        title=f"{numbers['teacher']} teaches {numbers['student']}",
+        title=f"{_short(numbers['teacher'])} teaches {_short(numbers['student'])}",
         tables=examination_figures(numbers),
         command=advice_command(numbers["advice"]),
         numbers=numbers,
@@ -108,6 +108,7 @@ def _environment() -> Environment:
     environment.globals |= {"LEVELS": LEVELS, "curve_svg": _curve_svg}
     environment.filters |= {
         "gap": _gap, "level": _level, "in_words": _in_words, "label": _label, "value": _value,
+        "code": _code,
     }  # fmt: skip
     return environment
 
@@ -119,6 +120,20 @@ def _render(template: str, **values: Any) -> str:
 def _view(values: Mapping[str, Any]) -> ChunkView:
     """A view again, from plain values."""
     return ChunkView(**{**values, "cells": [ChunkCell(**cell) for cell in values["cells"]]})
+
+
+def _short(name: str) -> str:
+    """The last part of a hub name or folder."""
+    return name.rstrip("/").rpartition("/")[2] or name
+
+
+def _code(text: str) -> Markup:
+    """Text with what stands between backticks as code."""
+    parts = [
+        Markup("<code>{}</code>").format(part) if i % 2 else escape(part)
+        for i, part in enumerate(text.split("`"))
+    ]
+    return Markup("").join(parts)
 
 
 def _gap(nats: float) -> str:
@@ -144,8 +159,7 @@ def _in_words(nats: float, names: tuple[str, str]) -> str:
 
 def _label(name: str) -> str:
     plain, _, teacher = name.partition("@")
-    rate = "bytes per second" if plain == "bytes_per_second" else ""
-    label = rate or OUTCOMES.get(plain, ("", ""))[0] or plain_label(plain)
+    label = OUTCOMES[plain][0] if plain in OUTCOMES else plain_label(plain)
     return f"{label}, {teacher}" if teacher else label
 
 

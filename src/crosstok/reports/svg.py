@@ -42,11 +42,11 @@ def curve_svg(curve: Curve, run: RunCurves, description: str) -> Markup:
 
 
 def short(value: float) -> str:
-    """A number for an axis: 1,234 or 12 M or 0.05 or 1e-06."""
-    for limit, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e4, " k")):
-        if abs(value) >= limit:
-            return f"{value / limit * (10 if limit == 1e4 else 1):.3g}{unit}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    """A number for an axis: 12 M or 1.5 k or 0.05 or 1e-06."""
+    for size, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.4g}"
 
 
 def _left_axis(curve: Curve, ys: list[float]) -> str:
@@ -69,9 +69,13 @@ def _bottom_axis(run: RunCurves, xs: list[float]) -> str:
         if tick.bytes_seen is not None:
             texts.append(
                 f'<text class="seen" text-anchor="{place}" x="{x:g}" y="{base + 31}">'
-                f"{short(tick.bytes_seen)}B</text>"
+                f"{_in_bytes(tick.bytes_seen)}</text>"
             )
     return "".join(texts)
+
+
+def _in_bytes(number: int) -> str:
+    return f"{short(number)}B" if number >= 1000 else f"{number} B"
 
 
 def _rounded(values: np.ndarray) -> list[float]:

@@ -70,7 +70,7 @@ OUTCOMES: dict[str, tuple[str, str]] = {
     "student_tokens_per_chunk": ("student", "{:.2f} tokens per chunk"),
     "teacher_tokens_per_chunk": ("teacher", "{:.2f} tokens per chunk"),
     "tokens_per_second": ("speed", "{:,.0f} tokens per second"),
-    "bytes_per_second": ("", "{:,.0f} bytes per second"),
+    "bytes_per_second": ("speed in bytes", "{:,.0f} bytes per second"),
     "peak_memory_gib": ("peak memory", "{:.2f} GiB"),
     "grad_norm": ("gradient norm", "{:.4g}"),
 }
