@@ -40,8 +40,8 @@ PUBLIC = {
     "evaluation": "BitsPerByte EvaluationError EvaluationOptions ExamResult Fidelity Item Scorer "
     "bits_per_byte evaluate fidelity read_exam render_table take_exam",
     "inference": "COMBINE ByteEnsemble ByteMember ByteModel ByteRule ByteScore ByteStream ByteView "
-    "ContinuationScore EXACT LanguageModel MinedEnsemble Prompt Pruning STOP Sampling Scorer Target "
-    "TokenEnsemble TokenModel generate is_ensemble_file load_language_model",
+    "ContinuationScore EXACT LanguageModel MinedEnsemble Prompt Pruning STOP Sampling Scorer "
+    "Target TokenEnsemble TokenModel is_ensemble_file load_language_model",
     "models": "Scores SubwordLookup check_is_bytes check_model_exists check_vocabulary_fits "
     "describe_expansion expand_inputs find_lookup hidden_states load_config load_model "
     "max_positions new_model output_head raise_max_positions subword_lookup token_scores "

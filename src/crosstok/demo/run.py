@@ -37,7 +37,7 @@ from crosstok.demo.figures import (
 )
 from crosstok.demo.target_tokenizer import NUM_TOKENS, build_target_tokenizer
 from crosstok.evaluation import EvaluationOptions, evaluate
-from crosstok.inference import generate
+from crosstok.inference import Sampling, TokenModel
 from crosstok.models import load_model
 from crosstok.recipes import TransferRecipe, TransplantRecipe
 from crosstok.tokenizers import load_tokenizer
@@ -222,11 +222,10 @@ def _continuations(models: dict[str, str], settings: DemoSettings) -> list[dict[
     """What every model writes after every prompt, taking the likeliest token each time."""
     texts: list[dict[str, Any]] = [{"prompt": prompt} for prompt in settings.prompts]
     for name, folder in models.items():
-        model, tokenizer = load_model(folder, dtype="float32"), load_tokenizer(folder)
+        model = TokenModel(load_model(folder, dtype="float32"), load_tokenizer(folder))
         for entry in texts:
-            entry[name] = generate(
-                model, tokenizer, entry["prompt"], max_new_tokens=settings.max_new_tokens
-            )
+            sampling = Sampling(max_new_tokens=settings.max_new_tokens)
+            [entry[name]] = model.generate([entry["prompt"]], sampling)
     return texts
 
 

@@ -10,7 +10,6 @@ from crosstok.inference.contract import (
     Sampling,
 )
 from crosstok.inference.ensemble_file import is_ensemble_file
-from crosstok.inference.generate import generate
 from crosstok.inference.language_model import load_language_model
 from crosstok.inference.mined_ensemble import MinedEnsemble
 from crosstok.inference.next_byte import (
@@ -47,7 +46,6 @@ __all__ = [
     "Target",
     "TokenEnsemble",
     "TokenModel",
-    "generate",
     "is_ensemble_file",
     "load_language_model",
 ]
