@@ -13,7 +13,8 @@ Stages, all cached in --output (out/zoo):
 
 1. models: `python recipes/zoo/train.py`;
 2. transferred/NAME-SEED: `crosstok transfer` as recipes/transfer/zoo.yaml says;
-3. figures/ROW-SEED.json: nats, bytes and seconds by domain, of every row of `rows()`;
+3. figures/ROW-SEED.json: nats and bytes of every piece, seconds by domain, of each of `rows()`;
+   what is slow (a step a byte) reads only the first pieces of each domain;
 4. benchmarks/ensembles_cpu_202611.md, from those files alone (ensembles_report.py).
 
 To do one by hand: --transfer NAME SEED, --measure SEED. To add a row: one line of `rows()`.
@@ -46,6 +47,7 @@ class Row:
     members: tuple[str, ...]  # folders under the output folder, without the seed
     combine: str | None = None
     bytes_view: bool = False
+    is_slow: bool = False
 
     @property
     def name(self) -> str:
@@ -64,9 +66,8 @@ def rows() -> list[Row]:
     found += [Row("mined", _with_first(own, pivot), "mined") for pivot in own]
     found += [Row("token pairs", pair, "probs") for pair in combinations(moved, 2)]
     found += [Row("byte view", (model,), bytes_view=True) for model in own]
-    byte_rules = ("bytes-mixture", "bytes-bayes", "bytes-product")
-    found += [Row("bytes", own, combine) for combine in byte_rules]
-    return found
+    found += [Row("bytes", own, combine) for combine in ("bytes-mixture", "bytes-bayes")]
+    return [*found, Row("bytes, a step a byte", own, "bytes-product", is_slow=True)]
 
 
 def _with_first(members: tuple[str, ...], first: str) -> tuple[str, ...]:
@@ -79,6 +80,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("out/zoo"))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--bytes", type=int, default=10_000, help="held out, of each domain")
+    parser.add_argument("--slow-bytes", type=int, default=1_500, help="the same, of slow rows")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time, one thread each")
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--transfer", nargs=2, metavar=("NAME", "SEED"))
@@ -176,6 +178,7 @@ def fits(text: str, tokenizers: Iterable[Any]) -> bool:
 def measure(arguments: argparse.Namespace, seed: int) -> None:
     """Every row that has no figures yet, of one seed."""
     import torch
+    from ensembles_report import columns_of
 
     torch.set_num_threads(1)
     texts: dict[str, list[str]] = {}
@@ -187,15 +190,23 @@ def measure(arguments: argparse.Namespace, seed: int) -> None:
         if file.is_file():
             continue
         file.parent.mkdir(exist_ok=True)
-        figures = figures_of(arguments, row, seed, texts)
+        read = first_pieces(texts, arguments.slow_bytes) if row.is_slow else texts
+        figures = figures_of(arguments, row, seed, read)
         file.write_text(json.dumps(figures, indent=1) + "\n")
-        print(row.name, f"{mixed_bits_per_byte(figures):.4f}", flush=True)
+        print(row.name, f"{columns_of(figures)['mixed']:.4f}", flush=True)
+
+
+def first_pieces(texts: dict[str, list[str]], num_bytes: int) -> dict[str, list[str]]:
+    """About so many bytes of each domain."""
+    from mixtures import first_bytes
+
+    return {domain: first_bytes(pieces, num_bytes) for domain, pieces in texts.items()}
 
 
 def figures_of(
     arguments: argparse.Namespace, row: Row, seed: int, texts: dict[str, list[str]]
-) -> dict[str, dict[str, float]]:
-    """Nats, bytes, units and CPU seconds by domain."""
+) -> dict[str, dict[str, Any]]:
+    """By domain: nats and bytes of each piece, and CPU seconds."""
     from crosstok.inference import load_language_model
 
     folders = [str(arguments.output / f"{member}-{seed}") for member in row.members]
@@ -206,22 +217,13 @@ def figures_of(
         started = time.process_time()
         scores = model.text_logprobs(pieces)
         figures[domain] = {
-            "nats": -sum(score.logprob for score in scores),
-            "bytes": sum(score.num_bytes for score in scores),
-            "units": sum(score.num_units for score in scores),
+            "nats": [-score.logprob for score in scores],
+            "bytes": [score.num_bytes for score in scores],
             "seconds": time.process_time() - started,
         }
-        expected = sum(len(piece.encode()) for piece in pieces)
-        if figures[domain]["bytes"] != expected:
-            raise RuntimeError(f"{row.name}: {figures[domain]['bytes']} of {expected} bytes scored")
+        if figures[domain]["bytes"] != [len(piece.encode()) for piece in pieces]:
+            raise RuntimeError(f"{row.name}: not all bytes of {domain} were scored")
     return figures
-
-
-def mixed_bits_per_byte(figures: dict[str, dict[str, float]]) -> float:
-    """Mean over domains: as if each had the same number of bytes, to the byte."""
-    from ensembles_report import bits_per_byte
-
-    return sum(map(bits_per_byte, figures.values())) / len(figures)
 
 
 if __name__ == "__main__":

@@ -47,11 +47,11 @@ MEMBERS = {
     "reader": Member("small-unigram-bytefallback-8k", mostly(wikipedia=0.85)),
 }
 SHAPE = {
-    "hidden_size": 192,
-    "intermediate_size": 512,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 6,
-    "num_key_value_heads": 6,
+    "hidden_size": 128,
+    "intermediate_size": 384,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
     "max_position_embeddings": 512,  # trained to 256; other spellings of a text may be longer
     "rms_norm_eps": 1e-5,
     "tie_word_embeddings": True,
