@@ -19,9 +19,9 @@ from tests.tiny import SENTENCES
 
 
 def means(page: str) -> list[str]:
-    """What the page says of each text: ``1.234 before → 0.567 after``."""
+    """What the page says of each text: ``1.234 nats before → 0.567 after``."""
     plain = " ".join(re.sub("<[^>]+>", " ", page).split())
-    return re.findall(r"mean gap (.*?) nats", plain)
+    return re.findall(r"mean gap (.*?) · ", plain)
 
 
 def test_gaps_are_those_of_a_plain_softmax(model_folder, tokenizer_folder):
@@ -61,8 +61,8 @@ def test_a_run_leaves_a_page_with_gaps_before_and_after(recipe, lora):
     result = transfer(recipe(objective="alm+cross_entropy", lora=lora, log_every=1))
     page = (result.folder / REPORT).read_text(encoding="utf-8")
     assert means(page)
-    assert all(re.fullmatch(r"[\d.]+ before → [\d.]+ after", mean) for mean in means(page))
-    assert len({tuple(mean.split(" before → ")) for mean in means(page)}) == len(means(page))
+    assert all(re.fullmatch(r"[\d.]+ nats before → [\d.]+ after", mean) for mean in means(page))
+    assert len({tuple(mean.split(" nats before → ")) for mean in means(page)}) == len(means(page))
     assert f"{result.metrics['bits_per_byte']:.4f}" in page
     assert f"{result.report.copied:,}" in page
     for said in ("alm+cross_entropy", "transformers", "likelihood gap to teacher", "<svg"):
