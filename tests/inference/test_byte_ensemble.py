@@ -80,6 +80,36 @@ def test_a_model_with_itself_is_the_model(rule, toy):
     assert twice.generate(["ab"], sampling) == alone.generate(["ab"], sampling)
 
 
+@pytest.mark.parametrize("kind", ["bytelevel_bpe", "spm_bpe"])
+def test_a_model_with_itself_is_the_model_also_where_most_is_left_out(kind):
+    tokenizer = tiny_tokenizer(kind)
+    model = tiny_model("llama", max(tokenizer.get_vocab().values()) + 1).double()
+    one = ByteMember(model, tokenizer)
+    pairs = [("", "The quick brown fox jumps"), ("Der Fl\u00fc", "gel"), ("x", " = 1\n")]
+    expected = [score.logprob for score in ByteEnsemble([one], "bytes-mixture").logprob(pairs)]
+    for rule, size in [("bytes-mixture", 2), ("bytes-product", 2), ("proxy", 3)]:
+        found = [score.logprob for score in ByteEnsemble([one] * size, rule).logprob(pairs)]
+        assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_all_outcomes_at_every_byte_sum_to_one_and_hold_the_text():
+    tokenizer = tiny_tokenizer("bytelevel_bpe")
+    model = ByteMember(tiny_model("llama", len(tokenizer)).double(), tokenizer).model
+    content = "Caf\u00e9 cr\u00e8me".encode()
+    [whole], [rest] = model.outcome_logprobs([content]), model.outcome_logprobs([content], [7])
+    [logprobs] = model.byte_logprobs([content])
+    assert np.allclose(np.exp(whole).sum(axis=1), 1)
+    assert np.allclose(whole[range(len(content)), list(content)], logprobs)
+    assert np.array_equal(whole[7:], rest)
+
+
+def test_of_no_text_nothing_is_said():
+    view = ByteEnsemble([member()], "bytes-bayes")
+    assert view.logprob([]) == view.text_logprobs([]) == []
+    assert [score.num_bytes for score in view.text_logprobs(["", "ab", ""])] == [0, 2, 0]
+    assert [score.num_bytes for score in view.text_logprobs([""])] == [0]
+
+
 def test_proxy_without_alpha_or_without_a_difference_is_its_base():
     base, expert, anti = member(seed=0), member(seed=1), member(seed=2)
     [alone] = ByteEnsemble([base], "bytes-bayes").logprob([("a", "bca")])
@@ -125,7 +155,7 @@ def test_per_byte_figures_of_a_model_are_those_of_its_stream():
     model = tiny_model("llama", len(tokenizer))
     for one in (member("bpe"), member("unigram")):
         [found] = one.byte_logprobs([("a", "bcab")])
-        table = one.table("a", "bcab")
+        [table] = one.tables([("a", "bcab")])
         assert np.allclose(found, table[range(4), list(b"bcab")], atol=1e-9)
     pruned = ByteMember(model, tokenizer)
     text = "The quick brown fox jumps"

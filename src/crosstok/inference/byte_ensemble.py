@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -46,6 +46,7 @@ ByteRule = Literal["bytes-mixture", "bytes-bayes", "bytes-product", "proxy"]
 
 _LOG_FLOOR = math.log(1e-9)
 _DEFAULT = Pruning()
+_CHARS_PER_GROUP = 8192  # of continuations whose tables are held at once, 2 kB a byte and member
 
 
 class ByteEnsemble:
@@ -95,19 +96,20 @@ class ByteEnsemble:
     ) -> list[ContinuationScore]:
         """Score continuations; see `LanguageModel.logprob`.
 
-        Mixtures score many texts in a few passes; `greedy` then takes a step a byte, up to the
-        first that greedy decoding would not write. Product and proxy need all outcomes at every
-        byte, which takes these steps anyway.
+        Many texts are scored in a few passes; `greedy` then takes a step a byte, up to the first
+        that greedy decoding would not write.
         """
         for _, continuation in pairs:
             if not continuation:
                 raise ValueError("a continuation is empty; give some text.")
+        if not pairs:
+            return []
         if self.rule == "bytes-bayes":
             logprobs = self._sequence_logprobs(pairs)
         elif self.rule == "bytes-mixture":
             logprobs = self._mixture_logprobs(pairs)
         else:
-            logprobs = [self._stepwise_logprob(*pair) for pair in pairs]
+            logprobs = [logprob for group in _groups(pairs) for logprob in self._table_sums(group)]
         likeliest = [greedy and self._is_greedy(*pair) for pair in pairs]
         sizes = [len(continuation.encode()) for _, continuation in pairs]
         return [
@@ -139,8 +141,8 @@ class ByteEnsemble:
         return [self._answer(i, prompt, sampling, on_text) for i, prompt in enumerate(prompts)]
 
     def next_byte_logprobs(
-        self, tables: Float[np.ndarray, "k n 257"], so_far: Float[np.ndarray, "k n"]
-    ) -> Float[np.ndarray, "n 257"]:
+        self, tables: Float[np.ndarray, "k n U"], so_far: Float[np.ndarray, "k n"]
+    ) -> Float[np.ndarray, "n U"]:
         """Log-probabilities of the outcomes from those of the members.
 
         Args:
@@ -160,7 +162,7 @@ class ByteEnsemble:
         if self.rule == "bytes-bayes":
             log_weights = log_weights + so_far[:, :, None]
             log_weights = log_weights - np.logaddexp.reduce(log_weights, axis=0)
-        mixed: Float[np.ndarray, "n 257"] = np.logaddexp.reduce(log_weights + tables, axis=0)
+        mixed: Float[np.ndarray, "n U"] = np.logaddexp.reduce(log_weights + tables, axis=0)
         return mixed
 
     def _sequence_logprobs(self, pairs: Sequence[tuple[Prompt, str]]) -> list[float]:
@@ -176,11 +178,16 @@ class ByteEnsemble:
             for rows in zip(*by_member, strict=True)
         ]
 
-    def _stepwise_logprob(self, prompt: Prompt, continuation: str) -> float:
-        tables = np.stack([member.table(prompt, continuation) for member in self.members])
-        content = np.frombuffer(continuation.encode(), dtype=np.uint8)
-        combined = self.next_byte_logprobs(tables, np.zeros(tables.shape[:2]))
-        return float(combined[np.arange(len(content)), content].sum())
+    def _table_sums(self, pairs: Sequence[tuple[Prompt, str]]) -> list[float]:
+        """Sums over the combined tables; what pruning left out is one more outcome in them."""
+        sums = []
+        by_member = [member.tables(pairs) for member in self.members]
+        for (_, continuation), tables in zip(pairs, zip(*by_member, strict=True), strict=True):
+            stacked = np.stack(tables)
+            combined = self.next_byte_logprobs(stacked, np.zeros(stacked.shape[:2]))
+            content = np.frombuffer(continuation.encode(), dtype=np.uint8)
+            sums.append(float(combined[np.arange(len(content)), content].sum()))
+        return sums
 
     def _is_greedy(self, prompt: Prompt, continuation: str) -> bool:
         streams = [member.stream(prompt, continuation) for member in self.members]
@@ -277,7 +284,21 @@ def check_byte_rule(size: int, rule: str, weights: Sequence[float] | None, alpha
     normalized_weights(size, weights)
 
 
-def _normalized(scores: Float[np.ndarray, "n 257"]) -> Float[np.ndarray, "n 257"]:
+def _groups(pairs: Sequence[tuple[Prompt, str]]) -> Iterator[list[tuple[Prompt, str]]]:
+    """Pairs a few at a time, so that their tables do not fill the memory."""
+    group: list[tuple[Prompt, str]] = []
+    size = 0
+    for pair in pairs:
+        group.append(pair)
+        size += len(pair[1])
+        if size >= _CHARS_PER_GROUP:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _normalized(scores: Float[np.ndarray, "n U"]) -> Float[np.ndarray, "n U"]:
     total: Float[np.ndarray, "n 1"] = np.logaddexp.reduce(scores, axis=1, keepdims=True)
     scores = scores - total
     return scores

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -16,6 +16,8 @@ from crosstok.inference.prompts import PromptReader
 from crosstok.tokenizers import TextEncoder
 
 _DEFAULT = Pruning()
+
+Rows = Float[np.ndarray, "n ..."]
 
 
 class ByteMember:
@@ -46,8 +48,17 @@ class ByteMember:
         model, before = self._place(prompt)
         return model.prefill(before, ahead=ahead)
 
-    def table(self, prompt: Prompt, continuation: str) -> Float[np.ndarray, "bytes 257"]:
-        """Log-probabilities of all outcomes at every byte of a continuation."""
+    def tables(self, pairs: Sequence[tuple[Prompt, str]]) -> list[Float[np.ndarray, "n 258"]]:
+        """Log-probabilities of all outcomes at every byte of the continuations.
+
+        Those of `ByteModel.outcome_logprobs`, which sum to what `byte_logprobs` says.
+        """
+        if self.model.target != "all":
+            return [self._stepwise(*pair) for pair in pairs]
+        return self._placed(pairs, ByteModel.outcome_logprobs)
+
+    def _stepwise(self, prompt: Prompt, continuation: str) -> Float[np.ndarray, "n 258"]:
+        """The same from a stream, which knows of nothing that was left out."""
         stream, rows = self.stream(prompt, continuation), []
         for byte in as_bytes(continuation):
             row, before = stream.next_byte_logprobs(), stream.logprob
@@ -55,7 +66,7 @@ class ByteMember:
             if row[byte] == -math.inf:  # pruning had set its spellings aside
                 row[byte] = min(0.0, stream.logprob - before)
             rows.append(row)
-        return np.stack(rows)
+        return np.pad(np.stack(rows), ((0, 0), (0, 1)), constant_values=-np.inf)
 
     def sums(self, pairs: Sequence[tuple[Prompt, str]]) -> list[tuple[float, float]]:
         """Log-probabilities of prompts (a chat's is 0), and of prompts with continuations."""
@@ -75,28 +86,36 @@ class ByteMember:
     def byte_logprobs(self, pairs: Sequence[tuple[Prompt, str]]) -> list[Float[np.ndarray, " n"]]:
         """Log-probability of every byte of the continuations."""
         if self.model.target != "all":
-            observed = []
-            for prompt, continuation in pairs:
-                table = self.table(prompt, continuation)
-                content = list(as_bytes(continuation))
-                observed.append(table[np.arange(len(content)), content])
-            return observed
-        placed = [self._place(prompt) for prompt, _ in pairs]
-        contents = [
-            before + as_bytes(continuation)
-            for (_, before), (_, continuation) in zip(placed, pairs, strict=True)
-        ]
-        plain = iter(
-            self.model.byte_logprobs(
-                [c for c, (model, _) in zip(contents, placed, strict=True) if model is self.model]
-            )
-        )
-        return [
-            (next(plain) if model is self.model else model.byte_logprobs([content])[0])[
-                len(before) :
+            contents = [list(as_bytes(continuation)) for _, continuation in pairs]
+            return [
+                table[np.arange(len(content)), content]
+                for table, content in zip(self.tables(pairs), contents, strict=True)
             ]
-            for content, (model, before) in zip(contents, placed, strict=True)
-        ]
+
+        def behind(model: ByteModel, contents: list[bytes], firsts: list[int]) -> list[Rows]:
+            found = model.byte_logprobs(contents)
+            return [one[first:] for one, first in zip(found, firsts, strict=True)]
+
+        return self._placed(pairs, behind)
+
+    def _placed(
+        self,
+        pairs: Sequence[tuple[Prompt, str]],
+        score: Callable[[ByteModel, list[bytes], list[int]], list[Rows]],
+    ) -> list[Rows]:
+        """Scores of prompts with continuations from these on, chats behind their own tokens."""
+        found: dict[int, Rows] = {}
+        together: list[tuple[int, bytes, int]] = []
+        for place, (prompt, continuation) in enumerate(pairs):
+            model, before = self._place(prompt)
+            content = before + as_bytes(continuation)
+            if model is self.model:
+                together.append((place, content, len(before)))
+            else:
+                [found[place]] = score(model, [content], [len(before)])
+        scores = score(self.model, [one[1] for one in together], [one[2] for one in together])
+        found.update(zip((one[0] for one in together), scores, strict=True))
+        return [found[place] for place in range(len(pairs))]
 
     def _place(self, prompt: Prompt) -> tuple[ByteModel, bytes]:
         """The model behind the right start tokens, and the bytes that are read then."""

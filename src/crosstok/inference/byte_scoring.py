@@ -14,14 +14,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
+from crosstok.inference.byte_graph import (
+    ByteScore,
+    NextBytes,
+    Node,
+    Text,
+    byte_logprobs_of,
+    outcome_logprobs_of,
+    score_of,
+)
+from crosstok.inference.byte_trie import ByteTrie, child_masses
 from crosstok.inference.byte_view import Pruning, Reader, Spelling, check_fits, logsumexp
 from crosstok.inference.canonical import Canonicality, Key
-from crosstok.inference.contexts import Context, Contexts
+from crosstok.inference.contexts import Contexts
 
 # Tokens of texts that are read together. Attention is over all of them, which costs a CPU more than
 # it saves.
@@ -30,70 +40,8 @@ _TOKENS_PER_GROUP_ACCELERATOR = 2048
 
 
 @dataclass(frozen=True)
-class ByteScore:
-    """What the byte view says of one text.
-
-    Attributes:
-        logprob: Log-probability, in nats, that a text begins with these bytes.
-        lower_bound: The same without the branches that were taken for the trunk: not above the
-            exact sum. Without pruning it equals `logprob`, and both are exact.
-        trunk_logprob: Log-probability of the canonical tokens but for the last, and of all tokens
-            that may come then because they begin with the rest.
-        dropped: Sum of the shares of the branches that were not read.
-        merged: Sum of the shares of the branches that were taken for the trunk.
-        num_bytes: Bytes of the text.
-        num_tokens: Canonical tokens.
-        num_branch_tokens: Tokens that the model read beyond those.
-    """
-
-    logprob: float
-    lower_bound: float
-    trunk_logprob: float
-    dropped: float
-    merged: float
-    num_bytes: int
-    num_tokens: int
-    num_branch_tokens: int
-
-
-@dataclass(eq=False)
-class _Node:
-    """A token sequence that spells `content[:at]`, with the edges that lead to it."""
-
-    text: _Text
-    at: int
-    weight: float = -math.inf  # log-probability along its own tokens
-    key: Key = ()
-    context: Context | None = None
-    next: _Node | None = None  # on the trunk
-    token: int = -1  # the trunk's token to there
-    is_encoded: bool = False  # and whether the encoder wrote it
-    into: list[tuple[_Node, float, bool]] = field(default_factory=list)  # from, logprob, merged
-    final: float = -math.inf  # log-mass of the next tokens that spell all the rest
-    masses: dict[int, float] = field(default_factory=dict)  # that spell at least up to a byte
-
-
-@dataclass(eq=False)
-class _Text:
-    content: bytes
-    nodes: list[_Node] = field(default_factory=list)
-    trunk: dict[int, _Node] = field(default_factory=dict)  # by the byte where a token ends
-    totals: dict[int, float] = field(default_factory=lambda: {0: 0.0})  # log-mass up to a byte
-    dropped: float = 0.0
-    merged: float = 0.0
-    num_tokens: int = 0
-    num_branches: int = 0
-
-    def total(self, at: int) -> float:
-        """Log-mass that begins with the bytes up to there, or up to the nearest known before."""
-        while at not in self.totals:
-            at -= 1
-        return self.totals[at]
-
-
-@dataclass(frozen=True)
 class _Candidate:
-    parent: _Node
+    parent: Node
     token: int
     logprob: float
     at: int
@@ -110,7 +58,7 @@ def score_texts(reader: Reader, pruning: Pruning, contents: Sequence[bytes]) -> 
         ValueError: A text cannot be spelt, does not fit into the model's positions, or the target
             leaves out every spelling of it.
     """
-    return [_score(text) for text in _read_all(reader, pruning, contents)]
+    return [score_of(text) for text in _read_all(reader, pruning, contents)]
 
 
 def byte_logprobs(
@@ -121,16 +69,35 @@ def byte_logprobs(
     Raises:
         ValueError: As `score_texts`.
     """
-    return [_byte_logprobs(text) for text in _read_all(reader, pruning, contents, per_byte=True)]
+    return [byte_logprobs_of(text) for text in _read_all(reader, pruning, contents, per_byte=True)]
+
+
+def outcome_logprobs(
+    reader: Reader, pruning: Pruning, contents: Sequence[bytes], firsts: Sequence[int]
+) -> list[Float[np.ndarray, "n 258"]]:
+    """Log-probabilities of all outcomes at every byte from the first on; see `ByteModel`.
+
+    Raises:
+        ValueError: As `score_texts`.
+    """
+    texts = _read_all(reader, pruning, contents, per_byte=True, firsts=firsts)
+    return [outcome_logprobs_of(text) for text in texts]
 
 
 def _read_all(
-    reader: Reader, pruning: Pruning, contents: Sequence[bytes], *, per_byte: bool = False
-) -> list[_Text]:
+    reader: Reader,
+    pruning: Pruning,
+    contents: Sequence[bytes],
+    *,
+    per_byte: bool = False,
+    firsts: Sequence[int | None] | None = None,
+) -> list[Text]:
+    """The graphs of texts; with `per_byte` by bytes, and from `firsts` on with all outcomes."""
+    firsts = firsts or [None] * len(contents)
     spelt = [reader.spell(content) for content in contents]
     for spelling in spelt:
         check_fits(spelling, reader)
-    texts: list[_Text] = []
+    texts: list[Text] = []
     room = _TOKENS_PER_GROUP.get(reader.model.device.type, _TOKENS_PER_GROUP_ACCELERATOR)
     first = 0
     while first < len(contents):
@@ -139,7 +106,10 @@ def _read_all(
             size += len(spelt[last].ids)
             last += 1
         scoring = _Scoring(reader, pruning, per_byte=per_byte)
-        texts += scoring.run(contents[first:last], spelt[first:last])
+        group = slice(first, last)
+        asked = [Text(*one) for one in zip(contents[group], firsts[group], strict=True)]
+        scoring.run(asked, spelt[group])
+        texts += asked
         first = last
     return texts
 
@@ -149,15 +119,14 @@ class _Scoring:
         self._reader, self._pruning, self._per_byte = reader, pruning, per_byte
         self._contexts: Contexts = reader.contexts()
 
-    def run(self, contents: Sequence[bytes], spelt: Sequence[Spelling]) -> list[_Text]:
-        texts = [_Text(content) for content in contents]
+    def run(self, texts: Sequence[Text], spelt: Sequence[Spelling]) -> None:
+        """Put the nodes of the texts in."""
         self._read_trunks(texts, spelt)
         candidates = self._explore([node for text in texts for node in text.nodes])
         while chosen := self._choose(candidates):
             candidates = self._explore(self._read_branches(chosen))
-        return texts
 
-    def _read_trunks(self, texts: Sequence[_Text], spelt: Sequence[Spelling]) -> None:
+    def _read_trunks(self, texts: Sequence[Text], spelt: Sequence[Spelling]) -> None:
         """One pass over the canonical tokens of all texts."""
         start_ids = self._reader.start_ids  # of every text anew: that saves a pass
         requests = []
@@ -166,11 +135,11 @@ class _Scoring:
             steps = list(zip(spelling.ids, spelling.ends, strict=True))
             inside = [token for token, end in steps if end < len(text.content)]
             requests.append((None, [*start_ids, *inside]))
-            node = _Node(text, 0, weight=0.0)
+            node = Node(text, 0, weight=0.0)
             text.nodes.append(node)
             for place, (token, end) in enumerate(steps):
                 is_encoded = place < spelling.num_encoded
-                node.next = _Node(text, end, token=token, is_encoded=is_encoded)
+                node.next = Node(text, end, token=token, is_encoded=is_encoded)
                 if end < len(text.content):
                     text.nodes.append(node.next)
                     text.trunk[end] = node.next
@@ -179,7 +148,7 @@ class _Scoring:
             for node, context in zip(text.nodes, chain[len(start_ids) - 1 :], strict=True):
                 node.context = context
 
-    def _explore(self, nodes: Sequence[_Node]) -> list[_Candidate]:
+    def _explore(self, nodes: Sequence[Node]) -> list[_Candidate]:
         """The tokens that may come next; the trunk's own edges are put in on the way."""
         contexts = [node.context for node in nodes if node.context is not None]
         found: list[_Candidate] = []
@@ -211,7 +180,7 @@ class _Scoring:
         np.logical_or.at(leads_on, owners, rule.each(steps))
         return [c for c, leads in zip(left, leads_on, strict=True) if leads]
 
-    def _edges(self, node: _Node, logprobs: Float[np.ndarray, " V"]) -> list[_Candidate]:
+    def _edges(self, node: Node, logprobs: Float[np.ndarray, " V"]) -> list[_Candidate]:
         text, reader = node.text, self._reader
         assert node.context is not None
         if node.weight == -math.inf:
@@ -221,6 +190,8 @@ class _Scoring:
         found: list[tuple[int, int]] = []  # token, end
         walked = [(trie.root, node.at)] if trie.root.open > trie.root.first else []
         walked += [(below, node.at + below.depth) for below in trie.walk(text.content, node.at)]
+        if text.outcomes_from is not None:
+            node.outcomes = self._outcomes(node, text.outcomes_from, logprobs, trie)
         for below, end in walked:
             if self._per_byte and end > node.at:
                 tokens = trie.ids[below.first : below.last]
@@ -248,12 +219,26 @@ class _Scoring:
                 candidates.append(_Candidate(node, token, logprob, end))
         return candidates
 
-    def _mass(self, node: _Node, logprobs: Float[np.ndarray, " V"], ids: np.ndarray) -> float:
+    def _outcomes(
+        self, node: Node, first: int, logprobs: Float[np.ndarray, " V"], trie: ByteTrie
+    ) -> list[NextBytes]:
+        """All that may come next, at every byte of the text inside the node's next token."""
+        masses, stop = self._reader.masses(logprobs, node.key, trie)
+        content = node.text.content
+        places = [(trie.root, node.at)]
+        places += [(below, node.at + below.depth) for below in trie.walk(content, node.at)]
+        return [
+            NextBytes(at, below.next_bytes, child_masses(below, masses), stop * (at == node.at))
+            for below, at in places
+            if first <= at < len(content)
+        ]
+
+    def _mass(self, node: Node, logprobs: Float[np.ndarray, " V"], ids: np.ndarray) -> float:
         if self._reader.rule is not None:
             ids = ids[self._reader.rule.may_follow(node.key, ids)]
         return _logsumexp(logprobs[ids])
 
-    def _log_scale(self, node: _Node, logprobs: Float[np.ndarray, " V"], ids: np.ndarray) -> float:
+    def _log_scale(self, node: Node, logprobs: Float[np.ndarray, " V"], ids: np.ndarray) -> float:
         if self._reader.target != "canonical_renormalized":
             return 0.0
         stop = _logsumexp(logprobs[self._reader.stop_ids])
@@ -282,7 +267,7 @@ class _Scoring:
         assert candidate.parent.context is not None
         return candidate.parent.context.length < self._reader.max_length
 
-    def _read_branches(self, chosen: Sequence[_Candidate]) -> list[_Node]:
+    def _read_branches(self, chosen: Sequence[_Candidate]) -> list[Node]:
         if not all(map(self._fits, chosen)):
             raise ValueError(
                 f"some ways to spell the text take more tokens than the model's "
@@ -293,7 +278,7 @@ class _Scoring:
         for candidate, [context] in zip(chosen, chains, strict=True):
             text = candidate.parent.text
             key = self._reader.then(candidate.parent.key, candidate.token)
-            node = _Node(text, candidate.at, candidate.weight, key, context)
+            node = Node(text, candidate.at, candidate.weight, key, context)
             node.into.append((candidate.parent, candidate.logprob, False))
             text.nodes.append(node)
             text.num_branches += 1
@@ -301,64 +286,8 @@ class _Scoring:
         return nodes
 
 
-def _allows(rule: Canonicality, node: _Node, token: int) -> bool:
+def _allows(rule: Canonicality, node: Node, token: int) -> bool:
     return bool(rule.each([(node.key, token)])[0])
-
-
-def _score(text: _Text) -> ByteScore:
-    logprob, lower = _total(text, merged=True), _total(text, merged=False)
-    _check_possible(text, logprob)
-    trunk = [node for node in text.nodes if node.at == 0 or text.trunk.get(node.at) is node]
-    last = trunk[-1]
-    return ByteScore(
-        logprob=logprob if text.content else 0.0,
-        lower_bound=lower if text.content else 0.0,
-        trunk_logprob=last.weight + last.final if text.content else 0.0,
-        dropped=text.dropped,
-        merged=text.merged,
-        num_bytes=len(text.content),
-        num_tokens=text.num_tokens,
-        num_branch_tokens=text.num_branches,
-    )
-
-
-def _check_possible(text: _Text, logprob: float) -> None:
-    if logprob == -math.inf and text.content:
-        raise ValueError(
-            f"the text {text.content[:40]!r} has probability 0: the target leaves out every way to "
-            "spell it that was looked at; take target='all'."
-        )
-
-
-def _byte_logprobs(text: _Text) -> Float[np.ndarray, " n"]:
-    weights = _weights(text, merged=True)
-    terms: list[list[float]] = [[] for _ in range(len(text.content) + 1)]
-    terms[0] = [0.0]
-    for node in text.nodes:
-        for end, mass in node.masses.items():
-            terms[end].append(weights[id(node)] + mass)
-    _check_possible(text, logsumexp(terms[-1]))
-    return np.diff([logsumexp(parts) for parts in terms])
-
-
-def _total(text: _Text, *, merged: bool) -> float:
-    """Sum over all ways through the graph."""
-    weights = _weights(text, merged=merged)
-    return logsumexp([weights[id(node)] + node.final for node in text.nodes])
-
-
-def _weights(text: _Text, *, merged: bool) -> dict[int, float]:
-    """Log-mass of all ways to every node, from left to right."""
-    weights: dict[int, float] = {}
-    for node in sorted(text.nodes, key=lambda node: (node.at, len(node.into) > 0)):
-        into = [
-            weights[id(before)] + logprob
-            for before, logprob, is_merged in node.into
-            if merged or not is_merged
-        ]
-        is_start = node.at == 0 and not node.into
-        weights[id(node)] = 0.0 if is_start else logsumexp(into)
-    return weights
 
 
 def _share(log_ratio: float) -> float:

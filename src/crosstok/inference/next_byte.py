@@ -21,7 +21,8 @@ import numpy as np
 from jaxtyping import Float
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from crosstok.inference.byte_scoring import ByteScore, byte_logprobs, score_texts
+from crosstok.inference.byte_graph import ByteScore
+from crosstok.inference.byte_scoring import byte_logprobs, outcome_logprobs, score_texts
 from crosstok.inference.byte_stream import ByteStream
 from crosstok.inference.byte_view import EXACT, Pruning, Reader, Target, as_bytes
 
@@ -137,10 +138,34 @@ class ByteModel:
             ValueError: As `score`; or the target is not "all", as others leave out what leads on to
                 another text and so are sums over whole texts only.
         """
-        if self.target != "all":
-            raise ValueError(f"target is {self.target!r}; per byte there is 'all' only.")
+        self._check_per_byte()
         contents = [as_bytes(text) for text in texts]
         return byte_logprobs(self._reader, self.pruning, contents)
+
+    def outcome_logprobs(
+        self, texts: Sequence[bytes | str], firsts: Sequence[int] | None = None
+    ) -> list[Float[np.ndarray, "n 258"]]:
+        """Log-probabilities of all that may come at every byte of whole texts.
+
+        Of the 256 bytes, the end of the text (`STOP`), and at index 257 of what pruning left out,
+        whatever byte it goes on with; they sum to 1, and those of the texts' own bytes are
+        `byte_logprobs`.
+
+        Args:
+            texts: The texts.
+            firsts: The byte of each text to begin with; by default the first.
+
+        Raises:
+            ValueError: As `byte_logprobs`.
+        """
+        self._check_per_byte()
+        contents = [as_bytes(text) for text in texts]
+        firsts = [0] * len(contents) if firsts is None else firsts
+        return outcome_logprobs(self._reader, self.pruning, contents, firsts)
+
+    def _check_per_byte(self) -> None:
+        if self.target != "all":
+            raise ValueError(f"target is {self.target!r}; per byte there is 'all' only.")
 
     def logprob(self, text: bytes | str, prompt: bytes | str = b"") -> float:
         """Log-probability, in nats, that `text` comes next behind `prompt`, which may end anywhere.
