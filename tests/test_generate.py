@@ -340,6 +340,12 @@ def test_bad_input_is_told_before_models_are_loaded(crosstok, no_models, models,
     code, _, err = crosstok("--model", tmp_path / "no.yaml", "--prompt", "a")
     assert code == 1
     assert "no.yaml' is not there" in err
+    both = tmp_path / "both.yaml"
+    members = [{"model": str(models[name])} for name in ("chatty", "one")]
+    both.write_text(yaml.safe_dump({"combine": "bytes-mixture", "members": members}))
+    code, _, err = crosstok("--model", both, "--chat", "--prompt", "Hi")
+    assert code == 1
+    assert f"Give it chat_template in {both}: a file (Jinja), or plain" in err
 
 
 @pytest.mark.parametrize("flags", [(), ("--bytes",)])

@@ -322,10 +322,12 @@ def _check_reads(
     """Let a model's tokenizer read the prompts that may be refused."""
     tokenizer = load_tokenizer(member.model, trust_remote_code=recipe.trust_remote_code)
     if recipe.chat and member.chat_template is None and not tokenizer.chat_template:
+        advice = "Pass --chat-template FILE (Jinja), or --chat-template plain"
+        if recipe.is_definition:
+            advice = f"Give it chat_template in {recipe.model[0]}: a file (Jinja), or plain"
         raise ValueError(
-            f"model {member.model!r} has no chat template, and --chat needs one. Pass "
-            "--chat-template FILE (Jinja), or --chat-template plain, which writes 'User: ...' and "
-            "'Assistant: ...'."
+            f"model {member.model!r} has no chat template, and --chat needs one. {advice}, which "
+            "writes 'User: ...' and 'Assistant: ...'."
         )
     reader = PromptReader(TextEncoder(tokenizer), member.chat_template)
     asked = prompts or ["Hello"]  # the first turn of a conversation

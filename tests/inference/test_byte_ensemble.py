@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from crosstok.inference import EXACT, ByteEnsemble, ByteMember, ByteView, Sampling
+from crosstok.tokenizers import byte_tokenizer
 from tests.inference.markov import letters, markov_model, same_always
 from tests.inference.toy_tokenizers import toy_tokenizer
 from tests.tiny import tiny_tokenizer, with_chat_template
@@ -211,6 +212,31 @@ def test_every_member_reads_a_chat_in_its_own_template():
     assert len(ensemble.generate([chat], Sampling(max_new_bytes=4))) == 1
 
 
+def test_a_prompt_that_fills_the_model_is_told_at_once_and_how_much_fits():
+    tokenizer = byte_tokenizer(tiny_tokenizer("bytelevel_bpe"))
+    small = tiny_model("llama", len(tokenizer), max_position_embeddings=16)
+    view = ByteView(small, tokenizer, name="small")
+    for size in (16, 17, 40):
+        with pytest.raises(ValueError, match=r"small has 16 positions.*: 15 bytes fit"):
+            view.generate(["a" * size])
+    assert view.generate(["a" * 15], Sampling(max_new_bytes=3))
+    [score] = view.logprob([("a", "b" * 15)])  # nothing follows: the last byte is not read
+    assert score.num_bytes == 15
+    with pytest.raises(ValueError, match=r"small has 16 positions.*: 16 bytes fit"):
+        view.logprob([("a", "b" * 16)])
+    pieces = []
+    view._answer = lambda *args: pieces.append(args)
+    with pytest.raises(ValueError, match="15 bytes fit"):
+        view.generate(["a", "a" * 40])
+    assert not pieces
+
+
+def test_greedy_bytes_up_to_the_last_position_are_greedy():
+    view = ByteView(same_always(0.1, 0.5, 0.4), letters("a", "b"))
+    [score] = view.logprob([("", "a" * view.max_length)])
+    assert score.is_greedy
+
+
 def test_errors_say_what_to_do():
     one, few = member(), ByteView(same_always(0.1, 0.5, 0.4), letters("a", "b"))
     with pytest.raises(ValueError, match="proxy takes three models"):
@@ -223,7 +249,7 @@ def test_errors_say_what_to_do():
         few.generate(["a"], Sampling(repetition_penalty=2.0))
     with pytest.raises(ValueError, match=r"\d+ bytes fit"):
         few.logprob([("", "ab" * 400)])
-    with pytest.raises(ValueError, match="continuation is empty"):
+    with pytest.raises(ValueError, match="continuation of 'a' is empty"):
         few.logprob([("a", "")])
     with pytest.raises(ValueError, match="no bos or eos"):
         ByteView(tiny_model("llama", 400), tiny_tokenizer("wordpiece"))

@@ -11,10 +11,10 @@ from crosstok.inference import (
     Sampling,
     TokenEnsemble,
     TokenModel,
-    generate,
     load_language_model,
 )
 from crosstok.inference.answers import AnswerText, Sampler
+from crosstok.tokenizers import byte_tokenizer
 from tests.tiny import KINDS, tiny_tokenizer, with_chat_template
 from tests.tiny_models import CORE_ARCHITECTURES, tiny_model
 
@@ -31,10 +31,20 @@ def model(kind="bytelevel_bpe", architecture="llama", **options):
     return TokenModel(tiny_model(architecture, size, **options), tokenizer)
 
 
+def written_by_transformers(one, prompt, **options):
+    """The text of `generate` of transformers, up to the first token that ends it."""
+    ids = torch.tensor([one.reader.prompt_ids(prompt)])
+    told = one.model.generate(
+        ids, do_sample=False, eos_token_id=one.stop_ids, pad_token_id=0, **options
+    )
+    contents = [one.vocab.token_bytes[index] or b"" for index in told[0, ids.shape[1] :].tolist()]
+    return b"".join(contents).decode(errors="replace")
+
+
 @pytest.mark.parametrize("architecture", CORE_ARCHITECTURES)
 def test_a_batch_writes_what_transformers_writes_one_by_one(architecture):
     one = model(architecture=architecture)
-    expected = [generate(one.model, one.tokenizer, p, max_new_tokens=20) for p in PROMPTS]
+    expected = [written_by_transformers(one, prompt, max_new_tokens=20) for prompt in PROMPTS]
     assert one.generate(PROMPTS, Sampling(max_new_tokens=20)) == expected
 
 
@@ -43,21 +53,21 @@ def test_ids_that_stand_for_nothing_are_never_written():
     with torch.no_grad():
         gaps = [i for i in range(512, 541) if i not in one.tokenizer.get_vocab().values()]
         one.model.get_output_embeddings().weight[gaps] *= 50
-    expected = [generate(one.model, one.tokenizer, p, max_new_tokens=20) for p in PROMPTS]
+    expected = [
+        written_by_transformers(one, prompt, max_new_tokens=20, suppress_tokens=gaps)
+        for prompt in PROMPTS
+    ]
     assert one.generate(PROMPTS, Sampling(max_new_tokens=20)) == expected
 
 
 def test_the_repetition_penalty_is_that_of_transformers():
     one = model()
-    for prompt in PROMPTS:
-        ids = torch.tensor([one.reader.prompt_ids(prompt)])
-        told = one.model.generate(
-            ids, max_new_tokens=12, repetition_penalty=1.7, do_sample=False,
-            eos_token_id=one.stop_ids, pad_token_id=0,
-        )  # fmt: skip
-        text = one.tokenizer.decode(told[0, ids.shape[1] :], skip_special_tokens=True)
-        sampling = Sampling(max_new_tokens=12, repetition_penalty=1.7)
-        assert one.generate(PROMPTS, sampling)[PROMPTS.index(prompt)] == text
+    expected = [
+        written_by_transformers(one, prompt, max_new_tokens=12, repetition_penalty=1.7)
+        for prompt in PROMPTS
+    ]
+    sampling = Sampling(max_new_tokens=12, repetition_penalty=1.7)
+    assert one.generate(PROMPTS, sampling) == expected
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "wordpiece"])
@@ -186,6 +196,14 @@ def test_bad_prompts_say_what_to_do(caplog):
         one.generate(["one two three " * 20])
     with pytest.raises(ValueError, match=r"continuation of 'a' is empty"):
         one.logprob([("a", "")])
+    with pytest.raises(ValueError, match=r"continuation of 'a' is bytes; give some text"):
+        one.logprob([("a", b"b")])
+    with pytest.raises(
+        ValueError, match=r"takes a list of \(prompt, continuation\), and 'a' is none"
+    ):
+        one.logprob(("a", "b"))
+    with pytest.raises(ValueError, match=r"lone surrogate U\+DCE9 at character 1"):
+        one.generate(["a\udce9"])
     with pytest.raises(ValueError, match=r"pass \[prompt\]"):
         one.generate("text")
     with pytest.raises(ValueError, match="there are 2 prompts"):
@@ -195,6 +213,20 @@ def test_bad_prompts_say_what_to_do(caplog):
     with caplog.at_level(logging.WARNING):
         one.generate(["a"], Sampling(max_new_tokens=50))
     assert "14 new tokens at most" in caplog.text
+
+
+def test_where_tokens_are_bytes_the_limit_of_bytes_counts():
+    tokenizer = byte_tokenizer(tiny_tokenizer("bytelevel_bpe"))
+    first, second = (
+        TokenModel(tiny_model("llama", len(tokenizer), seed=seed), tokenizer) for seed in (0, 1)
+    )
+    assert model().unit == "token"
+    sampling = Sampling(max_new_tokens=3, max_new_bytes=9)
+    for one in (first, TokenEnsemble([first, second]), MinedEnsemble([first, model()])):
+        assert one.unit == "byte"
+        longest = one.generate(["a"], Sampling(max_new_tokens=9))
+        assert one.generate(["a"], sampling) == longest
+        assert one.generate(["a"], Sampling(max_new_tokens=3)) != longest
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +247,7 @@ def test_models_are_loaded_by_name_and_combined_by_name(folders):
     view = load_language_model(folders[:1], bytes_view=True)
     assert isinstance(view, ByteView)
     assert view.unit == "byte"
+    assert isinstance(load_language_model([f"bytes:{folders[0]}"]), ByteView)
     kinds = {
         "probs": TokenEnsemble, "logprobs": TokenEnsemble, "mined": MinedEnsemble,
         "bytes-mixture": ByteEnsemble, "proxy": ByteEnsemble,

@@ -11,7 +11,7 @@ from crosstok.evaluation.options import EvaluationOptions
 from crosstok.inference.byte_ensemble import ByteRule, ByteView, check_byte_rule
 from crosstok.inference.contract import LanguageModel, normalized_weights
 from crosstok.inference.ensemble_file import is_ensemble_file, read_ensemble_file
-from crosstok.inference.language_model import load_language_model
+from crosstok.inference.language_model import BYTE_VIEW_OF, load_language_model
 from crosstok.inference.scoring import Scorer
 from crosstok.models import check_model_exists, load_model
 from crosstok.tokenizers import load_tokenizer
@@ -19,8 +19,6 @@ from crosstok.tokenizers import load_tokenizer
 Model = str | tuple[str, Any, Any] | LanguageModel
 """A name or folder, "bytes:" and a name for its byte view, a .yaml file that defines an ensemble;
 (name, model, tokenizer) for a model that is loaded; or anything that answers."""
-
-_BYTES = "bytes:"
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,7 @@ def contenders(models: Sequence[Model], options: EvaluationOptions) -> list[Cont
     if options.combine is None:
         return [contender(model, options) for model in models]
     names = [model for model in models if isinstance(model, str)]
-    wrong = [name for name in names if name.startswith(_BYTES) or is_ensemble_file(name)]
+    wrong = [name for name in names if name.startswith(BYTE_VIEW_OF) or is_ensemble_file(name)]
     if wrong or len(names) < len(models):
         raise ValueError(
             f"combine is {options.combine!r}, which takes names of plain models"
@@ -140,27 +138,27 @@ def contender(model: Model, options: EvaluationOptions) -> Contender:
     """
     if isinstance(model, tuple):
         name, loaded, tokenizer = model
-        shown = _BYTES + name if options.bytes_view else name
+        shown = BYTE_VIEW_OF + name if options.bytes_view else name
         return Contender(shown, loaded=(loaded, tokenizer), is_byte_view=options.bytes_view)
     if not isinstance(model, str):
         return Contender(model.name, loaded=model)
-    name = model.removeprefix(_BYTES)
+    name = model.removeprefix(BYTE_VIEW_OF)
     is_byte_view = options.bytes_view or name != model
     if not is_ensemble_file(name):
-        shown = _BYTES + name if is_byte_view else name
+        shown = BYTE_VIEW_OF + name if is_byte_view else name
         return Contender(shown, (name,), is_byte_view=is_byte_view)
     if is_byte_view:
         raise ValueError(
             f"{name} defines an ensemble, which cannot be read byte by byte as a whole; set its "
-            f"combine to bytes-mixture, or leave bytes out and name single models {_BYTES}NAME."
+            "combine to bytes-mixture, or leave bytes out and name single models bytes:NAME."
         )
     return Contender(name, (name,), is_ensemble=True)
 
 
 def short_name(name: str) -> str:
     """A contender's name without folders."""
-    if name.startswith(_BYTES):
-        return f"{short_name(name.removeprefix(_BYTES))} (bytes)"
+    if name.startswith(BYTE_VIEW_OF):
+        return f"{short_name(name.removeprefix(BYTE_VIEW_OF))} (bytes)"
     return " + ".join(Path(part).name or part for part in name.split(" + "))
 
 

@@ -13,7 +13,8 @@ Conventions, where they are not lm-eval's own:
 * A document of `loglikelihood_rolling` that does not fit is cut into windows at white space, each
   behind the start of a document; every byte counts once.
 * A chat reaches the model as messages, and each member of an ensemble renders its own template.
-* Of a model that answers in bytes, a limit of tokens is taken `bytes_per_token` times.
+* Of a model that answers in bytes (also of one whose tokens are bytes), a limit of tokens is taken
+  `bytes_per_token` times.
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ class CrosstokLM(LM):  # type: ignore[misc]
     ) -> None:
         """Take a model, or load one.
 
-        In `--model_args`, "a;b" names two models, and "0.7;0.3" their weights.
+        In `--model_args`, "a;b" names two models, "0.7;0.3" their weights, and "bytes:a" the byte
+        view of one.
 
         Args:
             pretrained: Names or folders, an ensemble file, or a loaded model.

@@ -34,6 +34,7 @@ from crosstok.inference.contract import (
     Prompt,
     Sampling,
     Unit,
+    check_pairs,
     check_single,
     normalized_weights,
 )
@@ -99,9 +100,7 @@ class ByteEnsemble:
         Many texts are scored in a few passes; `greedy` then takes a step a byte, up to the first
         that greedy decoding would not write.
         """
-        for _, continuation in pairs:
-            if not continuation:
-                raise ValueError("a continuation is empty; give some text.")
+        check_pairs(pairs)
         if not pairs:
             return []
         if self.rule == "bytes-bayes":
@@ -138,6 +137,9 @@ class ByteEnsemble:
                 f"repetition_penalty is {sampling.repetition_penalty}; a model that answers in "
                 "bytes has none, as every byte is there soon. Leave it out."
             )
+        for prompt in prompts:  # before the first is answered
+            for member in self.members:
+                member.check_prompt(prompt)
         return [self._answer(i, prompt, sampling, on_text) for i, prompt in enumerate(prompts)]
 
     def next_byte_logprobs(
@@ -192,13 +194,15 @@ class ByteEnsemble:
     def _is_greedy(self, prompt: Prompt, continuation: str) -> bool:
         streams = [member.stream(prompt, continuation) for member in self.members]
         so_far = np.array([[stream.logprob] for stream in streams])
-        for byte in continuation.encode():
+        content = continuation.encode()
+        for place, byte in enumerate(content, 1):
             tables = np.stack([[stream.next_byte_logprobs()] for stream in streams])
             if int(self.next_byte_logprobs(tables, so_far).argmax()) != byte:
                 return False
-            so_far = so_far + tables[:, :, byte]
-            for stream in streams:
-                stream.advance(byte)
+            if place < len(content):  # the last one may have no position left
+                so_far = so_far + tables[:, :, byte]
+                for stream in streams:
+                    stream.advance(byte)
         return True
 
     def _answer(
@@ -235,7 +239,7 @@ class ByteEnsemble:
             except ValueError as error:
                 if "positions" not in str(error):
                     raise ValueError(f"{member.name}: {error}") from error
-                log.warning("stopped after %d new bytes: %s: %s", step, member.name, error)
+                log.warning("stopped after %d new bytes: %s", step, error)
                 return False
         return True
 

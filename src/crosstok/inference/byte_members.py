@@ -40,8 +40,13 @@ class ByteMember:
     ) -> None:
         """Prepare a model; see `ByteModel` for the arguments and what they raise."""
         self.name = name or getattr(model, "name_or_path", "") or type(model).__name__
-        self.model = ByteModel(model, tokenizer, target=target, pruning=pruning)
+        self.model = ByteModel(model, tokenizer, target=target, pruning=pruning, name=self.name)
         self._reader = PromptReader(TextEncoder(tokenizer), chat_template)
+
+    def check_prompt(self, prompt: Prompt) -> None:
+        """Find out whether a prompt can be answered; see `ByteModel.check_prompt`."""
+        model, before = self._place(prompt)
+        model.check_prompt(before)
 
     def stream(self, prompt: Prompt, ahead: str = "") -> ByteStream:
         """Read a prompt; `ahead` are bytes that are going to follow."""

@@ -225,11 +225,14 @@ class ByteStream:
 
     def _check_room(self, states: Sequence[_State]) -> None:
         limit = self._reader.max_length
-        if any(state.path.context.length >= limit for state in states):
+        if not all(map(self._fits, states)):
             raise ValueError(
-                f"the model has {limit} positions, and with {len(self._reader.start_ids)} start "
-                f"tokens only {len(self._bytes) - 1} bytes of this text fit; shorten it."
+                f"{self._reader.name} has {limit} positions, {len(self._reader.start_ids)} of them "
+                f"for the start: {len(self._bytes) - 1} bytes of this text fit; shorten it."
             )
+
+    def _fits(self, state: _State) -> bool:
+        return state.token is None or state.path.context.length < self._reader.max_length
 
     # What is kept.
 
@@ -244,6 +247,8 @@ class ByteStream:
             if place == 0
             or (place < size and math.exp(state.log_weight - total) >= self._pruning.min_share)
         ]
+        if not self._pruning.is_exact and kept and self._fits(kept[0]):
+            kept = [state for state in kept if self._fits(state)]
         held = set(map(id, kept))
         aside = [state for state in arrived if id(state) not in held]
         states = self._read(kept)  # may raise: nothing is changed before
@@ -299,7 +304,7 @@ class ByteStream:
         if not content + ahead:
             return
         spelling = self._reader.spell(content + ahead)
-        check_fits(spelling, self._reader)
+        check_fits(spelling, self._reader, is_prompt=not ahead)
         steps = zip(spelling.ids, spelling.ends, strict=True)
         whole = [token for token, end in steps if end < len(content + ahead)]
         if whole:

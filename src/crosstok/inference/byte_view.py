@@ -115,6 +115,7 @@ class Reader:
         stop_ids: Sequence[int] | None,
         max_length: int | None,
         share_kv: bool,
+        name: str | None = None,
     ) -> None:
         if target not in get_args(Target):
             raise ValueError(
@@ -122,8 +123,8 @@ class Reader:
             )
         self.model, self.tokenizer, self.target = model.eval(), tokenizer, target
         self.vocab = ByteVocab.from_tokenizer(tokenizer)
-        name = getattr(model, "name_or_path", "") or type(model).__name__
-        check_vocabulary_fits(model, len(self.vocab), name)
+        self.name = name or getattr(model, "name_or_path", "") or type(model).__name__
+        check_vocabulary_fits(model, len(self.vocab), self.name)
         self.head = output_head(model)
         self.start_ids = _start_ids(self.vocab, start_ids)
         self.share_kv = share_kv
@@ -344,19 +345,21 @@ def as_bytes(content: bytes | str) -> bytes:
     return bytes(content)
 
 
-def check_fits(spelling: Spelling, reader: Reader) -> None:
-    """Whether the model has positions for a text.
+def check_fits(spelling: Spelling, reader: Reader, *, is_prompt: bool = False) -> None:
+    """Whether the model has positions for a text, or for a prompt with one more byte.
 
     Raises:
         ValueError: It has not; says how many bytes fit.
     """
-    room = reader.max_length - len(reader.start_ids) + 1  # the last token is not read
+    room = reader.max_length - len(reader.start_ids)
+    room += not is_prompt  # the last token of a text is not read
     ends = spelling.ends
     if len(ends) > room:
         raise ValueError(
-            f"the text has {ends[-1]} bytes in {len(ends)} tokens, and the model has "
-            f"{reader.max_length} positions with {len(reader.start_ids)} start tokens among them: "
-            f"{ends[room - 1]} bytes fit. Shorten the text, or score it in windows."
+            f"the {'prompt' if is_prompt else 'text'} has {ends[-1]} bytes in {len(ends)} tokens, "
+            f"and {reader.name} has {reader.max_length} positions, {len(reader.start_ids)} of them "
+            f"for the start: {ends[room - 1]} bytes fit. Shorten it"
+            + ("." if is_prompt else ", or cut it into windows (evaluate --window-bytes).")
         )
 
 

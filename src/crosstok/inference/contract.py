@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -18,6 +18,7 @@ Messages are rendered by each model's own chat template, up to where the answer 
 """
 
 Unit = Literal["token", "byte"]
+"""What a model answers in: bytes if it is read byte by byte, or if its tokens are bytes."""
 
 COMBINE = (
     "probs",
@@ -91,6 +92,10 @@ class Sampling:
         """The limit of a model that answers in bytes."""
         return self.max_new_tokens if self.max_new_bytes is None else self.max_new_bytes
 
+    def of(self, unit: Unit) -> Sampling:
+        """The same for a model that writes tokens; `max_new_tokens` counts them, bytes or not."""
+        return self if unit == "token" else replace(self, max_new_tokens=self.num_bytes)
+
 
 @dataclass(frozen=True)
 class ContinuationScore:
@@ -115,7 +120,11 @@ class LanguageModel(Protocol):
     """One object that answers."""
 
     name: str
-    unit: Unit
+
+    @property
+    def unit(self) -> Unit:
+        """What it answers in."""
+        ...
 
     @property
     def max_length(self) -> int:
@@ -168,6 +177,25 @@ class LanguageModel(Protocol):
                 room for an answer; or `on_text` comes with several prompts.
         """
         ...
+
+
+def check_pairs(pairs: Sequence[tuple[Prompt, str]]) -> None:
+    """Check that prompts with continuations were given.
+
+    Raises:
+        ValueError: One is no pair, or its continuation is no text or empty.
+    """
+    for pair in pairs:
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise ValueError(
+                f"logprob takes a list of (prompt, continuation), and {pair!r:.60} is none."
+            )
+        prompt, continuation = pair
+        if isinstance(continuation, str) and continuation:
+            continue
+        shown = f"{prompt[-40:]!r}" if isinstance(prompt, str | bytes) else "a chat"
+        is_what = "empty" if isinstance(continuation, str) else type(continuation).__name__
+        raise ValueError(f"the continuation of {shown} is {is_what}; give some text.")
 
 
 def check_single(prompts: Sequence[Prompt], on_text: Callable[[str], None] | None) -> None:

@@ -36,6 +36,9 @@ __all__ = [
     "load_language_model",
 ]
 
+BYTE_VIEW_OF = "bytes:"
+"""In front of a name: the byte view of that model."""
+
 
 def load_language_model(  # noqa: PLR0913 (the options of the command line)
     models: Sequence[str],
@@ -53,7 +56,8 @@ def load_language_model(  # noqa: PLR0913 (the options of the command line)
     """Load one model, or several that answer as one.
 
     Args:
-        models: Folders or names on the hub; or one file that defines an ensemble (.yaml).
+        models: Folders or names on the hub; or one file that defines an ensemble (.yaml), or
+            "bytes:" and a name for the byte view of that model.
         combine: One of `COMBINE`, for several models. For "mined" the first is the pivot, for
             "proxy" they are base, expert and anti-expert.
         bytes_view: Read a single model byte by byte.
@@ -84,6 +88,8 @@ def load_language_model(  # noqa: PLR0913 (the options of the command line)
         except ValueError as error:
             raise ValueError(f"ensemble file {models[0]!r}: {error}") from None
         return _ensemble(read.members, read.combine, read.weights, read.alpha, options)
+    if len(models) == 1 and models[0].startswith(BYTE_VIEW_OF):
+        models, bytes_view = [models[0].removeprefix(BYTE_VIEW_OF)], True
     members = _members(models, chat_templates)
     if combine is None:
         _check_alone(models, weights)

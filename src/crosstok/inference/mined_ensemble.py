@@ -51,8 +51,6 @@ class MinedEnsemble:
         members: The models; the first is the pivot.
     """
 
-    unit: Unit = "token"
-
     def __init__(
         self, members: Sequence[TokenModel], *, weights: Sequence[float] | None = None
     ) -> None:
@@ -106,6 +104,11 @@ class MinedEnsemble:
             )
         return scores
 
+    @property
+    def unit(self) -> Unit:
+        """The pivot's, which writes."""
+        return self.pivot.unit
+
     def text_logprobs(self, texts: Sequence[str]) -> list[ContinuationScore]:
         """Score whole texts; see `LanguageModel.text_logprobs`."""
         return score_texts(self.logprob, texts)
@@ -119,7 +122,7 @@ class MinedEnsemble:
     ) -> list[str]:
         """Answer prompts; see `LanguageModel.generate`."""
         check_single(prompts, on_text)
-        pivot = self.pivot
+        pivot, sampling = self.pivot, sampling.of(self.unit)
         ids = [pivot.reader.prompt_ids(prompt) for prompt in prompts]
         rows = []
         for number, row in enumerate(ids):

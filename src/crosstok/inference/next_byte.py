@@ -24,7 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from crosstok.inference.byte_graph import ByteScore
 from crosstok.inference.byte_scoring import byte_logprobs, outcome_logprobs, score_texts
 from crosstok.inference.byte_stream import ByteStream
-from crosstok.inference.byte_view import EXACT, Pruning, Reader, Target, as_bytes
+from crosstok.inference.byte_view import EXACT, Pruning, Reader, Target, as_bytes, check_fits
 
 __all__ = ["EXACT", "STOP", "ByteModel", "ByteScore", "ByteStream", "Pruning", "Target"]
 
@@ -48,7 +48,7 @@ class ByteModel:
         pruning: What is left out; `EXACT` for nothing.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (how it is read, and what it is called)
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerFast,
@@ -59,6 +59,7 @@ class ByteModel:
         stop_ids: Sequence[int] | None = None,
         max_length: int | None = None,
         share_kv: bool = True,
+        name: str | None = None,
     ) -> None:
         """Prepare a model; it is put in evaluation mode.
 
@@ -73,6 +74,7 @@ class ByteModel:
                 not among them are left out.
             max_length: Tokens that the model may read; by default all of its positions.
             share_kv: Evaluate branches on one shared cache. Without, each is read from its start.
+            name: What the model is called in errors; by default its own name or class.
 
         Raises:
             ValueError: An argument is out of range, the tokenizer has ids that the model has not or
@@ -87,6 +89,7 @@ class ByteModel:
             stop_ids=stop_ids,
             max_length=max_length,
             share_kv=share_kv,
+            name=name,
         )
 
     @property
@@ -118,6 +121,15 @@ class ByteModel:
         stream = ByteStream(self._reader, self.pruning)
         stream.start_with(as_bytes(prompt), as_bytes(ahead))
         return stream
+
+    def check_prompt(self, prompt: bytes | str) -> None:
+        """Find out whether a prompt can be continued, without the model.
+
+        Raises:
+            ValueError: The vocabulary cannot spell it, or it leaves no room for another byte (says
+                how many bytes fit).
+        """
+        check_fits(self._reader.spell(as_bytes(prompt)), self._reader, is_prompt=True)
 
     def score(self, texts: Sequence[bytes | str]) -> list[ByteScore]:
         """Score whole texts, each behind the start tokens, in a few forward passes.

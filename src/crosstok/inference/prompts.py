@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Int64
 from transformers import PreTrainedTokenizerFast
 
-from crosstok.inference.contract import Prompt
+from crosstok.inference.byte_view import as_bytes
+from crosstok.inference.contract import Prompt, check_pairs
 from crosstok.tokenizers import TextEncoder
 from crosstok.tokenizers.chat_prompts import ChatPrompts
 
@@ -86,6 +87,7 @@ class PromptReader:
             ValueError: As `prompt_ids`; a continuation is empty, or has no token that can be
                 scored.
         """
+        check_pairs(pairs)
         texts = [
             as_text(prompt) + continuation
             for prompt, continuation in pairs
@@ -94,8 +96,6 @@ class PromptReader:
         encoded = iter(self.encoder(texts, add_start=False, add_end=False) if texts else [])
         found = []
         for prompt, continuation in pairs:
-            if not continuation:
-                raise ValueError(f"the continuation of {_shown(prompt)} is empty; give some text.")
             if not isinstance(prompt, str | bytes):
                 before, after = self.chats(prompt, continuation)
                 ids = np.concatenate([before.ids, after.ids])
@@ -163,9 +163,10 @@ def as_text(prompt: str | bytes) -> str:
     """The text of a prompt for a model that reads tokens.
 
     Raises:
-        ValueError: Bytes are no UTF-8.
+        ValueError: Bytes are no UTF-8, or a string holds half a character.
     """
     if isinstance(prompt, str):
+        as_bytes(prompt)
         return prompt
     try:
         return prompt.decode()

@@ -33,7 +33,7 @@ from crosstok.inference.prompts import ReadPair, as_text
 from crosstok.inference.scoring import TokenRow, batches, blocks
 from crosstok.inference.shared_vocabulary import SharedVocabulary, share_vocabulary
 from crosstok.inference.token_generation import Outcomes, Row, answer_rows
-from crosstok.inference.token_model import TokenModel, score_texts
+from crosstok.inference.token_model import TokenModel, score_texts, unit_of
 from crosstok.inference.token_rows import TokenRows
 
 TokenRule = Literal["probs", "logprobs"]
@@ -59,8 +59,6 @@ class TokenEnsemble:
         members: The models. The first one's tokenizer cuts the texts that are scored.
         shared: Their common vocabulary.
     """
-
-    unit: Unit = "token"
 
     def __init__(
         self,
@@ -88,6 +86,7 @@ class TokenEnsemble:
         self._rule = rule
         self.members = list(members)
         self.shared: SharedVocabulary = share_vocabulary(members)
+        self.unit: Unit = unit_of(self.shared.contents)
         self.name = f"{rule}({', '.join(member.name for member in members)})"
 
     @property
@@ -134,6 +133,7 @@ class TokenEnsemble:
     ) -> list[str]:
         """Answer prompts; see `LanguageModel.generate`."""
         check_single(prompts, on_text)
+        sampling = sampling.of(self.unit)
         ids = [[m.reader.prompt_ids(prompt) for m in self.members] for prompt in prompts]
         first = self.members[0]
         rows = []

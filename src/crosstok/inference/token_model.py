@@ -45,8 +45,6 @@ class TokenModel:
             and the end of a turn.
     """
 
-    unit: Unit = "token"
-
     def __init__(
         self,
         model: PreTrainedModel,
@@ -79,6 +77,11 @@ class TokenModel:
     def vocab(self) -> ByteVocab:
         """The bytes of its ids."""
         return self.scorer.byte_vocab
+
+    @cached_property
+    def unit(self) -> Unit:
+        """Bytes where every token of text is one."""
+        return unit_of(self.vocab.token_bytes)
 
     @property
     def max_length(self) -> int:
@@ -125,6 +128,7 @@ class TokenModel:
     ) -> list[str]:
         """Answer prompts; see `LanguageModel.generate`."""
         check_single(prompts, on_text)
+        sampling = sampling.of(self.unit)
         ids = [self.reader.prompt_ids(prompt) for prompt in prompts]
         rows = [
             Row(number, len(row), self.room(row, sampling), tuple(row), self.strips_space(row))
@@ -195,6 +199,11 @@ def score_texts(
         raise ValueError("text_logprobs takes a list of texts; pass [text].")
     scores = iter(logprob([("", text) for text in texts if text], greedy=False))
     return [next(scores) if text else ContinuationScore(0.0, False, 0, 0) for text in texts]
+
+
+def unit_of(contents: Iterable[bytes | None]) -> Unit:
+    """What a model answers in whose tokens have these bytes."""
+    return "byte" if all(len(content or b"") <= 1 for content in contents) else "token"
 
 
 def _stop_ids(model: Any, vocab: ByteVocab) -> list[int]:

@@ -108,7 +108,8 @@ class GenerateRecipe:
         if unit == "token" and self.max_new_bytes is not None:
             raise RecipeError(
                 "--max-new-bytes is of models that answer in bytes (--bytes, --combine "
-                "bytes-mixture, ...), and this one answers in tokens: give --max-new-tokens."
+                "bytes-mixture, ...), and this one answers in tokens: give --max-new-tokens, "
+                "which counts bytes where a model's tokens are bytes."
             )
         if unit == "token" and self.target != "all":
             raise RecipeError(
@@ -158,6 +159,12 @@ class GenerateRecipe:
 
     def _check_models(self) -> None:
         rule, size = self.combine, len(self.model)
+        views = [name for name in self.model if name.startswith("bytes:")]
+        if views:
+            raise RecipeError(
+                f"{views[0]!r} is a byte view; here it is --model {views[0][6:]} --bytes, of "
+                "several models --combine bytes-mixture, ..."
+            )
         if size > 1 and rule is None:
             raise RecipeError(
                 f"{size} models answer as one only by a rule; add --combine with one of "
