@@ -14,15 +14,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from crosstok.inference.answers import begun_character
 from crosstok.inference.contract import LanguageModel, Prompt, Unit
 from crosstok.inference.ensemble_file import MemberFile, read_ensemble_file
-from crosstok.inference.language_model import load_language_model
+from crosstok.inference.language_model import load_language_model, place_and_dtype
 from crosstok.inference.prompts import PromptReader
 from crosstok.models import check_model_exists
 from crosstok.recipes import GenerateRecipe
+from crosstok.recipes.base import DTYPES
 from crosstok.recipes.generation import unit_of
 from crosstok.tokenizers import TextEncoder, load_tokenizer, resolve_chat_template
 
@@ -37,7 +36,6 @@ _READ_BYTES = (
     "A model that reads tokens takes text: repair it, or let models read the bytes as they are "
     "with --bytes, several with --combine bytes-mixture."
 )
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -140,8 +138,8 @@ def load(recipe: GenerateRecipe, members: Sequence[MemberFile]) -> LanguageModel
     Raises:
         ValueError: It cannot be loaded.
     """
-    device = recipe.device or _accelerator()
-    dtype = _DTYPES[recipe.precision or "fp32"]
+    precision = None if recipe.precision is None else DTYPES[recipe.precision]
+    device, dtype = place_and_dtype(recipe.device, precision)
     templates = [member.chat_template for member in members]
     return load_language_model(
         recipe.model,
@@ -151,7 +149,7 @@ def load(recipe: GenerateRecipe, members: Sequence[MemberFile]) -> LanguageModel
         alpha=1.0 if recipe.alpha is None else recipe.alpha,
         target=recipe.target,
         chat_templates=None if recipe.is_definition else templates,
-        dtype=dtype if recipe.precision or device == "cpu" else None,
+        dtype=dtype,
         device=device,
         trust_remote_code=recipe.trust_remote_code,
     )
@@ -373,11 +371,6 @@ def _text(content: bytes, where: str, advice: str) -> str:
         raise ValueError(
             f"{where} is no UTF-8 at byte {error.start} (0x{content[error.start]:02X}). {advice}"
         ) from None
-
-
-def _accelerator() -> str:
-    found = torch.accelerator.current_accelerator(check_available=True)
-    return "cpu" if found is None else str(found)
 
 
 def _to_standard_output(text: str) -> None:

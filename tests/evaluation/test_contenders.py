@@ -3,11 +3,13 @@
 import math
 
 import pytest
+import torch
 import yaml
 
 from crosstok.evaluation import EvaluationError, EvaluationOptions, evaluate, render_table
 from crosstok.evaluation.contenders import contenders, short_name
 from crosstok.inference.language_model import load_language_model
+from crosstok.recipes import EvaluateRecipe
 from tests.evaluation.test_compare import EXAM, lines, table_text
 from tests.tiny import SENTENCES, tiny_tokenizer
 from tests.tiny_models import tiny_model
@@ -139,3 +141,15 @@ def test_what_cannot_be_is_said_before_a_model_is_loaded(models, ensemble_file, 
         run(["nowhere.yaml"])
     with pytest.raises(ValueError, match=r"max_length is 64 tokens, .* give window_bytes"):
         run([ensemble_file], max_length=64)
+
+
+def test_models_go_where_they_are_told_in_the_precision_they_are_told(models, ensemble_file):
+    recipe = EvaluateRecipe(model=models[:1], device="cpu", precision="bf16")
+    for name in (models[0], f"bytes:{models[0]}", ensemble_file):
+        [column] = contenders([name], recipe.options())
+        loaded = column.load(recipe.options())
+        member = loaded.members[0] if hasattr(loaded, "members") else loaded
+        head = member.model._reader.head if "bytes:" in name else member.model.lm_head
+        assert head.weight.dtype == torch.bfloat16
+    with pytest.raises(ValueError, match="device 'gpu' cannot be used"):
+        run(models[:1], device="gpu")

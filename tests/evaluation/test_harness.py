@@ -6,6 +6,7 @@ from pathlib import Path
 
 import datasets
 import pytest
+import torch
 import yaml
 from lm_eval import simple_evaluate
 from lm_eval.api.instance import Instance
@@ -20,6 +21,7 @@ from crosstok.evaluation.tasks import Tasks
 from crosstok.inference import Sampling
 from crosstok.inference.byte_ensemble import ByteEnsemble, ByteMember, ByteView
 from crosstok.inference.token_model import TokenModel
+from crosstok.tokenizers import byte_tokenizer
 from tests.tiny import SENTENCES, tiny_tokenizer, with_chat_template
 from tests.tiny_models import tiny_model
 
@@ -230,6 +232,17 @@ def test_options_of_answers_become_those_of_sampling():
     assert by_stop[()].max_new_tokens == 256
     with pytest.raises(ValueError, match=r"\{'num_beams': 4\}, which crosstok does not know"):
         lm.generate_until(requests("generate_until", ("a", {"num_beams": 4})))
+
+
+def test_a_limit_of_tokens_is_four_times_as_many_bytes_also_where_tokens_are_bytes():
+    tokenizer = byte_tokenizer(tiny_tokenizer("bytelevel_bpe"))
+    model = tiny_model("llama", len(tokenizer))
+    with torch.no_grad():
+        model.get_output_embeddings().weight[256:] = 0  # the end is never the likeliest
+    for one in (TokenModel(model, tokenizer), ByteView(model, tokenizer)):
+        asked = requests("generate_until", ("The", {"until": ["zz"], "max_gen_toks": 3}))
+        [answer] = harness(one).generate_until(asked)
+        assert [answer] == one.generate(["The"], Sampling(max_new_tokens=12, stop=("zz",)))
 
 
 def test_a_chat_reaches_the_model_as_messages(task_folder):

@@ -20,6 +20,7 @@ from crosstok.evaluation.options import EvaluationOptions
 from crosstok.evaluation.tasks import Tasks
 from crosstok.evaluation.windows import WINDOW_BYTES, cut_text
 from crosstok.inference.contract import LanguageModel
+from crosstok.inference.language_model import place_and_dtype
 from crosstok.inference.scoring import Scorer
 from crosstok.inference.token_model import TokenModel
 
@@ -250,6 +251,7 @@ def _by_unique_name(sources: Sequence[Any], named: list[tuple[str, Any]]) -> dic
 def _check(
     columns: Sequence[Contender], judge: Contender | None, options: EvaluationOptions
 ) -> None:
+    place_and_dtype(options.device, options.dtype)
     for column in (*columns, *([judge] if judge is not None else [])):
         column.check(options)
     if judge is None:

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
-import torch
-
 from crosstok.evaluation.options import EvaluationOptions
 from crosstok.inference.byte_ensemble import ByteRule, ByteView, check_byte_rule
 from crosstok.inference.contract import LanguageModel, normalized_weights
 from crosstok.inference.ensemble_file import is_ensemble_file, read_ensemble_file
-from crosstok.inference.language_model import BYTE_VIEW_OF, load_language_model
+from crosstok.inference.language_model import (
+    BYTE_VIEW_OF,
+    load_language_model,
+    place_and_dtype,
+)
 from crosstok.inference.scoring import Scorer
 from crosstok.models import check_model_exists, load_model
 from crosstok.tokenizers import load_tokenizer
@@ -69,7 +71,7 @@ class Contender:
         if self.loaded is not None:
             answering: LanguageModel = self.loaded
             return answering
-        device, dtype = _place(options)
+        device, dtype = place_and_dtype(options.device, options.dtype)
         return load_language_model(
             self.members,
             combine=options.combine,
@@ -89,7 +91,7 @@ class Contender:
             ValueError: It cannot be loaded.
         """
         if self.loaded is None:
-            device, dtype = _place(options)
+            device, dtype = place_and_dtype(options.device, options.dtype)
             trust = options.trust_remote_code
             (name,) = self.members
             model: Any = load_model(name, dtype=dtype, device=device, trust_remote_code=trust)
@@ -171,14 +173,3 @@ def _plain_names(names: Sequence[str]) -> list[str]:
         else:
             found.append(name)
     return found
-
-
-def _place(options: EvaluationOptions) -> tuple[str, torch.dtype | str]:
-    """Device and dtype of models that are loaded by name."""
-    device = options.device or _accelerator()
-    return device, options.dtype or ("float32" if device == "cpu" else "auto")
-
-
-def _accelerator() -> str:
-    found = torch.accelerator.current_accelerator(check_available=True)
-    return "cpu" if found is None else str(found)

@@ -82,12 +82,7 @@ def load_language_model(  # noqa: PLR0913 (the options of the command line)
                 f"{models[0]!r} says itself how its models are combined; leave combine, weights, "
                 "bytes and chat templates out."
             )
-        read = read_ensemble_file(models[0])
-        try:
-            _check(len(read.members), read.combine, read.weights, read.alpha)
-        except ValueError as error:
-            raise ValueError(f"ensemble file {models[0]!r}: {error}") from None
-        return _ensemble(read.members, read.combine, read.weights, read.alpha, options)
+        return _defined(models[0], options)
     if len(models) == 1 and models[0].startswith(BYTE_VIEW_OF):
         models, bytes_view = [models[0].removeprefix(BYTE_VIEW_OF)], True
     members = _members(models, chat_templates)
@@ -101,6 +96,27 @@ def load_language_model(  # noqa: PLR0913 (the options of the command line)
         )
     _check(len(members), combine, weights, alpha)  # before models are loaded
     return _ensemble(members, combine, weights, alpha, options)
+
+
+def place_and_dtype(
+    device: str | None, dtype: torch.dtype | str | None
+) -> tuple[str, torch.dtype | str]:
+    """Where models go of which nothing is said, and in what: float32 on a CPU, elsewhere as saved.
+
+    Raises:
+        ValueError: There is no such device.
+    """
+    if device is None:
+        found = torch.accelerator.current_accelerator(check_available=True)
+        device = "cpu" if found is None else str(found)
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # the second where torch was built without it
+        raise ValueError(
+            f"device {device!r} cannot be used ({str(error).splitlines()[0]}); take cpu, or leave "
+            "it out for the accelerator if there is one."
+        ) from error
+    return device, dtype or ("float32" if device == "cpu" else "auto")
 
 
 @dataclass(frozen=True)
@@ -168,6 +184,16 @@ def _check(size: int, combine: str, weights: Sequence[float] | None, alpha: floa
         check_byte_rule(size, combine, weights, alpha)
     else:
         normalized_weights(size, weights)
+
+
+def _defined(name: str, options: _Options) -> LanguageModel:
+    """The ensemble that a file defines."""
+    read = read_ensemble_file(name)
+    try:
+        _check(len(read.members), read.combine, read.weights, read.alpha)
+    except ValueError as error:
+        raise ValueError(f"ensemble file {name!r}: {error}") from None
+    return _ensemble(read.members, read.combine, read.weights, read.alpha, options)
 
 
 def _ensemble(

@@ -17,6 +17,9 @@ Combine = Literal[  # crosstok.inference.language_model.COMBINE
 ]
 Target = Literal["all", "canonical", "canonical_renormalized"]  # crosstok.inference.Target
 
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+"""What torch calls the precisions of weights."""
+
 # One value in a YAML file is a list of one.
 Strings = Annotated[list[str], pydantic.BeforeValidator(lambda v: [v] if isinstance(v, str) else v)]
 Numbers = Annotated[

@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from crosstok.recipes.base import (
+    DTYPES,
     Combine,
     Numbers,
     RecipeError,
@@ -68,6 +69,10 @@ class EvaluateRecipe:
     text_field: str = option("Field of the data that holds the text.", "text")
     text_unit: TextUnit = option("What one text of a .txt file is.", "line")
     split: str = option("Split of a data set or folder.", "train")
+    device: str | None = option("cpu, cuda, cuda:1, ...; an accelerator if there is one.", None)
+    precision: Literal["fp32", "bf16", "fp16"] | None = option(
+        "Of the weights; if not given, fp32 on a CPU and elsewhere as saved.", None
+    )
     trust_remote_code: bool = option("Run Python code that comes with a model.", False)
 
     def options(self) -> "EvaluationOptions":
@@ -83,6 +88,8 @@ class EvaluateRecipe:
             text_field=self.text_field,
             text_unit=self.text_unit,
             split=self.split,
+            device=self.device,
+            dtype=None if self.precision is None else DTYPES[self.precision],
             trust_remote_code=self.trust_remote_code,
             combine=self.combine,
             bytes_view=self.bytes,
