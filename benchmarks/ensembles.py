@@ -14,7 +14,6 @@ Stages, all cached in --output (out/zoo):
 1. models: `python recipes/zoo/train.py`;
 2. transferred/NAME-SEED: `crosstok transfer` as recipes/transfer/zoo.yaml says;
 3. figures/ROW-SEED.json: nats and bytes of every piece, seconds by domain, of each of `rows()`;
-   what is slow (a step a byte) reads only the first pieces of each domain;
 4. benchmarks/ensembles_cpu_202611.md, from those files alone (ensembles_report.py).
 
 To do one by hand: --transfer NAME SEED, --measure SEED. To add a row: one line of `rows()`.
@@ -35,7 +34,7 @@ sys.path.insert(0, "recipes/zoo")  # the zoo's own modules
 
 RECIPE = Path("recipes/transfer/zoo.yaml")
 RESULTS = Path("benchmarks/ensembles_cpu_202611.md")
-MEMBERS = ("engineer", "novelist", "reader")  # the first one's tokenizer is shared
+MEMBERS = ("novelist", "engineer", "reader")  # the first one's tokenizer is shared
 WINDOW = 254  # tokens of a piece, at most, for each tokenizer
 
 
@@ -47,7 +46,6 @@ class Row:
     members: tuple[str, ...]  # folders under the output folder, without the seed
     combine: str | None = None
     bytes_view: bool = False
-    is_slow: bool = False
 
     @property
     def name(self) -> str:
@@ -66,8 +64,8 @@ def rows() -> list[Row]:
     found += [Row("mined", _with_first(own, pivot), "mined") for pivot in own]
     found += [Row("token pairs", pair, "probs") for pair in combinations(moved, 2)]
     found += [Row("byte view", (model,), bytes_view=True) for model in own]
-    found += [Row("bytes", own, combine) for combine in ("bytes-mixture", "bytes-bayes")]
-    return [*found, Row("bytes, a step a byte", own, "bytes-product", is_slow=True)]
+    byte_rules = ("bytes-mixture", "bytes-bayes", "bytes-product")
+    return [*found, *(Row("bytes", own, combine) for combine in byte_rules)]
 
 
 def _with_first(members: tuple[str, ...], first: str) -> tuple[str, ...]:
@@ -80,7 +78,6 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("out/zoo"))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--bytes", type=int, default=10_000, help="held out, of each domain")
-    parser.add_argument("--slow-bytes", type=int, default=1_500, help="the same, of slow rows")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time, one thread each")
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--transfer", nargs=2, metavar=("NAME", "SEED"))
@@ -190,17 +187,9 @@ def measure(arguments: argparse.Namespace, seed: int) -> None:
         if file.is_file():
             continue
         file.parent.mkdir(exist_ok=True)
-        read = first_pieces(texts, arguments.slow_bytes) if row.is_slow else texts
-        figures = figures_of(arguments, row, seed, read)
+        figures = figures_of(arguments, row, seed, texts)
         file.write_text(json.dumps(figures, indent=1) + "\n")
         print(row.name, f"{columns_of(figures)['mixed']:.4f}", flush=True)
-
-
-def first_pieces(texts: dict[str, list[str]], num_bytes: int) -> dict[str, list[str]]:
-    """About so many bytes of each domain."""
-    from mixtures import first_bytes
-
-    return {domain: first_bytes(pieces, num_bytes) for domain, pieces in texts.items()}
 
 
 def figures_of(

@@ -22,7 +22,6 @@ TITLES = {
     "token pairs": "two models, tokens, moved",
     "byte view": "one model, read byte by byte",
     "bytes": "all three, bytes, untrained",
-    "bytes, a step a byte": "all three, bytes, untrained, a step a byte",
 }
 
 Table = dict[str, dict[int, dict[str, float]]]  # row -> seed -> column -> bits per byte, seconds
@@ -34,14 +33,12 @@ class Row(Protocol):
     group: str
     members: tuple[str, ...]
     combine: str | None
-    is_slow: bool
     name: str
 
 
 def report(arguments: argparse.Namespace, rows: Sequence[Row], results: Path) -> str:
     """The results file; notes that stand in it stay."""
-    quick = [row for row in rows if not row.is_slow]
-    table = read_figures(arguments, quick)
+    table = read_figures(arguments, rows)
     lines = [
         "# Ensembles of three small models with different tokenizers and mixtures",
         "",
@@ -49,13 +46,11 @@ def report(arguments: argparse.Namespace, rows: Sequence[Row], results: Path) ->
         "",
         "## Bits per byte of held-out text",
         "",
-        *main_table(quick, table),
+        *main_table(rows, table),
         "",
         "## What was to hold",
         "",
-        *claims(quick, table),
-        "",
-        *slow_lines(arguments, rows),
+        *claims(rows, table),
         "",
         "## Models and transfers",
         "",
@@ -66,62 +61,26 @@ def report(arguments: argparse.Namespace, rows: Sequence[Row], results: Path) ->
     return "\n".join(lines) + "\n" + heading + notes
 
 
-def read_figures(
-    arguments: argparse.Namespace, rows: Sequence[Row], num_pieces: Mapping[str, int] | None = None
-) -> Table:
-    """Columns of every row by seed, of what has been measured; of the first pieces, if given."""
+def read_figures(arguments: argparse.Namespace, rows: Sequence[Row]) -> Table:
+    """Columns of every row by seed, of what has been measured."""
     table: Table = {}
     for row in rows:
         for seed in arguments.seeds:
-            figures = read_row(arguments, row, seed)
-            if figures is not None:
-                table.setdefault(row.name, {})[seed] = columns_of(figures, num_pieces)
+            file = arguments.output / "figures" / f"{row.name}-{seed}.json"
+            if file.is_file():
+                table.setdefault(row.name, {})[seed] = columns_of(json.loads(file.read_text()))
     return table
 
 
-def read_row(
-    arguments: argparse.Namespace, row: Row, seed: int
-) -> dict[str, dict[str, Any]] | None:
-    """What was measured of a row, if it was."""
-    file = arguments.output / "figures" / f"{row.name}-{seed}.json"
-    return json.loads(file.read_text()) if file.is_file() else None
-
-
-def columns_of(
-    figures: Mapping[str, Mapping[str, Any]], num_pieces: Mapping[str, int] | None = None
-) -> dict[str, float]:
+def columns_of(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """Bits per byte of each domain, their mean, and seconds a kB."""
     columns = {}
     for domain, found in figures.items():
-        first = slice(num_pieces[domain] if num_pieces else None)
-        columns[domain] = sum(found["nats"][first]) / math.log(2) / sum(found["bytes"][first])
+        columns[domain] = sum(found["nats"]) / math.log(2) / sum(found["bytes"])
     columns["mixed"] = mean(columns.values())
     seconds = sum(found["seconds"] for found in figures.values())
     columns["seconds"] = 1000 * seconds / sum(sum(found["bytes"]) for found in figures.values())
     return columns
-
-
-def slow_lines(arguments: argparse.Namespace, rows: Sequence[Row]) -> list[str]:
-    """The rows that read only the first pieces, with the others on the same pieces."""
-    slow = [row for row in rows if row.is_slow]
-    read = [read_row(arguments, row, seed) for row in slow for seed in arguments.seeds]
-    found = [figures for figures in read if figures is not None]
-    if not found:
-        return []
-    num_pieces = {domain: len(figures["nats"]) for domain, figures in found[0].items()}
-    num_bytes = sum(sum(figures["bytes"]) for figures in found[0].values())
-    shown_groups = ("single", "tokens", "mined", "bytes")
-    few = [row for row in rows if row.group in shown_groups or row.is_slow]
-    return [
-        "## On few bytes: with the product of bytes",
-        "",
-        "The product needs the probabilities of all 256 bytes at every byte, so it takes a step a "
-        f"byte. Here are the first {sum(num_pieces.values())} pieces only, {num_bytes:,} bytes; "
-        "seconds of the other rows are those of all pieces.",
-        "",
-        *main_table(few, read_figures(arguments, few, num_pieces)),
-        "",
-    ]
 
 
 def about(arguments: argparse.Namespace) -> list[str]:

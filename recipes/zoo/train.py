@@ -42,8 +42,8 @@ def mostly(**shares: float) -> dict[str, float]:
 
 # The first member's tokenizer is the one that ensembles of tokens share.
 MEMBERS = {
-    "engineer": Member("small-bytelevel-bpe-4k", mostly(code=0.50, sums=0.40)),
     "novelist": Member("small-spm-bpe-bytefallback-8k", mostly(books=0.85)),
+    "engineer": Member("small-bytelevel-bpe-4k", mostly(code=0.50, sums=0.40)),
     "reader": Member("small-unigram-bytefallback-8k", mostly(wikipedia=0.85)),
 }
 SHAPE = {
