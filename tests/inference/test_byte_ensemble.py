@@ -243,8 +243,14 @@ def test_errors_say_what_to_do():
         ByteEnsemble([one, one], "proxy")
     with pytest.raises(ValueError, match="one for each of the 2 models"):
         ByteEnsemble([one, one], "bytes-mixture", weights=[1.0, 0.0])
-    with pytest.raises(ValueError, match=r"no tokens spell byte 0x7A at position 1"):
-        few.logprob([("a", "z")])
+    words = ByteMember(same_always(0.1, 0.5, 0.4), letters("a", "b"), name="ab positions")
+    other = ByteMember(same_always(0.01, 0.01, 0.98), letters("a", "c"), name="ac")
+    for rule in RULES:
+        both = ByteEnsemble([words, other], rule)
+        with pytest.raises(ValueError, match=r"^ab positions: no tokens spell byte 0x63 at posit"):
+            both.logprob([("a", "c")])
+    with pytest.raises(ValueError, match=r"^ab positions: no tokens spell byte 0x63 at position 1"):
+        ByteEnsemble([words, other], "bytes-mixture").generate(["a"])
     with pytest.raises(ValueError, match="repetition_penalty is 2"):
         few.generate(["a"], Sampling(repetition_penalty=2.0))
     with pytest.raises(ValueError, match=r"\d+ bytes fit"):

@@ -248,6 +248,9 @@ def test_models_are_loaded_by_name_and_combined_by_name(folders):
     assert isinstance(view, ByteView)
     assert view.unit == "byte"
     assert isinstance(load_language_model([f"bytes:{folders[0]}"]), ByteView)
+    plain = load_language_model(folders[:1], chat_templates=["plain"])
+    ids = plain.reader.prompt_ids([{"role": "user", "content": "Hi"}])
+    assert plain.tokenizer.decode(ids).endswith("User: Hi\nAssistant: ")
     kinds = {
         "probs": TokenEnsemble, "logprobs": TokenEnsemble, "mined": MinedEnsemble,
         "bytes-mixture": ByteEnsemble, "proxy": ByteEnsemble,

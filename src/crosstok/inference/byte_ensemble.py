@@ -28,7 +28,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from crosstok.inference.answers import AnswerText, Sampler, begun_character
 from crosstok.inference.byte_members import ByteMember
-from crosstok.inference.byte_view import Pruning, Target
+from crosstok.inference.byte_view import NoRoomError, Pruning, Target
 from crosstok.inference.contract import (
     ContinuationScore,
     Prompt,
@@ -38,7 +38,7 @@ from crosstok.inference.contract import (
     check_single,
     normalized_weights,
 )
-from crosstok.inference.next_byte import STOP
+from crosstok.inference.next_byte import STOP, ByteStream
 from crosstok.inference.token_model import score_texts
 
 log = logging.getLogger(__name__)
@@ -231,16 +231,14 @@ class ByteEnsemble:
         text.add(b"", is_last=True)
         return text.text
 
-    def _advance(self, streams: Sequence[object], byte: int, step: int) -> bool:
+    def _advance(self, streams: Sequence[ByteStream], byte: int, step: int) -> bool:
         """Let all members read a byte; False where the positions of one of them end."""
-        for member, stream in zip(self.members, streams, strict=True):
-            try:
-                stream.advance(byte)  # type: ignore[attr-defined]
-            except ValueError as error:
-                if "positions" not in str(error):
-                    raise ValueError(f"{member.name}: {error}") from error
-                log.warning("stopped after %d new bytes: %s", step, error)
-                return False
+        try:
+            for stream in streams:
+                stream.advance(byte)
+        except NoRoomError as error:
+            log.warning("stopped after %d new bytes: %s", step, error)
+            return False
         return True
 
 

@@ -19,6 +19,7 @@ from jaxtyping import Float
 
 from crosstok.inference.byte_trie import Node, child_masses
 from crosstok.inference.byte_view import (
+    NoRoomError,
     Path,
     Pruning,
     Reader,
@@ -226,7 +227,7 @@ class ByteStream:
     def _check_room(self, states: Sequence[_State]) -> None:
         limit = self._reader.max_length
         if not all(map(self._fits, states)):
-            raise ValueError(
+            raise NoRoomError(
                 f"{self._reader.name} has {limit} positions, {len(self._reader.start_ids)} of them "
                 f"for the start: {len(self._bytes) - 1} bytes of this text fit; shorten it."
             )
@@ -290,8 +291,9 @@ class ByteStream:
         place = len(self._bytes) - 1
         reason = "the target leaves out" if self._pruning.is_exact else "pruning or the target left"
         raise ValueError(
-            f"byte 0x{self._bytes[-1]:02X} at position {place} has probability 0: {reason} every "
-            "spelling of it; take target='all', or keep more (a smaller min_share)."
+            f"{self._reader.name}: byte 0x{self._bytes[-1]:02X} at position {place} has probability "
+            f"0: {reason} every spelling of it; take target='all', or keep more (a "
+            "smaller min_share)."
         )
 
     # A whole prompt.

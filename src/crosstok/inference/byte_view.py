@@ -33,6 +33,11 @@ canonical_renormalized: the same for a model that can write no others: at every 
     encoder would not write has probability 0 and the rest is scaled to 1.
 """
 
+
+class NoRoomError(ValueError):
+    """The model has no positions left."""
+
+
 _BLOCK_BYTES = 32 * 2**20
 
 
@@ -263,16 +268,24 @@ class Reader:
             joined, sizes[0] = joined[1:], sizes[0] - 1
         if None in pieces or joined != text.encode():
             return Spelling(*self._without_encoder(content), 0)
-        more, ends = _fewest_tokens(content, len(joined), self.start_trie, self.trie)
+        more, ends = self._fewest_tokens(content, len(joined), self.start_trie)
         return Spelling([*ids, *more], [*np.cumsum(sizes).tolist(), *ends], len(ids))
 
     def _without_encoder(self, content: bytes) -> tuple[list[int], list[int]]:
         """The fewest tokens; where the text begins with a space, behind the bare prefix space."""
         root = self.start_trie.root
         if root.open > root.first and content.startswith(b" "):
-            ids, ends = _fewest_tokens(content, 0, self.trie, self.trie)
+            ids, ends = self._fewest_tokens(content, 0, self.trie)
             return [int(self.start_trie.ids[root.first]), *ids], [0, *ends]
-        return _fewest_tokens(content, 0, self.start_trie, self.trie)
+        return self._fewest_tokens(content, 0, self.start_trie)
+
+    def _fewest_tokens(
+        self, content: bytes, first: int, start_trie: ByteTrie
+    ) -> tuple[list[int], list[int]]:
+        try:
+            return _fewest_tokens(content, first, start_trie, self.trie)
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {error}") from None
 
 
 def _start_ids(vocab: ByteVocab, given: Sequence[int] | None) -> list[int]:
@@ -349,13 +362,13 @@ def check_fits(spelling: Spelling, reader: Reader, *, is_prompt: bool = False) -
     """Whether the model has positions for a text, or for a prompt with one more byte.
 
     Raises:
-        ValueError: It has not; says how many bytes fit.
+        NoRoomError: It has not; says how many bytes fit.
     """
     room = reader.max_length - len(reader.start_ids)
     room += not is_prompt  # the last token of a text is not read
     ends = spelling.ends
     if len(ends) > room:
-        raise ValueError(
+        raise NoRoomError(
             f"the {'prompt' if is_prompt else 'text'} has {ends[-1]} bytes in {len(ends)} tokens, "
             f"and {reader.name} has {reader.max_length} positions, {len(reader.start_ids)} of them "
             f"for the start: {ends[room - 1]} bytes fit. Shorten it"

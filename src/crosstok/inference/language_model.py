@@ -26,6 +26,7 @@ from crosstok.inference.token_ensemble import TokenEnsemble, TokenRule
 from crosstok.inference.token_model import TokenModel
 from crosstok.models import load_model
 from crosstok.tokenizers import load_tokenizer
+from crosstok.tokenizers.chat_template import PLAIN_TEMPLATE
 
 __all__ = [
     "COMBINE",
@@ -64,8 +65,8 @@ def load_language_model(  # noqa: PLR0913 (the options of the command line)
         weights: Of the models; equal by default.
         alpha: Of "proxy".
         target: Which token sequences count where models are read byte by byte.
-        chat_templates: Text of a template for each model, in the place of its own; None for those
-            that keep theirs.
+        chat_templates: Text of a template for each model, in the place of its own, or "plain"; None
+            for those that keep theirs.
         dtype: Of the weights; as they are saved by default.
         device: Where to put the models.
         trust_remote_code: Whether Python code in the folders may be executed.
@@ -162,7 +163,7 @@ def _members(models: Sequence[str], templates: Sequence[str | None] | None) -> l
             "None for those that keep their own."
         )
     return [
-        MemberFile(name, chat_template=template)
+        MemberFile(name, chat_template=PLAIN_TEMPLATE if template == "plain" else template)
         for name, template in zip(models, given, strict=True)
     ]
 

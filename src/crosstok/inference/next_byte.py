@@ -24,7 +24,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from crosstok.inference.byte_graph import ByteScore
 from crosstok.inference.byte_scoring import byte_logprobs, outcome_logprobs, score_texts
 from crosstok.inference.byte_stream import ByteStream
-from crosstok.inference.byte_view import EXACT, Pruning, Reader, Target, as_bytes, check_fits
+from crosstok.inference.byte_view import (
+    EXACT,
+    NoRoomError,
+    Pruning,
+    Reader,
+    Target,
+    as_bytes,
+    check_fits,
+)
 
 __all__ = ["EXACT", "STOP", "ByteModel", "ByteScore", "ByteStream", "Pruning", "Target"]
 
@@ -235,9 +243,7 @@ class ByteModel:
                 break
             try:
                 stream.advance(byte)
-            except ValueError as error:
-                if len(stream.content) == 0 or "positions" not in str(error):
-                    raise
+            except NoRoomError as error:
                 log.warning("stopped after %d new bytes: %s", len(made), error)
                 break
             made.append(byte)
