@@ -288,12 +288,11 @@ class ByteStream:
 
     def _explain(self) -> None:
         self._reader.spell(bytes(self._bytes))  # raises if no tokens spell them
-        place = len(self._bytes) - 1
+        name, byte, place = self._reader.name, self._bytes[-1], len(self._bytes) - 1
         reason = "the target leaves out" if self._pruning.is_exact else "pruning or the target left"
         raise ValueError(
-            f"{self._reader.name}: byte 0x{self._bytes[-1]:02X} at position {place} has probability "
-            f"0: {reason} every spelling of it; take target='all', or keep more (a "
-            "smaller min_share)."
+            f"{name}: byte 0x{byte:02X} at position {place} has probability 0: {reason} every "
+            "spelling of it; take target='all', or keep more (a smaller min_share)."
         )
 
     # A whole prompt.
