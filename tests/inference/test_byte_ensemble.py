@@ -224,6 +224,9 @@ def test_a_prompt_that_fills_the_model_is_told_at_once_and_how_much_fits():
     assert score.num_bytes == 15
     with pytest.raises(ValueError, match=r"small has 16 positions.*: 16 bytes fit"):
         view.logprob([("a", "b" * 16)])
+    chat = ByteView(small, tokenizer, name="small", chat_template="{{ messages[0].content }}")
+    with pytest.raises(ValueError, match=r"has 40 tokens, and small has 16 positions: 15 bytes of"):
+        chat.generate([[{"role": "user", "content": "a" * 40}]])
     pieces = []
     view._answer = lambda *args: pieces.append(args)
     with pytest.raises(ValueError, match="15 bytes fit"):

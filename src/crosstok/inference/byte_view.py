@@ -146,9 +146,12 @@ class Reader:
         other = copy.copy(self)
         other.start_ids = _start_ids(self.vocab, start_ids)
         if len(other.start_ids) >= self.max_length:
-            raise ValueError(
-                f"{len(other.start_ids)} start tokens (of a prompt with its chat template) fill "
-                f"the model's {self.max_length} positions; shorten the prompt."
+            fitting = other.start_ids[: self.max_length - 1]
+            num_bytes = sum(len(self.vocab.token_bytes[index] or b"") for index in fitting)
+            raise NoRoomError(
+                f"the start (a chat up to the answer) has {len(other.start_ids)} tokens, and "
+                f"{self.name} has {self.max_length} positions: {num_bytes} bytes of it fit with "
+                "something behind it; shorten it."
             )
         return other
 
