@@ -75,17 +75,19 @@ class ByteMember:
 
     def sums(self, pairs: Sequence[tuple[Prompt, str]]) -> list[tuple[float, float]]:
         """Log-probabilities of prompts (a chat's is 0), and of prompts with continuations."""
-        found: list[tuple[float, float] | None] = [None] * len(pairs)
-        together: list[bytes] = []
-        for place, (prompt, continuation) in enumerate(pairs):
-            model, before = self._place(prompt)
+        placed = [self._place(prompt) for prompt, _ in pairs]
+        contents = [as_bytes(continuation) for _, continuation in pairs]
+        asked: dict[bytes, float] = {}  # options of a question share their prompt
+        for (model, before), content in zip(placed, contents, strict=True):
             if model is self.model:
-                together += [before, before + as_bytes(continuation)]
-            else:
-                found[place] = 0.0, model.score([continuation])[0].logprob
-        scores = iter(self.model.score(together))
+                asked |= {before: 0.0, before + content: 0.0}
+        for text, score in zip(asked, self.model.score(list(asked)), strict=True):
+            asked[text] = score.logprob
         return [
-            (next(scores).logprob, next(scores).logprob) if one is None else one for one in found
+            (asked[before], asked[before + content])
+            if model is self.model
+            else (0.0, model.score([content])[0].logprob)
+            for (model, before), content in zip(placed, contents, strict=True)
         ]
 
     def byte_logprobs(self, pairs: Sequence[tuple[Prompt, str]]) -> list[Float[np.ndarray, " n"]]:
