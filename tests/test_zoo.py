@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import lzma
 import math
 import random
 import sys
@@ -9,6 +10,8 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
+
+from tests.tiny import SENTENCES, tiny_tokenizer
 
 ROOT = Path(__file__).parents[1]
 MODULES = ("mixtures", "train", "ensembles", "ensembles_report")
@@ -62,6 +65,26 @@ def test_a_word_problem_loses_its_calculator_marks():
     assert mixtures.word_problem(row) == (
         "Question: How many?\nAnswer: 2 + 2 = 4. The answer is 4.\n"
     )
+
+
+def test_a_member_is_trained_without_a_teacher(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    train = importlib.import_module("train")
+    mixtures = importlib.import_module("mixtures")
+    data, name = tmp_path / "data", "novelist"
+    for domain, source in mixtures.SOURCES.items():
+        (data / source.train).parent.mkdir(parents=True, exist_ok=True)
+        row = {"text": " ".join(SENTENCES), "question": "How many?", "answer": "Two.\n#### 2"}
+        lines = [json.dumps({**row, "path": f"{domain}{i}.py"}) + "\n" for i in range(20)]
+        with lzma.open(data / source.train, "wt", encoding="utf-8") as file:
+            file.writelines(lines)
+    folder = data / "tokenizers" / train.MEMBERS[name].tokenizer
+    tiny_tokenizer("spm_bpe").save_pretrained(folder)
+    arguments = Namespace(data=data, output=tmp_path, steps=2)
+    train.write_architecture(arguments, name)
+    train.train_member(arguments, name, seed=0)
+    assert (tmp_path / "models" / "novelist-0" / "model.safetensors").is_file()
+    assert len((tmp_path / "data" / "novelist-0.jsonl").read_text().splitlines()) == 8
 
 
 def test_members_have_different_tokenizers_and_mixtures_that_sum_to_one():

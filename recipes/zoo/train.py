@@ -88,7 +88,8 @@ def train_zoo(arguments: argparse.Namespace) -> None:
 def in_processes(runs: Sequence[Sequence[str]], jobs: int, output: Path) -> None:
     """This command with each of these ends, so many at a time, on one thread each.
 
-    What they print goes to OUTPUT/logs, one file each; the last line of it is shown.
+    What they print goes to OUTPUT/logs, one file each; the last line of it is shown. Where some
+    fail, the others are still run, and then it is over.
     """
     logs = output / "logs"
     logs.mkdir(parents=True, exist_ok=True)
@@ -99,7 +100,7 @@ def in_processes(runs: Sequence[Sequence[str]], jobs: int, output: Path) -> None
         "TOKENIZERS_PARALLELISM": "false",
     }
 
-    def one(run: Sequence[str]) -> None:
+    def one(run: Sequence[str]) -> bool:
         file = logs / f"{'-'.join(run).lstrip('-')}.log"
         with file.open("a") as log:
             command = [sys.executable, *sys.argv, *run]
@@ -107,9 +108,11 @@ def in_processes(runs: Sequence[Sequence[str]], jobs: int, output: Path) -> None
         lines = file.read_text().splitlines() or [""]
         told = f"failed, see {file}:" if done.returncode else ""
         print(*run[1:], told, lines[-1], flush=True)
+        return done.returncode == 0
 
     with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(one, runs))
+        if not all(list(pool.map(one, runs))):
+            raise SystemExit(1)
 
 
 def write_architecture(arguments: argparse.Namespace, name: str) -> Path:

@@ -66,7 +66,8 @@ class RunReport(TrainerCallback):
         sides: tuple[ExampleEncoder, Sequence[ExampleEncoder]],
     ) -> None:
         self.recipe, self.trainer = recipe, trainer
-        self.own, self.other = sides[0], sides[1][0]
+        self.own, others = sides
+        self.other = others[0] if others else self.own  # a recipe may name no teacher at all
         self.rows: list[dict[str, Any]] = []
         self.gaps: dict[str, list[np.ndarray]] = {}
 
