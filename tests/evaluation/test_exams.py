@@ -38,7 +38,7 @@ def naive_option(scorer, context, continuation, naive_logprobs):
     total, greedy = 0.0, True
     for token, end in enumerate(spans.ends):
         place = token + len(start)
-        if end > len(context.encode()) and place > 0:
+        if (not context or end > len(context.encode())) and place > 0:
             total += table[place - 1][ids[place]]
             greedy &= bool(table[place - 1].argmax() == ids[place])
     return total, greedy, len(continuation.encode())

@@ -80,13 +80,29 @@ def test_scores_are_those_of_tokens_that_end_behind_the_prompt(kind):
         with torch.no_grad():
             logprobs = one.model(torch.tensor([row])).logits[0].log_softmax(-1)
         [spans] = one.scorer.encode([prompt + continuation])
-        first = 1 + int((spans.ends <= len(prompt.encode())).sum())
+        first = 1 + (int((spans.ends <= len(prompt.encode())).sum()) if prompt else 0)
         expected = sum(float(logprobs[k - 1, row[k]]) for k in range(first, len(row)))
         assert score.logprob == pytest.approx(expected, abs=1e-4)
         assert score.num_units == len(row) - first
         assert score.num_bytes == len(continuation.encode())
     assert one.text_logprobs(["A tokenizer", ""])[0].logprob == pytest.approx(score.logprob)
     assert one.text_logprobs([""])[0].num_units == 0
+
+
+@pytest.mark.parametrize("text", ["\u732b", "A", "\n", "the fox"])
+def test_a_whole_text_is_worth_all_of_its_tokens(text):
+    one = model("spm_bpe")  # which puts a space in front, for some texts a token of its own
+    row = [one.scorer.start, *one.tokenizer(text, add_special_tokens=False)["input_ids"]]
+    with torch.no_grad():
+        logprobs = one.model(torch.tensor([row])).logits[0].log_softmax(-1)
+    expected = sum(float(logprobs[k - 1, row[k]]) for k in range(1, len(row)))
+    twice = TokenEnsemble([one, one])
+    for score in (*one.text_logprobs([text]), *one.logprob([("", text)])):
+        assert score.logprob == pytest.approx(expected, abs=1e-4)
+        assert score.num_units == len(row) - 1
+    assert twice.text_logprobs([text])[0].num_units == len(row) - 1
+    [view] = ByteView(one.model, one.tokenizer).text_logprobs([text])
+    assert view.logprob > expected - 1e-4
 
 
 def test_what_greedy_decoding_writes_is_greedy():

@@ -18,7 +18,8 @@ A tie with the gold answer is not right.
 **What is scored are the bytes of the continuation.** Context and continuation are tokenized
 together, as text comes in training, and the log-probabilities of all tokens that end behind the
 context are summed; a token that straddles the cut counts in full. Tokenizing them apart would
-favour tokenizers that happen to have a boundary there.
+favour tokenizers that happen to have a boundary there. Without a context all tokens count, also one
+of the space that a tokenizer puts in front of every text.
 
 **Joining.** If neither the context ends nor the continuation begins with white space, one space is
 put between them, and counts as part of the continuation; except after a context without any white
@@ -36,6 +37,7 @@ from typing import Any, Literal
 import numpy as np
 
 from crosstok.inference.contract import LanguageModel
+from crosstok.inference.prompts import num_tokens_of
 from crosstok.inference.scoring import Scorer, TokenRow
 
 Form = Literal["pair", "choice", "schema", "cloze"]
@@ -216,7 +218,7 @@ def _scores(scorer: Scorer, joined: Sequence[tuple[str, str]], *, greedy: bool) 
     encoded = scorer.encode(["".join(parts) for parts in joined])
     rows, cut = [], []
     for (context, continuation), spans in zip(joined, encoded, strict=True):
-        num_context = int(np.searchsorted(spans.ends, len(context.encode()), "right"))
+        num_context = num_tokens_of(spans, len(context.encode()))
         row, is_cut = _fitting_row(scorer, spans.ids, num_context)
         if row is None:
             raise ValueError(

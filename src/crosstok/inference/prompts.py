@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 from crosstok.inference.byte_view import as_bytes
 from crosstok.inference.contract import Prompt, check_pairs
-from crosstok.tokenizers import TextEncoder
+from crosstok.tokenizers import Spans, TextEncoder
 from crosstok.tokenizers.chat_prompts import ChatPrompts
 
 
@@ -104,7 +104,7 @@ class PromptReader:
             else:
                 spans = next(encoded)
                 size = len(as_text(prompt).encode())
-                count = int(np.searchsorted(spans.ends, size, "right"))
+                count = num_tokens_of(spans, size)
                 ids = np.concatenate([np.array(self._start, dtype=np.int64), spans.ids])
                 pair = ReadPair(ids, count + len(self._start), spans.starts[count:])
             if not 1 <= pair.first < len(pair.ids):
@@ -121,7 +121,7 @@ class PromptReader:
             ValueError: The cut is inside a character, and no token ends there.
         """
         [spans] = self.encoder([text], add_start=False, add_end=False)
-        count = int(np.searchsorted(spans.ends, cut, "right"))
+        count = num_tokens_of(spans, cut)
         if (int(spans.ends[count - 1]) if count else 0) != cut:
             before = as_text(text.encode()[:cut])
             [spans] = self.encoder([before], add_start=False, add_end=False)
@@ -157,6 +157,15 @@ class PromptReader:
             f"the tokenizer keeps no token of the continuation {continuation[:40]!r} of "
             f"{_shown(prompt)}; give another one."
         )
+
+
+def num_tokens_of(spans: Spans, num_bytes: int) -> int:
+    """Tokens that end within the first bytes.
+
+    Of no bytes there are none: a space that the tokenizer puts in front of every text, and that has
+    a token of its own, is part of what is written.
+    """
+    return int(np.searchsorted(spans.ends, num_bytes, "right")) if num_bytes else 0
 
 
 def as_text(prompt: str | bytes) -> str:
