@@ -96,6 +96,17 @@ def test_bytes_reads_every_model_byte_by_byte(models):
     assert columns[2].load(given).unit == "byte"
 
 
+def test_windows_fit_the_model_with_the_fewest_positions(tmp_path):
+    folders = [str(tmp_path / name) for name in ("short", "long")]
+    for folder, positions in zip(folders, (40, 512), strict=True):
+        tiny_model("llama", 512, max_position_embeddings=positions).save_pretrained(folder)
+        tiny_tokenizer("bytelevel_bpe").save_pretrained(folder)
+    text = "".join(SENTENCES).replace(" ", "")[:300]  # a few bytes a token
+    result = run([f"bytes:{folder}" for folder in folders], (("long", [text]),))
+    windows = [entry["data"]["long"]["texts"] for entry in result["models"]]
+    assert windows[0] == windows[1] >= len(text.encode()) / 38
+
+
 def test_texts_are_cut_into_the_same_bytes_for_all(models):
     text = " ".join(SENTENCES)
     result = run([models[0], f"bytes:{models[0]}"], (("long", [text]),), window_bytes=80)

@@ -274,7 +274,13 @@ def _with_windows(columns: Sequence[Contender], options: EvaluationOptions) -> E
             f"max_length is {options.max_length} tokens, and the models are compared in windows of "
             "bytes, as byte views and ensembles need; give window_bytes in its place."
         )
-    return replace(options, window_bytes=options.window_bytes or WINDOW_BYTES)
+    return replace(options, window_bytes=options.window_bytes or _window_bytes(columns, options))
+
+
+def _window_bytes(columns: Sequence[Contender], options: EvaluationOptions) -> int:
+    """Bytes that fit every model whatever its tokens, with a start and a space in front."""
+    positions = [number for column in columns for number in column.positions(options)]
+    return max(4, min([WINDOW_BYTES, *(number - 2 for number in positions)]))
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from crosstok.inference.language_model import (
     place_and_dtype,
 )
 from crosstok.inference.scoring import Scorer
-from crosstok.models import check_model_exists, load_model
+from crosstok.models import check_model_exists, load_config, load_model, max_positions
 from crosstok.tokenizers import load_tokenizer
 
 Model = str | tuple[str, Any, Any] | LanguageModel
@@ -57,6 +57,17 @@ class Contender:
         for member in _plain_names(self.members):
             check_model_exists(member)
             load_tokenizer(member, trust_remote_code=options.trust_remote_code)
+
+    def positions(self, options: EvaluationOptions) -> list[int]:
+        """Of each model in it, if its configuration says; of what answers, the units of a text."""
+        if self.loaded is not None and not isinstance(self.loaded, tuple):
+            return [int(self.loaded.max_length)]
+        configs = [] if self.loaded is None else [self.loaded[0].config]
+        trust = options.trust_remote_code
+        names = _plain_names(self.members)
+        configs += [load_config(name, trust_remote_code=trust) for name in names]
+        found = [max_positions(config) for config in configs]
+        return [number for number in found if number is not None]
 
     def load(self, options: EvaluationOptions) -> Scorer | LanguageModel:
         """Load it.

@@ -18,8 +18,9 @@ class EvaluationOptions:
     """Tokens in a window; by default each model's positions, at most 2,048."""
 
     window_bytes: int | None = None
-    """Cut texts into windows of so many bytes instead, the same ones for every model. 1,024 where
-    byte views or ensembles are among the models, whose tokens are not the same."""
+    """Cut texts into windows of so many bytes instead, the same ones for every model. Where byte
+    views or ensembles are among the models, whose tokens are not the same: 1,024, or as many as
+    surely fit the model with the fewest positions."""
 
     overlap: int = 0
     """Tokens of a window that repeat the end of the one before (bits per byte)."""

@@ -47,7 +47,7 @@ class EvaluateRecipe:
         "Put the start token in front of every window, not only of every text.", True
     )
     window_bytes: int | None = option(
-        "Bytes of a window, in the place of tokens; 1024 with byte views and ensembles.", None
+        "Bytes of a window, in the place of tokens; up to 1024 with byte views and ensembles.", None
     )
     max_texts: int | None = option("Texts of each data set, from its beginning.", None)
     limit: int | None = option(
