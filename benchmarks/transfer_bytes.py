@@ -27,6 +27,7 @@ from transfer_llama6m import shown, write_rows, write_test_files
 
 RECIPE = Path("recipes/transfer/llama6m_bytes.yaml")
 RESULTS = Path("benchmarks/transfer_bytes_cpu_202611.md")
+NOTES = "\n## Notes"  # from here on the results file is written by hand, and kept
 DATA = ("wikipedia", "books", "code", "sums")
 TEXTS = {"wikipedia": (10, 4000), "books": (3, 12000), "code": (10, 3000), "sums": (25, 420)}
 """Texts of each kind that are scored, and characters of each."""
@@ -192,7 +193,9 @@ def report(arguments: argparse.Namespace) -> str:
         digits = {"blimp": 1, "seconds": 0}
         cells = [shown(values, digits.get(column, 3)) for column, values in columns.items()]
         lines.append(f"| {name} | {len(columns['blimp'])} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", *effects(rows)]) + "\n"
+    before = RESULTS.read_text(encoding="utf-8") if RESULTS.is_file() else ""
+    _, heading, notes = before.partition(NOTES)
+    return "\n".join([*lines, "", *effects(rows)]) + "\n" + heading + notes
 
 
 def effects(rows: dict[str, dict[str, list[float]]]) -> list[str]:
