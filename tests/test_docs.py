@@ -268,3 +268,20 @@ def load_example():
     spec.loader.exec_module(module)
     assert len(file.read_text().splitlines()) < 150
     return module
+
+
+def test_figures_in_the_pages_are_those_of_the_results_files():
+    """Rows with a spread over seeds stand word for word in a file that a script wrote."""
+    written = {
+        line
+        for file in (ROOT / "benchmarks").glob("*.md")
+        for line in file.read_text().splitlines()
+    }
+    shown = [
+        line
+        for page in PAGES
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if line.startswith("|") and "±" in line
+    ]
+    assert shown
+    assert [line for line in shown if line not in written] == []
