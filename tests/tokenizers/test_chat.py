@@ -107,6 +107,14 @@ def test_spans_cover_the_contents_without_gap_and_say_what_is_exact(shared, name
     assert (np.diff(spans.ends) >= 0).all()
 
 
+def test_a_blank_message_that_a_template_folds_and_trims_away_is_not_found_elsewhere():
+    contents = ["0", " ", "", "", "the quick brown fox"]
+    messages = [{**m, "content": c} for m, c in zip([SYSTEM, *TURNS], contents, strict=True)]
+    spans, conversation = encode(shape_encoder("gemma"), messages)
+    assert conversation.text == "".join(contents)
+    assert learned(shape_encoder("gemma"), spans).count("the quick brown fox") == 1
+
+
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("loss_on", ["assistant", "last"])
 def test_the_loss_mask_decodes_to_the_assistants_contents_and_ends_of_turn(name, loss_on, shared):

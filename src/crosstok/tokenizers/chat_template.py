@@ -389,7 +389,8 @@ def _find_content(
             continue
         begin = rendered.rfind(text, cursor, agreed + len(text))
         begin = rendered.find(text, agreed) if begin < 0 else begin
-        if begin >= 0:
+        is_it = text.strip() or rendered.startswith(text + following, begin)  # blanks are anywhere
+        if begin >= 0 and is_it:
             return begin, begin + len(text), skipped
     return None if content.strip() else (agreed, agreed, 0)  # white space that was trimmed away
 
