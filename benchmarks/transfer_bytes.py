@@ -44,13 +44,20 @@ class Cell:
     objective: str
     expansion: bool = False
     debias: bool = True
+    hidden_weight: float | None = None
+    """Fixed weight of the hidden states, the other objective's being 1; None for GradMag."""
     num_seeds: int = 1
 
     @property
     def flags(self) -> dict[str, Any]:
         """What it changes in the recipe."""
         undone = {} if self.debias else {"debias": False, "min_boundary_mass": 0.0}
-        return {"objective": self.objective, "input_expansion": self.expansion, **undone}
+        given = {"objective": self.objective, "input_expansion": self.expansion, **undone}
+        if self.hidden_weight is None:
+            return given
+        first = self.objective.split("+")[0]
+        weights = {first: 1.0, "hidden_states": self.hidden_weight}
+        return {**given, "weighting": "fixed", "weights": weights}
 
 
 def _cells() -> list[Cell]:
@@ -67,6 +74,7 @@ def _cells() -> list[Cell]:
         *cells,
         Cell("alm without debiasing", "alm", debias=False, num_seeds=3),
         Cell("alm without debiasing, hidden states", "alm+hidden_states", debias=False),
+        Cell("alm, hidden states at weight 0.1", "alm+hidden_states", hidden_weight=0.1),
     ]
 
 
@@ -220,7 +228,9 @@ def effects(rows: dict[str, dict[str, list[float]]]) -> list[str]:
 def ingredients(name: str, cell: Cell) -> list[tuple[str, str]]:
     """Names of the ingredients of a row, each with the row that lacks it."""
     found = []
-    if ", hidden states" in name:
+    if ", hidden states at weight" in name:
+        found.append(("hidden states at weight 0.1", "alm"))
+    elif ", hidden states" in name:
         found.append(("hidden states", name.replace(", hidden states", "")))
     if cell.expansion:
         found.append(("expansion", name.replace(", expansion", "")))
