@@ -1,13 +1,14 @@
 # make setup   a virtual environment in .venv with crosstok in it; nothing to do when nothing changed
 # make demo    the demo: move a small model to another tokenizer, compare, leave a usable folder
 # make test    lint, types and the whole test suite
+# make search  the tests again, properties on examples that were not drawn before
 # make report-check   the HTML pages in headless Chromium, by axe; needs a Chromium and npm
 
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test report-check
+.PHONY: setup demo test search report-check
 
 setup: $(STAMP)
 
@@ -25,6 +26,9 @@ test: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
+
+search: setup
+	HYPOTHESIS_PROFILE=search OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 report-check: setup
 	$(BIN)/python benchmarks/report_check.py --output out/report-check
