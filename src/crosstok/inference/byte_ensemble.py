@@ -31,6 +31,7 @@ from crosstok.inference.byte_members import ByteMember
 from crosstok.inference.byte_view import NoRoomError, Pruning, Target
 from crosstok.inference.contract import (
     ContinuationScore,
+    LanguageModel,
     Prompt,
     Sampling,
     Unit,
@@ -39,7 +40,6 @@ from crosstok.inference.contract import (
     normalized_weights,
 )
 from crosstok.inference.next_byte import STOP, ByteStream
-from crosstok.inference.token_model import score_texts
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ _DEFAULT = Pruning()
 _CHARS_PER_GROUP = 8192  # of continuations whose tables are held at once, 2 kB a byte and member
 
 
-class ByteEnsemble:
+class ByteEnsemble(LanguageModel):
     """Models that answer byte by byte as one: see `LanguageModel`.
 
     Attributes:
@@ -115,10 +115,6 @@ class ByteEnsemble:
             ContinuationScore(logprob, is_greedy, size, size)
             for logprob, is_greedy, size in zip(logprobs, likeliest, sizes, strict=True)
         ]
-
-    def text_logprobs(self, texts: Sequence[str]) -> list[ContinuationScore]:
-        """Score whole texts; see `LanguageModel.text_logprobs`."""
-        return score_texts(self.logprob, texts)
 
     def generate(
         self,

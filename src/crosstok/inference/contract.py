@@ -150,10 +150,15 @@ class LanguageModel(Protocol):
     def text_logprobs(self, texts: Sequence[str]) -> list[ContinuationScore]:
         """Score whole texts, each behind the start of a document; `is_greedy` is not found.
 
+        Of an empty text nothing is asked.
+
         Raises:
             ValueError: As `logprob`.
         """
-        ...
+        if isinstance(texts, str):
+            raise ValueError("text_logprobs takes a list of texts; pass [text].")
+        scores = iter(self.logprob([("", text) for text in texts if text], greedy=False))
+        return [next(scores) if text else ContinuationScore(0.0, False, 0, 0) for text in texts]
 
     def generate(
         self,

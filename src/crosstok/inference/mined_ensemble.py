@@ -29,6 +29,7 @@ from crosstok.alignment import nearest_tokens
 from crosstok.inference.contexts import Context, Contexts, check_sharing
 from crosstok.inference.contract import (
     ContinuationScore,
+    LanguageModel,
     Prompt,
     Sampling,
     Unit,
@@ -39,11 +40,11 @@ from crosstok.inference.prompts import as_text
 from crosstok.inference.scoring import TokenRow, blocks
 from crosstok.inference.token_ensemble import combine_logprobs
 from crosstok.inference.token_generation import Row, answer_rows
-from crosstok.inference.token_model import TokenModel, score_texts
+from crosstok.inference.token_model import TokenModel
 from crosstok.inference.token_rows import TokenRows
 
 
-class MinedEnsemble:
+class MinedEnsemble(LanguageModel):
     """A model that answers with the help of others, mapped by spelling: see `LanguageModel`.
 
     Attributes:
@@ -108,10 +109,6 @@ class MinedEnsemble:
     def unit(self) -> Unit:
         """The pivot's, which writes."""
         return self.pivot.unit
-
-    def text_logprobs(self, texts: Sequence[str]) -> list[ContinuationScore]:
-        """Score whole texts; see `LanguageModel.text_logprobs`."""
-        return score_texts(self.logprob, texts)
 
     def generate(
         self,

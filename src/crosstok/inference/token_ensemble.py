@@ -14,6 +14,7 @@ section 5).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from crosstok.inference.contract import (
     ContinuationScore,
+    LanguageModel,
     Prompt,
     Sampling,
     Unit,
@@ -33,7 +35,7 @@ from crosstok.inference.prompts import ReadPair, as_text
 from crosstok.inference.scoring import TokenRow, batches, blocks
 from crosstok.inference.shared_vocabulary import SharedVocabulary, share_vocabulary
 from crosstok.inference.token_generation import Outcomes, Row, answer_rows
-from crosstok.inference.token_model import TokenModel, score_texts, unit_of
+from crosstok.inference.token_model import TokenModel, unit_of
 from crosstok.inference.token_rows import TokenRows
 
 TokenRule = Literal["probs", "logprobs"]
@@ -51,7 +53,7 @@ def combine_logprobs(
     return mean.log_softmax(dim=-1)
 
 
-class TokenEnsemble:
+class TokenEnsemble(LanguageModel):
     """Models that answer token by token as one: see `LanguageModel`.
 
     Attributes:
@@ -86,8 +88,12 @@ class TokenEnsemble:
         self._rule = rule
         self.members = list(members)
         self.shared: SharedVocabulary = share_vocabulary(members)
-        self.unit: Unit = unit_of(self.shared.contents)
         self.name = f"{rule}({', '.join(member.name for member in members)})"
+
+    @cached_property
+    def unit(self) -> Unit:
+        """Bytes where every shared token is one."""
+        return unit_of(self.shared.contents)
 
     @property
     def max_length(self) -> int:
@@ -119,10 +125,6 @@ class TokenEnsemble:
                     num_units=len(outcomes[place]),
                 )
         return [score for score in scores if score is not None]
-
-    def text_logprobs(self, texts: Sequence[str]) -> list[ContinuationScore]:
-        """Score whole texts; see `LanguageModel.text_logprobs`."""
-        return score_texts(self.logprob, texts)
 
     def generate(
         self,

@@ -17,6 +17,7 @@ from crosstok.inference.canonical import adds_prefix_space
 from crosstok.inference.contexts import max_positions
 from crosstok.inference.contract import (
     ContinuationScore,
+    LanguageModel,
     Prompt,
     Sampling,
     Unit,
@@ -31,7 +32,7 @@ from crosstok.tokenizers import ByteVocab
 from crosstok.tokenizers.spans import text_backend
 
 
-class TokenModel:
+class TokenModel(LanguageModel):
     """A causal language model with its tokenizer: see `LanguageModel`.
 
     Scores are over all rows of the output matrix, as `crosstok evaluate` has them. Of its answers,
@@ -115,10 +116,6 @@ class TokenModel:
             for score, (_, continuation) in zip(scores, pairs, strict=True)
         ]
 
-    def text_logprobs(self, texts: Sequence[str]) -> list[ContinuationScore]:
-        """Score whole texts; see `LanguageModel.text_logprobs`."""
-        return score_texts(self.logprob, texts)
-
     def generate(
         self,
         prompts: Sequence[Prompt],
@@ -189,16 +186,6 @@ class _Steps:
 
     def keep(self, rows: Sequence[int]) -> None:
         self._rows.keep(rows)
-
-
-def score_texts(
-    logprob: Callable[..., list[ContinuationScore]], texts: Sequence[str]
-) -> list[ContinuationScore]:
-    """Whole texts as continuations of the start of a document; nothing is asked of empty ones."""
-    if isinstance(texts, str):
-        raise ValueError("text_logprobs takes a list of texts; pass [text].")
-    scores = iter(logprob([("", text) for text in texts if text], greedy=False))
-    return [next(scores) if text else ContinuationScore(0.0, False, 0, 0) for text in texts]
 
 
 def unit_of(contents: Iterable[bytes | None]) -> Unit:
