@@ -9,7 +9,6 @@ from typing import Any
 from crosstok.corpora import Examples
 from crosstok.models import load_config, max_positions, why_positions_are_fixed
 from crosstok.recipes import TransferRecipe
-from crosstok.runs import examples_of
 from crosstok.tokenizers import ExampleEncoder, parse_example
 
 log = logging.getLogger("crosstok")
@@ -20,7 +19,7 @@ _MARGIN = 1.25  # teacher's tokens that a window may have above the mean; unused
 
 
 def fit_lengths(
-    recipe: TransferRecipe, own: ExampleEncoder, other: ExampleEncoder
+    recipe: TransferRecipe, examples: Examples, own: ExampleEncoder, other: ExampleEncoder
 ) -> TransferRecipe:
     """The recipe with both lengths: what was given, and for the rest the same text in other units.
 
@@ -34,7 +33,7 @@ def fit_lengths(
     positions = max_positions(config)
     reason = why_positions_are_fixed(config)
     _check_given(recipe, positions, reason)
-    num_bytes = bytes_per_token(examples_of(recipe), own, other)
+    num_bytes = bytes_per_token(examples, own, other)
     teacher = recipe.teacher_max_length
     if recipe.max_length is None and teacher is not None:
         student = int(teacher * num_bytes)

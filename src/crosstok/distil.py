@@ -15,10 +15,11 @@ from crosstok.run_report import watch_run
 from crosstok.runs import (
     build_trainer,
     check_request,
-    load_rows,
+    examples_of,
     load_side,
     on_first_rank,
     resume_point,
+    rows_of,
     start_output,
     stop_at_end_of_turn,
     training_device,
@@ -50,7 +51,7 @@ def distil(recipe: DistilRecipe) -> DistilResult:
     check_request(recipe, [recipe.student, *recipe.teacher])
     set_seed(recipe.seed)
     own, others = load_encoders(recipe)
-    rows = load_rows(recipe, own, others)
+    rows = rows_of(examples_of(recipe), recipe, own, others)
     student, saved_dtype = build_student(recipe, own.encoder)
     teachers = build_teachers(recipe, others)
     warn_if_swapped(student.model, teachers)

@@ -27,7 +27,14 @@ from crosstok.reports import (
     red_flags,
     shared_teacher_ids,
 )
-from crosstok.runs import build_trainer, is_chat, load_rows, load_side, training_device
+from crosstok.runs import (
+    build_trainer,
+    examples_of,
+    is_chat,
+    load_side,
+    rows_of,
+    training_device,
+)
 from crosstok.teachers import LocalTeacher, SharedMass, shared_mass
 from crosstok.tokenizers import (
     Conversation,
@@ -140,7 +147,7 @@ class _Examiner:
             run.teacher[0], run.template_of_teacher(0), trust_remote_code=trust
         )
         self.student = load_side(run.student, run.chat_template, trust_remote_code=trust)
-        rows = load_rows(run, self.student, [self.teacher])
+        rows = rows_of(examples_of(run), run, self.student, [self.teacher])
         self.num_rows = len(rows)
         self.rows = _evenly(rows, recipe.max_texts or _SAMPLE)
         self.kind: Literal["chat", "text"] = "chat" if is_chat(rows) else "text"

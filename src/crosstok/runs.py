@@ -165,27 +165,6 @@ def load_side(
     return ExampleEncoder(TextEncoder(tokenizer))
 
 
-def load_rows(
-    recipe: TrainingRecipe, student: ExampleEncoder, teachers: Sequence[ExampleEncoder]
-) -> Any:
-    """The data as rows for the collator: chats, or windows of text that fill ``max_length`` tokens.
-
-    Raises:
-        ValueError: the data cannot be read, or a chat that a template cannot render (names it).
-    """
-    examples = examples_of(recipe)
-    if examples.kind == "text":
-        teacher_length = recipe.teacher_max_length or recipe.student_max_length
-        sides = [(student.encoder, recipe.student_max_length - 2)]  # less bos and eos
-        sides += [(side.encoder, teacher_length - 2) for side in teachers]
-        rows = text_windows(examples, window_length(examples, sides))
-    else:
-        rows = chat_rows(examples, (student, *teachers))
-        if is_chat(rows):
-            tell_what_templates_change((student, *teachers))
-    return rows.shuffle(seed=recipe.seed, buffer_size=10_000) if recipe.streaming else rows
-
-
 def examples_of(recipe: TrainingRecipe) -> Examples:
     """The data of a recipe.
 
@@ -199,6 +178,29 @@ def examples_of(recipe: TrainingRecipe) -> Examples:
         split=recipe.split,
         streaming=recipe.streaming,
     )
+
+
+def rows_of(
+    examples: Examples,
+    recipe: TrainingRecipe,
+    student: ExampleEncoder,
+    teachers: Sequence[ExampleEncoder],
+) -> Any:
+    """The data as rows for the collator: chats, or windows of text that fill ``max_length`` tokens.
+
+    Raises:
+        ValueError: the data cannot be read, or a chat that a template cannot render (names it).
+    """
+    if examples.kind == "text":
+        teacher_length = recipe.teacher_max_length or recipe.student_max_length
+        sides = [(student.encoder, recipe.student_max_length - 2)]  # less bos and eos
+        sides += [(side.encoder, teacher_length - 2) for side in teachers]
+        rows = text_windows(examples, window_length(examples, sides))
+    else:
+        rows = chat_rows(examples, (student, *teachers))
+        if is_chat(rows):
+            tell_what_templates_change((student, *teachers))
+    return rows.shuffle(seed=recipe.seed, buffer_size=10_000) if recipe.streaming else rows
 
 
 def is_chat(rows: Any) -> bool:
@@ -265,7 +267,7 @@ def build_trainer(
         student: what is trained.
         teachers: none where no objective needs one.
         sides: encoders of the student and of its teachers.
-        rows: as `load_rows` gives them.
+        rows: as `rows_of` gives them.
 
     Raises:
         ValueError: the objectives cannot be used for these models, or weights fit none of them.

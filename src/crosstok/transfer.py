@@ -24,10 +24,11 @@ from crosstok.run_report import watch_run
 from crosstok.runs import (
     build_trainer,
     check_request,
-    load_rows,
+    examples_of,
     load_side,
     on_first_rank,
     resume_point,
+    rows_of,
     start_output,
     stop_at_end_of_turn,
     training_device,
@@ -80,8 +81,9 @@ def transfer(recipe: TransferRecipe) -> TransferResult:
     )
     if recipe.input_expansion:
         check_is_bytes(own.encoder.byte_vocab)
-    fitted = fit_lengths(recipe, own, other) if recipe.to_bytes else recipe
-    rows = load_rows(fitted, own, [other])
+    examples = examples_of(recipe)
+    fitted = fit_lengths(recipe, examples, own, other) if recipe.to_bytes else recipe
+    rows = rows_of(examples, fitted, own, [other])
     student, teachers, saved_dtype = build_models(fitted, other.encoder, own.encoder)
     trainer = build_trainer(fitted, student, teachers, (own, [other]), rows)
     start_output(recipe, trainer)

@@ -19,7 +19,7 @@ from crosstok.evaluation import Scorer, bits_per_byte
 from crosstok.models import Scores, load_model
 from crosstok.objectives import HiddenStates, hidden_states
 from crosstok.recipes import TransplantRecipe
-from crosstok.runs import load_rows, load_side
+from crosstok.runs import examples_of, load_side, rows_of
 from crosstok.tokenizers import TextEncoder, byte_tokenizer, load_tokenizer
 from crosstok.training import AlignedCollator, batch_of
 from crosstok.transfer import build_models, transfer, transplant_only
@@ -150,8 +150,8 @@ def test_a_run_that_stopped_resumes_to_the_same_weights(to_bytes, tmp_path):
 def test_both_sides_read_the_same_bytes_within_their_lengths(to_bytes):
     recipe = to_bytes(max_length=150, teacher_max_length=60)
     own, other = sides_of(recipe)
-    recipe = fit_lengths(recipe, own, other)
-    rows = load_rows(recipe, own, [other])
+    recipe = fit_lengths(recipe, examples_of(recipe), own, other)
+    rows = rows_of(examples_of(recipe), recipe, own, [other])
     collator = AlignedCollator(own, (other,), recipe.max_length, recipe.teacher_max_length)
     inputs = collator([rows[i] for i in range(12)])
     batch = batch_of(inputs)
@@ -182,7 +182,7 @@ def test_a_length_that_is_not_given_follows_from_the_other(
 ):
     model = str(save_model(tmp_path / "long", max_position_embeddings=4096))
     recipe = to_bytes(model=model, **given)
-    fitted = fit_lengths(recipe, *sides_of(recipe))
+    fitted = fit_lengths(recipe, examples_of(recipe), *sides_of(recipe))
     for found, wanted in ((fitted.max_length, student), (fitted.teacher_max_length, teacher)):
         low, high = wanted if isinstance(wanted, tuple) else (wanted, wanted)
         assert low <= found <= high
@@ -204,7 +204,7 @@ def test_a_rotary_model_gets_the_positions_that_bytes_need(to_bytes, caplog):
 
 def test_more_bytes_than_the_teacher_has_positions_for_is_told(to_bytes, caplog):
     recipe = to_bytes(max_length=3000)
-    fitted = fit_lengths(recipe, *sides_of(recipe))
+    fitted = fit_lengths(recipe, examples_of(recipe), *sides_of(recipe))
     assert (fitted.max_length, fitted.teacher_max_length) == (3000, 512)
     assert "its 512 positions hold about" in caplog.text
 
@@ -216,7 +216,7 @@ def test_learned_positions_are_an_end_that_is_told(to_bytes, tmp_path):
     with pytest.raises(ValueError, match=r"--teacher-max-length 91: .* At most 90 tokens fit"):
         transfer(to_bytes(model=model, teacher_max_length=91))
     recipe = to_bytes(model=model)
-    fitted = fit_lengths(recipe, *sides_of(recipe))
+    fitted = fit_lengths(recipe, examples_of(recipe), *sides_of(recipe))
     assert fitted.max_length == 90
     assert fitted.teacher_max_length <= 90
     assert transfer(replace(recipe, max_steps=1)).metrics["coverage"] == 1.0
@@ -252,10 +252,10 @@ def test_hidden_states_of_bytes_are_matched_as_in_the_paper(to_bytes, monkeypatc
     monkeypatch.setattr(hidden_states, "PRIOR", 0.0)
     recipe = to_bytes(max_length=120)
     own, other = sides_of(recipe)
-    recipe = fit_lengths(recipe, own, other)
+    recipe = fit_lengths(recipe, examples_of(recipe), own, other)
     student, [teacher], _ = build_models(recipe, other.encoder, own.encoder)
     collator = AlignedCollator(own, (other,), recipe.max_length, recipe.teacher_max_length)
-    batch = batch_of(collator([load_rows(recipe, own, [other])[0]]))
+    batch = batch_of(collator([rows_of(examples_of(recipe), recipe, own, [other])[0]]))
     cpu = torch.device("cpu")
     bound = HiddenStates().bind(student.view(cpu), teacher.view)
     assert not list(bound.parameters())  # one model: nothing to project
