@@ -12,18 +12,15 @@ the checkout (--shared).
 
 import argparse
 import json
-import os
 import platform
 import statistics
 import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from transfer_llama6m import shown, write_rows, write_test_files
+from transfer_llama6m import run_each, shown, write_rows, write_test_files
 
 RECIPE = Path("recipes/transfer/llama6m_bytes.yaml")
 RESULTS = Path("benchmarks/transfer_bytes_cpu_202611.md")
@@ -102,19 +99,10 @@ def main() -> None:
 
 def run_all(arguments: argparse.Namespace) -> None:
     """Every run in a process of its own; first seeds first."""
-    runs = [(name, 0) for name in UNTRAINED]
+    runs = [(name, "0") for name in UNTRAINED]
     for seed in range(3):
-        runs += [(cell.name, seed) for cell in CELLS.values() if seed < cell.num_seeds]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-
-    def start(which: tuple[str, int]) -> None:
-        command = [sys.executable, *sys.argv, "--one", which[0], str(which[1])]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        tail = done.stderr[-2000:] if done.returncode else ""
-        print(*which, "failed" if done.returncode else "done", tail, flush=True)
-
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        list(pool.map(start, runs))
+        runs += [(cell.name, str(seed)) for cell in CELLS.values() if seed < cell.num_seeds]
+    run_each(runs, arguments.jobs)
 
 
 def folder_of(arguments: argparse.Namespace, name: str, seed: int) -> Path:

@@ -17,6 +17,7 @@ import random
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
@@ -53,21 +54,26 @@ def main() -> None:
 
 
 def run_all(arguments: argparse.Namespace) -> None:
-    """Every run in a process of its own."""
+    """Every run in a process of its own, on one thread."""
     runs = [("source", "teacher", "0")]
     for target in arguments.targets:
         runs.append((target, "transplant", "0"))
         for seed in arguments.seeds:
             runs += [(target, method, str(seed)) for method in arguments.methods]
+    run_each(runs, arguments.jobs)
+
+
+def run_each(runs: Sequence[Sequence[str]], jobs: int) -> None:
+    """This command with ``--one`` and the words of each run, so many at a time."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
-    def start(which: tuple[str, str, str]) -> None:
+    def start(which: Sequence[str]) -> None:
         command = [sys.executable, *sys.argv, "--one", *which]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         tail = done.stderr[-2000:] if done.returncode else ""
         print("-".join(which), "failed" if done.returncode else "done", tail, flush=True)
 
-    with ThreadPoolExecutor(arguments.jobs) as pool:
+    with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(start, runs))
 
 
