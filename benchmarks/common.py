@@ -1,0 +1,71 @@
+"""What several benchmarks share: runs in processes of their own, cells of tables, headings."""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+NOTES = "\n## Notes"  # from here on a results file is written by hand, and kept
+
+
+def run_each(runs: Sequence[Sequence[str]], jobs: int) -> None:
+    """This command with ``--one`` and the words of each run, so many at a time, one thread each."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+    def start(which: Sequence[str]) -> None:
+        command = [sys.executable, *sys.argv, "--one", *which]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        tail = done.stderr[-2000:] if done.returncode else ""
+        print("-".join(which), "failed" if done.returncode else "done", tail, flush=True)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(start, runs))
+
+
+def made_by(command: str) -> str:
+    """One sentence: the command, the commit, the day, the versions and the hardware."""
+    import torch
+    import transformers
+
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+    ).stdout.strip()
+    return (
+        f"Command: `{command}`. Commit {commit}, {date.today()}, torch {torch.__version__}, "
+        f"transformers {transformers.__version__}, Python {platform.python_version()}, "
+        f"{platform.machine()} CPU, one thread a run."
+    )
+
+
+def write_results(file: Path, text: str) -> None:
+    """Write a results file again, and keep the notes at its end."""
+    before = file.read_text(encoding="utf-8") if file.is_file() else ""
+    _, heading, notes = before.partition(NOTES)
+    file.write_text(text.rstrip("\n") + "\n" + heading + notes, encoding="utf-8")
+    print(f"wrote {file}")
+
+
+def shown(values: Sequence[float], digits: int) -> str:
+    """Mean and, behind ±, standard deviation over seeds."""
+    if not values:
+        return "–"
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{spread}"
+
+
+def read_rows(file: Path) -> list[dict[str, Any]]:
+    """Rows of a `.jsonl` file."""
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def write_rows(file: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Rows as a `.jsonl` file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
