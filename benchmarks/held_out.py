@@ -1,8 +1,10 @@
-"""Held-out texts and exams for the small Llama: what it was trained on, and what shows above chance."""
+"""Held-out texts and exams for the small Llama, from the folder of corpora and exam sets."""
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from common import write_rows
 
@@ -44,6 +46,29 @@ def write_held_out(data: Path, folder: Path) -> None:
     write_rows(folder / "lambada.jsonl", every(short, NUM_CLOZES))
     questions = read_packed(str(exams / "choice/arc_easy_test.jsonl.xz"))
     write_rows(folder / "arc_easy.jsonl", every(questions, NUM_QUESTIONS))
+
+
+def measure(
+    model: Path, test: Path, exams: Sequence[str], *, trust_remote_code: bool = False
+) -> dict[str, Any]:
+    """Bits per byte of each domain, in windows of the same bytes for all models, and exams.
+
+    Args:
+        model: folder.
+        test: what :func:`write_held_out` filled.
+        exams: names of its files.
+        trust_remote_code: for models with input expansion.
+    """
+    from crosstok.evaluation import EvaluationOptions, evaluate
+
+    result = evaluate(
+        [str(model)],
+        [str(test / f"{name}.jsonl") for name in DOMAINS],
+        [str(test / f"{name}.jsonl") for name in exams],
+        options=EvaluationOptions(window_bytes=WINDOW_BYTES, trust_remote_code=trust_remote_code),
+        show_progress=False,
+    )
+    return dict(result["models"][0])
 
 
 def every(rows: list[dict[str, object]], count: int) -> list[dict[str, object]]:

@@ -12,25 +12,16 @@ the checkout (--shared).
 
 import argparse
 import json
-import platform
 import statistics
-import subprocess
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
-from transfer_llama6m import run_each, shown, write_rows, write_test_files
+from common import made_by, run_each, shown, write_results
+from held_out import DOMAINS, measure, write_held_out
 
 RECIPE = Path("recipes/transfer/llama6m_bytes.yaml")
 RESULTS = Path("benchmarks/transfer_bytes_cpu_202611.md")
-NOTES = "\n## Notes"  # from here on the results file is written by hand, and kept
-DATA = ("wikipedia", "books", "code", "sums")
-TEXTS = {"wikipedia": (10, 4000), "books": (3, 12000), "code": (10, 3000), "sums": (25, 420)}
-"""Texts of each kind that are scored, and characters of each."""
-BLIMP_PAIRS = 1000
-NUM_BYTES, NUM_TOKENS = 420, 128
-"""A window, in bytes for students and in tokens for the teacher: about the same text."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +81,10 @@ def main() -> None:
     if arguments.one:
         run(arguments, *arguments.one)
         return
-    write_short_tests(arguments)
     if not arguments.report:
+        write_held_out(arguments.shared / "data", arguments.output / "test")
         run_all(arguments)
-    RESULTS.write_text(report(arguments))
-    print(f"wrote {RESULTS}")
+    write_results(RESULTS, report(arguments))
 
 
 def run_all(arguments: argparse.Namespace) -> None:
@@ -128,55 +118,22 @@ def run(arguments: argparse.Namespace, name: str, seed: str) -> None:
         values = {**common, "seed": seed, **CELLS[name].flags}
         training = transfer(load_recipe(TransferRecipe, RECIPE, values)).metrics
     result = measure(
-        arguments, model if name == "teacher" else folder, is_teacher=name == "teacher"
+        model if name == "teacher" else folder,
+        arguments.output / "test",
+        ["blimp"],
+        trust_remote_code=True,
     )
     folder.mkdir(parents=True, exist_ok=True)
     figures.write_text(json.dumps({**result, "training": training}, indent=2) + "\n")
 
 
-def measure(arguments: argparse.Namespace, folder: Path, *, is_teacher: bool) -> dict[str, Any]:
-    """Bits per byte and BLiMP of one model, in windows of the same size for all."""
-    from crosstok.evaluation import EvaluationOptions, evaluate
-
-    test = arguments.output / "test"
-    length = NUM_TOKENS if is_teacher else NUM_BYTES
-    models = evaluate(
-        [str(folder)],
-        [str(test / f"{name}.jsonl") for name in DATA],
-        [str(test / "blimp.jsonl")],
-        options=EvaluationOptions(max_length=length, trust_remote_code=True),
-        show_progress=False,
-    )["models"]
-    return dict(models[0])
-
-
-def write_short_tests(arguments: argparse.Namespace) -> None:
-    """The held-out texts of the subword transfers, fewer of them: bytes are many positions."""
-    test = arguments.output / "test"
-    write_test_files(arguments.shared / "data", test)
-    for name, (texts, characters) in TEXTS.items():
-        rows = [json.loads(line) for line in (test / f"{name}.jsonl").read_text().splitlines()]
-        write_rows(test / f"{name}.jsonl", [{"text": r["text"][:characters]} for r in rows[:texts]])
-    pairs = [json.loads(line) for line in (test / "blimp.jsonl").read_text().splitlines()]
-    write_rows(test / "blimp.jsonl", pairs[:: len(pairs) // BLIMP_PAIRS][:BLIMP_PAIRS])
-
-
 def report(arguments: argparse.Namespace) -> str:
     """The results file: a line a row, means and spreads over seeds."""
-    import torch
-    import transformers
-
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-    ).stdout.strip()
     rows = {name: read_figures(arguments, name) for name in (*UNTRAINED, *CELLS)}
     lines = [
         "# A 6M Llama turned into a byte-level model, trained on Wikipedia only",
         "",
-        f"Command: `python benchmarks/transfer_bytes.py --jobs 2` (recipe `{RECIPE}`). Commit "
-        f"{commit}, {date.today()}, torch {torch.__version__}, transformers "
-        f"{transformers.__version__}, Python {platform.python_version()}, {platform.machine()} "
-        "CPU, one thread a run, two runs at a time, beside other work: seconds compare little.",
+        made_by("python benchmarks/transfer_bytes.py --jobs 2"),
         "",
         "Batches of 8 x 420 bytes, AdamW 1e-3, linear decay, 100 steps: 0.34 MB of text. Mean and, "
         "behind ±, standard deviation over seeds (rows without ± are one seed). Bits per byte: "
@@ -189,9 +146,7 @@ def report(arguments: argparse.Namespace) -> str:
         digits = {"blimp": 1, "seconds": 0}
         cells = [shown(values, digits.get(column, 3)) for column, values in columns.items()]
         lines.append(f"| {name} | {len(columns['blimp'])} | " + " | ".join(cells) + " |")
-    before = RESULTS.read_text(encoding="utf-8") if RESULTS.is_file() else ""
-    _, heading, notes = before.partition(NOTES)
-    return "\n".join([*lines, "", *effects(rows)]) + "\n" + heading + notes
+    return "\n".join([*lines, "", *effects(rows)]) + "\n"
 
 
 def effects(rows: dict[str, dict[str, list[float]]]) -> list[str]:
@@ -230,15 +185,15 @@ def ingredients(name: str, cell: Cell) -> list[tuple[str, str]]:
 def read_figures(arguments: argparse.Namespace, name: str) -> dict[str, list[float]]:
     """Values over seeds by column."""
     columns: dict[str, list[float]] = {
-        column: [] for column in (*DATA, "outside", "blimp", "seconds")
+        column: [] for column in (*DOMAINS, "outside", "blimp", "seconds")
     }
     for seed in range(3):
         file = folder_of(arguments, name, seed) / "figures.json"
         if not file.is_file():
             continue
         figures = json.loads(file.read_text())
-        values = [figures["data"][column]["bits_per_byte"] for column in DATA]
-        for column, value in zip(DATA, values, strict=True):
+        values = [figures["data"][column]["bits_per_byte"] for column in DOMAINS]
+        for column, value in zip(DOMAINS, values, strict=True):
             columns[column].append(value)
         columns["outside"].append(statistics.mean(values[1:]))
         columns["blimp"].append(100 * figures["exams"]["blimp"]["accuracy"])

@@ -1,9 +1,10 @@
 """The transfer table: what each method keeps of a small pretrained Llama in another tokenizer.
 
-A Llama that knows Wikipedia, books, code and sums is moved to another subword tokenizer and to bytes
-by training on Wikipedia only, by nine methods at equal steps and three seeds. Measured: bits per
-byte in the domain of training and outside, the share of sums answered (four shots, greedy), BLiMP,
-LAMBADA and ARC easy. Needs the folder of tokenizers, corpora and the model beside the checkout.
+A Llama that knows Wikipedia, books, code and sums is moved to another subword tokenizer and to
+bytes by training on Wikipedia only, by eight methods at equal steps and three seeds. Measured: bits
+per byte in the domain of training and outside, the share of sums answered (four shots, greedy),
+BLiMP, LAMBADA and ARC easy. Needs the folder of tokenizers, corpora and the model beside the
+checkout (--shared).
 
     python benchmarks/transfer_methods.py --jobs 2        # all runs; finished ones are skipped
     python benchmarks/transfer_methods.py --report        # only write the tables again
@@ -14,10 +15,9 @@ import json
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from common import made_by, run_each, shown, write_results
-from held_out import DOMAINS, WINDOW_BYTES, write_held_out
+from held_out import DOMAINS, WINDOW_BYTES, measure, write_held_out
 
 RESULTS = Path("benchmarks/transfer_methods_cpu_202611.md")
 MODEL = "models/llama-6m-bpe4k"
@@ -31,7 +31,7 @@ METHODS = {
     "alm": "alm",
     "alm+cross_entropy": "alm+cross_entropy",
 }
-"""Rows of the table, each with its objective: ULD and DSKD as in their papers, beside next tokens."""
+"""Rows of the table with their objectives: ULD and DSKD beside next tokens, as in their papers."""
 MAIN = ("cross_entropy", "alm", "alm+cross_entropy")
 EXAMS = ("sums_four_shots", "blimp", "lambada", "arc_easy")
 
@@ -159,20 +159,6 @@ def make(arguments: argparse.Namespace, target: str, method: str, seed: str, fol
     (folder / "cpu_seconds.json").write_text(json.dumps(time.process_time() - start))
 
 
-def measure(model: Path, test: Path, exams: tuple[str, ...]) -> dict[str, Any]:
-    """Bits per byte in windows of the same bytes for all models, and exams."""
-    from crosstok.evaluation import EvaluationOptions, evaluate
-
-    result = evaluate(
-        [str(model)],
-        [str(test / f"{name}.jsonl") for name in DOMAINS],
-        [str(test / f"{name}.jsonl") for name in exams],
-        options=EvaluationOptions(window_bytes=WINDOW_BYTES),
-        show_progress=False,
-    )
-    return dict(result["models"][0])
-
-
 def report(arguments: argparse.Namespace) -> str:
     """The results file: a table for each target, means and spreads over seeds."""
     lines = [
@@ -181,11 +167,11 @@ def report(arguments: argparse.Namespace) -> str:
         made_by("python benchmarks/transfer_methods.py --jobs 2"),
         "",
         "Subword targets: batches of 4 x 256 tokens, AdamW 5e-4. Bytes: 8 x 420 bytes, AdamW 1e-3. "
-        "bf16, linear decay. Mean and, behind ±, standard deviation over seeds. Texts in windows of "
-        f"{WINDOW_BYTES} bytes, the same for all. Bits per byte (Wikipedia, books, code, sums, and "
-        "of LAMBADA's last words): lower is better. Sums answered (four shots, greedy, 200), BLiMP "
-        "(1,000 pairs, standard error 1.6) and ARC easy (1,000 questions, standard error 1.4, "
-        "chance 25) in %: higher is better.",
+        "bf16, linear decay. Mean and, behind ±, standard deviation over seeds. Texts in windows "
+        f"of {WINDOW_BYTES} bytes, the same for all. Bits per byte (Wikipedia, books, code, sums, "
+        "and of LAMBADA's last words): lower is better. Sums answered (four shots, greedy, 200), "
+        "BLiMP (1,000 pairs, standard error 1.6, chance 50) and ARC easy (1,000 questions, "
+        "standard error 1.4, chance 25) in %: higher is better.",
     ]
     original = read_figures(arguments, "source", "original")
     for name in arguments.targets:
