@@ -57,13 +57,14 @@ def prepare(output: Path) -> None:
     save_figures(output / "teacher-0", measure(output, MODEL))
 
 
-def run_transfer(output: Path, folder: Path, values: dict[str, Any]) -> None:
+def run_transfer(output: Path, folder: Path, values: dict[str, Any], *, keep: bool = False) -> None:
     """Train one model and measure it; what is there is kept.
 
     Args:
         output: what :func:`prepare` filled.
-        folder: of this run; it gets `figures.json`, and the model is thrown away.
+        folder: of this run; it gets `figures.json`.
         values: of the recipe, besides ``COMMON``.
+        keep: whether the model stays.
     """
     from crosstok.demo.run import MODEL
     from crosstok.recipes import TransferRecipe, load_recipe
@@ -82,7 +83,8 @@ def run_transfer(output: Path, folder: Path, values: dict[str, Any]) -> None:
     cpu_seconds = time.process_time() - start
     figures = {**measure(output, folder), "cpu_seconds": cpu_seconds, "training": metrics}
     save_figures(folder, figures)
-    (folder / "model.safetensors").unlink()
+    if not keep:
+        (folder / "model.safetensors").unlink()
 
 
 def measure(output: Path, model: Path) -> dict[str, Any]:
