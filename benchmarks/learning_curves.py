@@ -1,8 +1,8 @@
 """Quality against tokens spent: every objective on held-out text along one run each.
 
 The shipped model of 2.4 million parameters, moved to another tokenizer on code only; bits per byte
-of held-out code and prose are measured while it trains (`--eval-data`). The objectives that lead have
-three seeds, the others one. Needs nothing but a checkout.
+of held-out code and prose are measured while it trains (`--eval-data`). The objectives that lead
+have three seeds, the others one. Needs nothing but a checkout.
 
     python benchmarks/learning_curves.py --jobs 2        # all runs, the table and the pictures
     python benchmarks/learning_curves.py --report        # only write table and pictures again
