@@ -69,3 +69,15 @@ def write_rows(file: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Rows as a `.jsonl` file."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def save_picture(figure: Any, file: Path) -> None:
+    """As SVG and as PNG: the same bytes from the same figures."""
+    import matplotlib.pyplot as plt
+
+    plt.rcParams["svg.hashsalt"] = "crosstok"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file.with_suffix(".svg"), metadata={"Date": None})
+    figure.savefig(file.with_suffix(".png"), dpi=160)
+    plt.close(figure)
+    print(f"wrote {file}.svg and .png")

@@ -14,7 +14,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from common import made_by, read_rows, run_each, shown, write_results
+from common import made_by, read_rows, run_each, save_picture, shown, write_results
 from shipped_pair import DOMAINS, prepare, run_transfer
 
 RESULTS = Path("benchmarks/learning_curves_cpu_202611.md")
@@ -121,7 +121,6 @@ def draw(curves: dict[str, dict[str, list[Point]]], original: dict[str, float]) 
     """The picture: a panel a domain, bands of one standard deviation."""
     import matplotlib.pyplot as plt
 
-    plt.rcParams["svg.hashsalt"] = "crosstok"  # the same file from the same figures
     figure, panels = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     titles = ("code, trained on", "prose, never trained on")
     for panel, domain, title in zip(panels, DOMAINS, titles, strict=True):
@@ -135,13 +134,7 @@ def draw(curves: dict[str, dict[str, list[Point]]], original: dict[str, float]) 
         panel.grid(axis="y", alpha=0.25)
     panels[0].set_ylabel("bits per byte")
     panels[0].legend(frameon=False, fontsize=9)
-    for suffix in (".svg", ".png"):
-        figure.savefig(
-            PICTURE.with_suffix(suffix),
-            dpi=150,
-            metadata={"Date": None} if suffix == ".svg" else None,
-        )
-    plt.close(figure)
+    save_picture(figure, PICTURE)
 
 
 def draw_curve(panel: Any, name: str, points: list[Point]) -> None:
