@@ -9,18 +9,17 @@ what the tokens of one side spell, what those of the other side spell, and what 
 """
 
 import argparse
-import importlib.metadata
 import itertools
 import os
-import platform
 import shlex
-import subprocess
 import sys
 import time
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from common import made_by
 
 from crosstok.alignment import Alignment, align_batch, overlapping_tokens
 from crosstok.corpora import load_corpora
@@ -229,17 +228,12 @@ def report_overlap(encoders: dict[str, TextEncoder]) -> list[str]:
 
 def report_setting(every: int, seconds: float) -> list[str]:
     """Command, versions, commit and hardware."""
-    versions = [f"{n} {importlib.metadata.version(n)}" for n in ("tokenizers", "transformers")]
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
     thinned = "every text" if every == 1 else f"text 1, {every + 1}, {2 * every + 1}, ... of a file"
     return [
         "# Coverage of every tokenizer pair",
         "",
-        f"`python {shlex.join(sys.argv)}`, {seconds / 60:.1f} minutes on one thread; {thinned}.",
-        f"crosstok {commit}, {', '.join(versions)}, Python {platform.python_version()}, "
-        f"{platform.machine()}, {os.cpu_count()} cores.",
+        made_by(f"python {shlex.join(sys.argv)}", f"{seconds / 60:.1f} minutes on one thread"),
+        f"Read: {thinned}.",
         "",
         "Coverage is the share of bytes that lie in a chunk. Comparable is the share that neither "
         "tokenizer's normaliser changed (nor replaced by its unknown token). Less is covered where "

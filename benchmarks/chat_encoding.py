@@ -7,16 +7,12 @@ Interleaved repeats, ratio of medians, one thread, as in a data loader's worker.
 """
 
 import argparse
-import platform
 import statistics
-import subprocess
 import time
-from datetime import date
 from itertools import permutations
 from pathlib import Path
 
-import tokenizers
-import transformers
+from common import made_by, write_results
 
 from crosstok.alignment import align_batch
 from crosstok.corpora import load_corpus, read_rows
@@ -54,7 +50,7 @@ def main() -> None:
     sentences = [text for file in files for text in load_corpus(str(file)).texts(60)]
     languages = conversations(sentences)
     pairs = [cover(*pair, encoders, languages) for pair in permutations(NAMES, 2)]
-    RESULTS.write_text(report(times, pairs, len(files), len(languages)))
+    write_results(RESULTS, report(times, pairs, len(files), len(languages)))
     print(RESULTS.read_text())
 
 
@@ -125,16 +121,13 @@ def cover(
 
 
 def report(times: list[str], pairs: list[str], num_languages: int, num_conversations: int) -> str:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-    ).stdout.strip()
     lines = [
         "# Chat examples: time and coverage",
         "",
-        "Command: `TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1 python "
-        f"benchmarks/chat_encoding.py`. Commit {commit}, {date.today()}, tokenizers "
-        f"{tokenizers.__version__}, transformers {transformers.__version__}, Python "
-        f"{platform.python_version()}, {platform.machine()} CPU, one thread.",
+        made_by(
+            "TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1 python benchmarks/chat_encoding.py",
+            "one thread",
+        ),
         "",
         "Milliseconds a conversation of six messages of GSM8K: `apply_chat_template(tokenize=True)`"
         " against `ExampleEncoder` (ids, byte spans, roles, loss mask), medians of interleaved "

@@ -7,14 +7,11 @@ add. Interleaved repeats; ratio of medians; one thread, as in a data loader's wo
 """
 
 import argparse
-import platform
 import statistics
-import subprocess
 import time
-from datetime import date
 from pathlib import Path
 
-import tokenizers
+from common import made_by, write_results
 
 from crosstok.corpora import load_corpus
 from crosstok.tokenizers import ExampleEncoder, TextEncoder, load_tokenizer
@@ -40,7 +37,7 @@ def main() -> None:
     folder = arguments.shared / "data/corpora/english_wikipedia_2019"
     texts = list(load_corpus(str(folder / "validation.jsonl.xz")).texts())
     rows = [measure(arguments, texts, *pair, length) for pair in PAIRS for length in (256, 1024)]
-    RESULTS.write_text(report(arguments, rows))
+    write_results(RESULTS, report(arguments, rows))
     print(RESULTS.read_text())
 
 
@@ -78,15 +75,13 @@ def measure(
 
 
 def report(arguments: argparse.Namespace, rows: list[str]) -> str:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-    ).stdout.strip()
     head = [
         "# Alignment and collation against tokenization",
         "",
-        "Command: `TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1 python benchmarks/collation.py`. "
-        f"Commit {commit}, {date.today()}, tokenizers {tokenizers.__version__}, Python "
-        f"{platform.python_version()}, {platform.machine()} CPU, one thread.",
+        made_by(
+            "TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1 python benchmarks/collation.py",
+            "one thread",
+        ),
         "",
         "Tokenization is `encode_batch` of both tokenizers as transformers calls it; collation is "
         "the whole collator: both encodings, byte spans, chunks, the cut at one byte, padded "

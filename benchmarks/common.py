@@ -9,9 +9,11 @@ import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+PACKAGES = ("torch", "transformers", "tokenizers")
 NOTES = "\n## Notes"  # from here on a results file is written by hand, and kept
 
 
@@ -29,19 +31,24 @@ def run_each(runs: Sequence[Sequence[str]], jobs: int) -> None:
         list(pool.map(start, runs))
 
 
-def made_by(command: str) -> str:
-    """One sentence: the command, the commit, the day, the versions and the hardware."""
-    import torch
-    import transformers
-
+def made_by(command: str, setting: str = "one thread a run") -> str:
+    """What a results file begins with: command, commit, day, versions, hardware."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
     ).stdout.strip()
+    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     return (
-        f"Command: `{command}`. Commit {commit}, {date.today()}, torch {torch.__version__}, "
-        f"transformers {transformers.__version__}, Python {platform.python_version()}, "
-        f"{platform.machine()} CPU, one thread a run."
+        f"Command: `{command}`. Commit {commit}, {date.today()}, {packages}, Python "
+        f"{platform.python_version()}, {platform.machine()} CPU ({processor()}), {setting}."
     )
+
+
+def processor() -> str:
+    """The processor's name."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.is_file() else []
+    names = [line.split(": ")[1] for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
 
 
 def write_results(file: Path, text: str) -> None:
@@ -52,7 +59,7 @@ def write_results(file: Path, text: str) -> None:
     print(f"wrote {file}")
 
 
-def shown(values: Sequence[float], digits: int) -> str:
+def shown(values: Sequence[float], digits: int = 3) -> str:
     """Mean and, behind ±, standard deviation over seeds."""
     if not values:
         return "–"

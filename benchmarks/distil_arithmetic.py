@@ -33,6 +33,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from common import write_results
+
 RECIPE = Path("recipes/distil/arithmetic.yaml")
 RESULTS = Path("benchmarks/distil_arithmetic_cpu_202611.md")
 sys.path.insert(0, "recipes/distil/arithmetic")  # the experiment's own modules
@@ -101,8 +103,7 @@ def main() -> None:
     from distil_arithmetic_report import report
 
     tuned = None if arguments.rate else tuning_table(arguments.work)
-    RESULTS.write_text(report(arguments, list(METHODS), chosen_rate(arguments), tuned))
-    print(f"wrote {RESULTS}")
+    write_results(RESULTS, report(arguments, list(METHODS), chosen_rate(arguments), tuned))
 
 
 def run_everything(arguments: argparse.Namespace) -> None:

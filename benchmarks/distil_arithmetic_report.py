@@ -2,13 +2,11 @@
 
 import argparse
 import json
-import platform
-import subprocess
 from collections.abc import Sequence
-from datetime import date
-from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
+
+from common import made_by, shown
 
 Figures = dict[str, list[dict[str, Any]]]  # method -> a run by seed
 BASE = "cross_entropy"
@@ -68,15 +66,12 @@ def about(
 ) -> list[str]:
     """What ran where."""
     one = next(iter(runs.values()))[0]
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-    ).stdout.strip()
     return [
-        f"Command: `python benchmarks/distil_arithmetic.py --jobs {arguments.jobs}` (recipe "
-        f"`recipes/distil/arithmetic.yaml`). Commit {commit}, {date.today()}, torch "
-        f"{one['versions']['torch']}, transformers {one['versions']['transformers']}, Python "
-        f"{platform.python_version()}, {platform.machine()} CPU ({processor()}), one thread a run, "
-        f"{arguments.jobs} runs at a time.",
+        made_by(
+            f"python benchmarks/distil_arithmetic.py --jobs {arguments.jobs}",
+            f"one thread a run, {arguments.jobs} runs at a time",
+        ),
+        "Recipe: `recipes/distil/arithmetic.yaml`.",
         "",
         f"Teacher: {described(teacher)}, byte-level BPE with up to three digits a token, ChatML. "
         f"Student: {described(student)}, SentencePiece-like BPE with single digits, turns as "
@@ -94,14 +89,6 @@ def described(training: dict[str, Any]) -> str:
         f"{training['parameters'] / 1e6:.2f}M parameters, {training['vocabulary']:,} tokens, "
         f"{schedule['steps']} steps of {schedule['batch_size']} rows from nothing"
     )
-
-
-def processor() -> str:
-    """The processor's name."""
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.is_file() else []
-    names = [line.split(": ")[1] for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def rate_lines(rate: float, tuned: dict[str, dict[float, float]] | None) -> list[str]:
@@ -210,8 +197,3 @@ def variance(values: Sequence[float]) -> float:
 
 def percent(share: float) -> str:
     return f"{100 * share:.1f}"
-
-
-def shown(values: Sequence[float], digits: int) -> str:
-    spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{mean(values):.{digits}f}{spread}"

@@ -30,6 +30,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from common import write_results
+
 sys.path.insert(0, "recipes/zoo")  # the zoo's own modules
 
 RECIPE = Path("recipes/transfer/zoo.yaml")
@@ -93,8 +95,7 @@ def main() -> None:
             run_everything(arguments)
         from ensembles_report import report
 
-        RESULTS.write_text(report(arguments, rows(), RESULTS))
-        print(f"wrote {RESULTS}")
+        write_results(RESULTS, report(arguments, rows()))
 
 
 def run_everything(arguments: argparse.Namespace) -> None:

@@ -3,16 +3,13 @@
 import argparse
 import json
 import math
-import platform
-import subprocess
 from collections.abc import Mapping, Sequence
-from datetime import date
-from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any, Protocol
 
+from common import made_by, shown
+
 COLUMNS = ("mixed", "wikipedia", "books", "code", "sums")
-NOTES = "\n## Notes"  # from here on a results file is written by hand, and kept
 
 TITLES = {
     "single": "one model, its own tokenizer",
@@ -36,8 +33,8 @@ class Row(Protocol):
     name: str
 
 
-def report(arguments: argparse.Namespace, rows: Sequence[Row], results: Path) -> str:
-    """The results file; notes that stand in it stay."""
+def report(arguments: argparse.Namespace, rows: Sequence[Row]) -> str:
+    """The results file."""
     table = read_figures(arguments, rows)
     lines = [
         "# Ensembles of three small models with different tokenizers and mixtures",
@@ -56,9 +53,7 @@ def report(arguments: argparse.Namespace, rows: Sequence[Row], results: Path) ->
         "",
         *training_table(arguments),
     ]
-    before = results.read_text(encoding="utf-8") if results.is_file() else ""
-    _, heading, notes = before.partition(NOTES)
-    return "\n".join(lines) + "\n" + heading + notes
+    return "\n".join(lines) + "\n"
 
 
 def read_figures(arguments: argparse.Namespace, rows: Sequence[Row]) -> Table:
@@ -85,20 +80,15 @@ def columns_of(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 
 def about(arguments: argparse.Namespace) -> list[str]:
     """What ran where, on what."""
-    import torch
-    import transformers
-
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-    ).stdout.strip()
     held_out = (arguments.output / "held_out.jsonl").read_text(encoding="utf-8").splitlines()
     num_bytes = sum(len(json.loads(line)["text"].encode()) for line in held_out)
     return [
-        f"Command: `python benchmarks/ensembles.py --jobs 2 --bytes {arguments.bytes}` (recipes "
-        "`recipes/distil/zoo.yaml` by `recipes/zoo/train.py`, and `recipes/transfer/zoo.yaml`). "
-        f"Commit {commit}, {date.today()}, torch {torch.__version__}, transformers "
-        f"{transformers.__version__}, Python {platform.python_version()}, {platform.machine()} CPU "
-        f"({processor()}), one thread a process, on two cores that others used as well.",
+        made_by(
+            f"python benchmarks/ensembles.py --jobs 2 --bytes {arguments.bytes}",
+            "one thread a process, on two cores that others used as well",
+        ),
+        "Recipes: `recipes/distil/zoo.yaml` by `recipes/zoo/train.py`, and "
+        "`recipes/transfer/zoo.yaml`.",
         "",
         f"Held out: {len(held_out)} pieces of documents, {num_bytes:,} bytes, a quarter of each "
         "domain (Wikipedia articles; books; Python; sums and word problems), each piece within 254 "
@@ -108,14 +98,6 @@ def about(arguments: argparse.Namespace) -> list[str]:
         '"Mixed" is the mean of the four domains, so each counts alike. Lower is better. CPU '
         "seconds a kB are of scoring, in fp32, loading left out.",
     ]
-
-
-def processor() -> str:
-    """The processor's name."""
-    file = Path("/proc/cpuinfo")
-    lines = file.read_text().splitlines() if file.is_file() else []
-    names = [line.split(": ")[1] for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def main_table(rows: Sequence[Row], table: Table) -> list[str]:
@@ -132,9 +114,9 @@ def main_table(rows: Sequence[Row], table: Table) -> list[str]:
             group = row.group
             lines.append(f"| *{TITLES[group]}* | | | | | | |")
         by_seed = list(table[row.name].values())
-        cells = [spread([columns[name] for columns in by_seed]) for name in COLUMNS]
+        cells = [shown([columns[name] for columns in by_seed]) for name in COLUMNS]
         cells.append(f"{mean(columns['seconds'] for columns in by_seed):.2f}")
-        lines.append(f"| {shown(row)} | " + " | ".join(cells) + " |")
+        lines.append(f"| {label(row)} | " + " | ".join(cells) + " |")
     singles = [table[row.name] for row in rows if row.group == "single" and row.name in table]
     if singles:
         lines += ["| *for comparison* | | | | | | |", chosen_by_domain(singles)]
@@ -147,12 +129,12 @@ def chosen_by_domain(singles: Sequence[dict[int, dict[str, float]]]) -> str:
         {name: min(single[seed][name] for single in singles) for name in COLUMNS[1:]}
         for seed in singles[0]
     ]
-    cells = [spread([mean(columns.values()) for columns in best])]
-    cells += [spread([columns[name] for columns in best]) for name in COLUMNS[1:]]
+    cells = [shown([mean(columns.values()) for columns in best])]
+    cells += [shown([columns[name] for columns in best]) for name in COLUMNS[1:]]
     return "| the best single model of each domain | " + " | ".join(cells) + " | |"
 
 
-def shown(row: Row) -> str:
+def label(row: Row) -> str:
     """A row's name in the tables: an arrow for a model that was moved."""
     names = [
         member.rpartition("/")[2] + ("→" if member.startswith("transferred") else "")
@@ -163,11 +145,6 @@ def shown(row: Row) -> str:
     if row.combine is None or row.group.endswith("pairs"):
         return " + ".join(names)
     return row.combine
-
-
-def spread(values: Sequence[float], digits: int = 3) -> str:
-    around = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{mean(values):.{digits}f}{around}"
 
 
 def claims(rows: Sequence[Row], table: Table) -> list[str]:
@@ -194,7 +171,7 @@ def claims(rows: Sequence[Row], table: Table) -> list[str]:
             cells.append(f"{mean(best):+.3f} ({max(best):+.3f})")
             wins.append(max(best) < 0)
         verdict = "beats both" if all(wins) else "does not beat both"
-        lines.append(f"| {row.group}: {shown(row)} | " + " | ".join(cells) + f" | {verdict} |")
+        lines.append(f"| {row.group}: {label(row)} | " + " | ".join(cells) + f" | {verdict} |")
     return lines
 
 
@@ -211,6 +188,6 @@ def training_table(arguments: argparse.Namespace) -> list[str]:
         for name, runs in found.items():
             arrow = "→" if kind == "transferred" else ""
             minutes = mean(run["seconds"] for run in runs) / 60
-            losses = spread([run["bits_per_byte"] for run in runs])
+            losses = shown([run["bits_per_byte"] for run in runs])
             lines.append(f"| {name}{arrow} | {runs[0]['steps']:g} | {losses} | {minutes:.1f} |")
     return lines

@@ -8,17 +8,14 @@ must.
 """
 
 import argparse
-import platform
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 
 import torch
-import transformers
+from common import made_by, write_results
 from transformers import TrainingArguments
 
 from crosstok.corpora import load_corpus
@@ -46,7 +43,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     arguments = parser.parse_args()
     rows = [measure(arguments, target, name) for target in arguments.targets for name in OBJECTIVES]
-    RESULTS.write_text(report(arguments, rows))
+    write_results(RESULTS, report(arguments, rows))
     print(RESULTS.read_text())
 
 
@@ -135,15 +132,10 @@ def rows_of(arguments: argparse.Namespace) -> list[dict[str, object]]:
 
 
 def report(arguments: argparse.Namespace, rows: list[str]) -> str:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-    ).stdout.strip()
     head = [
         "# A training step against fine-tuning plus the teacher's forward pass",
         "",
-        f"Command: `OMP_NUM_THREADS=1 python benchmarks/step.py`. Commit {commit}, {date.today()}, "
-        f"torch {torch.__version__}, transformers {transformers.__version__}, Python "
-        f"{platform.python_version()}, {platform.machine()} CPU, one thread, fp32.",
+        made_by("OMP_NUM_THREADS=1 python benchmarks/step.py", "one thread, fp32"),
         "",
         f"Llama of 6M parameters, full fine-tuning, {arguments.batch_size} x {arguments.length} "
         f"tokens; seconds, medians of {arguments.repeats} interleaved repeats. Target: at most "
