@@ -10,11 +10,13 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.tiny import SENTENCES, tiny_tokenizer
 
 ROOT = Path(__file__).parents[1]
-MODULES = ("mixtures", "train", "ensembles", "ensembles_report")
+MODULES = ("mixtures", "train", "ensembles", "ensembles_report", "common")
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +82,7 @@ def test_a_member_is_trained_without_a_teacher(tmp_path, monkeypatch):
             file.writelines(lines)
     folder = data / "tokenizers" / train.MEMBERS[name].tokenizer
     tiny_tokenizer("spm_bpe").save_pretrained(folder)
-    arguments = Namespace(data=data, output=tmp_path, steps=2)
+    arguments = Namespace(data=data, output=tmp_path, steps=2, size="small")
     train.write_architecture(arguments, name)
     train.train_member(arguments, name, seed=0)
     assert (tmp_path / "models" / "novelist-0" / "model.safetensors").is_file()
@@ -120,9 +122,23 @@ def test_the_report_compares_seed_by_seed_and_keeps_notes(tmp_path):
     results = tmp_path / "results.md"
     results.write_text("Outdated.\n\n## Notes\n\nStays.\n")
     arguments = Namespace(output=tmp_path, seeds=[0, 1], bytes=1)
-    text = report.report(arguments, ensembles.rows(), results)
+    importlib.import_module("common").write_results(
+        results, report.report(arguments, ensembles.rows())
+    )
+    text = results.read_text()
     assert "| tokens: probs | +0.050 (+0.200) | -0.050 (+0.100) | does not beat both |" in text
     assert "| tokens: logprobs | -0.100 (-0.100) | -0.200 (-0.200) | beats both |" in text
     assert "| bytes-bayes | 0.800 ± 0.000 | 0.800 ± 0.000 |" in text
     assert text.endswith("\n## Notes\n\nStays.\n")
     assert "Outdated" not in text
+
+
+def test_members_of_the_base_size_have_five_million_parameters_or_more():
+    train = importlib.import_module("train")
+    sizes = {"novelist": 8192, "engineer": 4096, "reader": 8192}
+    assert sizes.keys() == train.MEMBERS.keys()
+    for rows in sizes.values():
+        config = LlamaConfig(vocab_size=rows, **train.SHAPES["base"], **train.COMMON)
+        with torch.device("meta"):
+            count = LlamaForCausalLM(config).num_parameters()
+        assert 5_000_000 <= count <= 60_000_000

@@ -1,6 +1,7 @@
 """Train the zoo: small base models, each with another tokenizer and another mixture of domains.
 
     python recipes/zoo/train.py --jobs 2      # all members by three seeds; what is there is kept
+    python recipes/zoo/train.py --size base --output out/zoo_base --seeds 0   # 5 to 6M parameters
 
 A member is a Llama of random weights trained by `crosstok distil`'s own machinery on next-token
 cross-entropy alone, without a teacher (recipes/distil/zoo.yaml). The seed draws the weights, the
@@ -46,10 +47,12 @@ MEMBERS = {
     "engineer": Member("small-bytelevel-bpe-4k", mostly(code=0.50, sums=0.40)),
     "reader": Member("small-unigram-bytefallback-8k", mostly(wikipedia=0.85)),
 }
-SHAPE = {
-    "hidden_size": 128,
-    "intermediate_size": 384,
-    "num_hidden_layers": 3,
+SHAPES = {
+    "small": {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 3},
+    "base": {"hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 5},
+}
+"""Sizes: 1.2 to 1.7 million parameters, and 5.3 to 6.4."""
+COMMON = {
     "num_attention_heads": 4,
     "num_key_value_heads": 4,
     "max_position_embeddings": 512,  # trained to 256; other spellings of a text may be longer
@@ -64,6 +67,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("out/zoo"))
     parser.add_argument("--members", nargs="+", default=list(MEMBERS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--size", default="small", choices=SHAPES)
     parser.add_argument("--steps", type=int, help="other than the recipe's")
     parser.add_argument("--jobs", type=int, default=2, help="models at a time, one thread each")
     parser.add_argument("--one", nargs=2, metavar=("NAME", "SEED"))
@@ -127,7 +131,7 @@ def write_architecture(arguments: argparse.Namespace, name: str) -> Path:
     ids: dict[str, Any] = {
         f"{role}_token_id": getattr(tokenizer, f"{role}_token_id") for role in ("bos", "eos", "pad")
     }
-    config = LlamaConfig(vocab_size=len(tokenizer), **SHAPE, **ids)
+    config = LlamaConfig(vocab_size=len(tokenizer), **SHAPES[arguments.size], **COMMON, **ids)
     config.architectures = ["LlamaForCausalLM"]
     config.save_pretrained(folder)
     return folder
