@@ -24,7 +24,7 @@ FLOORS = (
     {"teachers", "inference"},
     {"training", "evaluation"},
     {"recipes"},
-    {"runs", "run_report"},
+    {"runs", "run_report", "held_out"},
     {"byte_lengths"},
     {"transfer", "distil", "generate", "doctor", "pair", "demo"},
     {"cli"},

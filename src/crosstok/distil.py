@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, set_seed
 
+from crosstok.held_out import HeldOut, held_out_texts
 from crosstok.models import check_vocabulary_fits, load_model, new_model
 from crosstok.recipes import DistilRecipe, recipe_yaml
 from crosstok.run_report import watch_run
@@ -51,11 +52,14 @@ def distil(recipe: DistilRecipe) -> DistilResult:
     check_request(recipe, [recipe.student, *recipe.teacher])
     set_seed(recipe.seed)
     own, others = load_encoders(recipe)
+    texts = held_out_texts(recipe)
     rows = rows_of(examples_of(recipe), recipe, own, others)
     student, saved_dtype = build_student(recipe, own.encoder)
     teachers = build_teachers(recipe, others)
     warn_if_swapped(student.model, teachers)
+    held_out = HeldOut(recipe, student, texts)
     trainer = build_trainer(recipe, student, teachers, (own, others), rows)
+    held_out.watch(trainer)
     start_output(recipe, trainer)
     page = watch_run(recipe, trainer, (own, others))
     metrics = trainer.train_to_end(resume_point(recipe))

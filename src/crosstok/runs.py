@@ -39,6 +39,7 @@ from crosstok.training import (
     window_length,
 )
 from crosstok.training.checkpoints import last_checkpoint
+from crosstok.training.log_file import LOG, LogFile
 from crosstok.training.outputs import (
     CHECKPOINTS,
     RECIPE,
@@ -81,6 +82,7 @@ def check_same_recipe(recipe: TrainingRecipe, output: Path) -> None:
     if not recipe.resume or not started.is_file():
         return
     free = {"resume", "overwrite", "output", "report_to", "log_every", "save_every"}
+    free |= {"eval_data", "eval_split", "eval_every", "eval_texts"}  # which change no weight
     if not recipe.streaming:  # the order of a stream depends on the number of its readers
         free.add("num_workers")
     old, new = _lines(started.read_text()), _lines(recipe_yaml(recipe))
@@ -111,6 +113,7 @@ def on_first_rank(action: Callable[[], None]) -> None:
 def start_output(recipe: TrainingRecipe, trainer: DistillationTrainer) -> None:
     """Make the folder ready for a run, say in it which run, and let metrics go there."""
     on_first_rank(lambda: _start_folder(recipe))
+    trainer.add_callback(LogFile(Path(recipe.output) / LOG))
     if "tensorboard" in _reports(recipe) and PartialState().is_main_process:
         trainer.add_callback(TensorBoardCallback(SummaryWriter(f"{recipe.output}/runs")))
 

@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedModel, set_seed
 
 from crosstok.byte_lengths import fit_lengths
+from crosstok.held_out import HeldOut, held_out_texts
 from crosstok.models import (
     check_is_bytes,
     check_model_exists,
@@ -81,11 +82,14 @@ def transfer(recipe: TransferRecipe) -> TransferResult:
     )
     if recipe.input_expansion:
         check_is_bytes(own.encoder.byte_vocab)
+    texts = held_out_texts(recipe)
     examples = examples_of(recipe)
     fitted = fit_lengths(recipe, examples, own, other) if recipe.to_bytes else recipe
     rows = rows_of(examples, fitted, own, [other])
     student, teachers, saved_dtype = build_models(fitted, other.encoder, own.encoder)
+    held_out = HeldOut(fitted, student, texts)
     trainer = build_trainer(fitted, student, teachers, (own, [other]), rows)
+    held_out.watch(trainer)
     start_output(recipe, trainer)
     page = watch_run(fitted, trainer, (own, [other]))
     metrics = trainer.train_to_end(resume_point(recipe))

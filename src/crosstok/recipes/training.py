@@ -117,11 +117,25 @@ class TrainingRecipe(_DataAndOutput):
 
     num_workers: int = option("Processes that prepare batches.", 2)
 
+    eval_data: Strings | None = option(
+        "Texts to measure bits per byte on while training, as for --data; may be repeated.", None
+    )
+    eval_split: str = option("Split of held-out data sets and folders.", "validation")
+    eval_every: int = option("Steps between measurements on held-out texts.", 100)
+    eval_texts: int = option("Texts of each that are used, from its beginning.", 100)
+
     save_every: int = option("Steps between checkpoints.", 500)
     log_every: int = option("Steps between log lines.", 10)
     report_to: str = option("Where metrics go: tensorboard, wandb, ..., or none.", "tensorboard")
     resume: bool = option("Go on from the last checkpoint in the output folder.", False)
     trust_remote_code: bool = option("Run Python code that comes with a model.", False)
+
+    def __post_init__(self) -> None:
+        """One name is a list of one, in Python as in YAML."""
+        for name in ("teacher", "teacher_chat_template", "eval_data"):
+            value = getattr(self, name, None)
+            if isinstance(value, str):
+                object.__setattr__(self, name, [value])
 
     @property
     def student_max_length(self) -> int:
@@ -256,10 +270,3 @@ class _RandomStart(_DataAndOutput):
 @dataclass(frozen=True, kw_only=True)
 class DistilRecipe(TrainingRecipe, _RandomStart, _TeacherAndStudent):
     """Teach a student from a teacher with another tokenizer."""
-
-    def __post_init__(self) -> None:
-        """One name is a list of one, in Python as in YAML."""
-        for name in ("teacher", "teacher_chat_template"):
-            value = getattr(self, name)
-            if isinstance(value, str):
-                object.__setattr__(self, name, [value])

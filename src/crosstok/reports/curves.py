@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from crosstok.reports.tables import in_order
+from crosstok.reports.tables import in_order, is_held_out
 
 MAX_POINTS = 240
 _NOT_CURVES = {"step", "epoch", "tokens_seen", "bytes_seen"}
@@ -54,7 +54,10 @@ class StepTick:
 
 @dataclass(frozen=True)
 class RunCurves:
-    """All curves of a run over one horizontal axis."""
+    """All curves of a run over one horizontal axis.
+
+    ``num_logged`` counts the log lines of training, not those of held-out texts.
+    """
 
     first_step: int
     last_step: int
@@ -67,18 +70,24 @@ def run_curves(log_history: Sequence[Mapping[str, Any]]) -> RunCurves | None:
     """The curves of every number in the training log; None where nothing was logged.
 
     Args:
-        log_history: as transformers' ``TrainerState`` keeps it; lines without a loss (the summary
-            at the end) are left out, and so are values that are no finite numbers.
+        log_history: as transformers' ``TrainerState`` keeps it; lines with neither a loss nor
+            figures of held-out texts (the summary at the end) are left out, and so are values that
+            are no finite numbers.
     """
-    lines = [line for line in log_history if "loss" in line and "step" in line]
-    if not lines:
+    lines = [line for line in log_history if "step" in line and _is_of_curves(line)]
+    num_logged = sum("loss" in line for line in lines)
+    if not num_logged:
         return None
     names = in_order(dict.fromkeys(name for line in lines for name in line))
     curves = [_curve(name, lines) for name in names if name not in _NOT_CURVES]
     first, last = int(lines[0]["step"]), int(lines[-1]["step"])
     return RunCurves(
-        first, last, len(lines), _step_ticks(lines), tuple(c for c in curves if c is not None)
+        first, last, num_logged, _step_ticks(lines), tuple(c for c in curves if c is not None)
     )
+
+
+def _is_of_curves(line: Mapping[str, Any]) -> bool:
+    return "loss" in line or any(map(is_held_out, line))
 
 
 def _curve(name: str, lines: Sequence[Mapping[str, Any]]) -> Curve | None:

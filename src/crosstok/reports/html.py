@@ -18,7 +18,7 @@ from crosstok.reports.chunk_view import ChunkCell, ChunkView
 from crosstok.reports.curves import Curve, RunCurves
 from crosstok.reports.examination_tables import advice_command, examination_figures
 from crosstok.reports.svg import curve_svg
-from crosstok.reports.tables import OUTCOMES, outcome_figures, pair_figures, plain_label
+from crosstok.reports.tables import is_held_out, label_and_form, outcome_figures, pair_figures
 
 LEVELS = (0.25, 1.0, 2.0, 4.0)
 """Nats from which a gap has the next stronger colour."""
@@ -85,7 +85,7 @@ def run_page(run: RunNumbers) -> str:
         title=run.title,
         run=run,
         tables=outcome_figures(run.counts, run.metrics),
-        rows=_number_rows(run.curves),
+        number_tables=_number_tables(run.curves),
     )
 
 
@@ -159,13 +159,13 @@ def _in_words(nats: float, names: tuple[str, str]) -> str:
 
 def _label(name: str) -> str:
     plain, _, teacher = name.partition("@")
-    label = OUTCOMES[plain][0] if plain in OUTCOMES else plain_label(plain)
+    label = label_and_form(plain)[0]
     return f"{label}, {teacher}" if teacher else label
 
 
 def _value(number: float, name: str) -> str:
     plain = name.partition("@")[0]
-    return OUTCOMES.get(plain, ("", "{:.4g}"))[1].format(number)
+    return label_and_form(plain)[1].format(number)
 
 
 def _curve_svg(curve: Curve, run: RunCurves) -> Markup:
@@ -174,15 +174,23 @@ def _curve_svg(curve: Curve, run: RunCurves) -> Markup:
     return curve_svg(curve, run, f"{_label(curve.name)}, {steps}: from {first} to {last}")
 
 
-def _number_rows(run: RunCurves | None) -> list[tuple[str, ...]]:
+def _number_tables(run: RunCurves | None) -> list[tuple[str, list[tuple[str, ...]]]]:
     """The curves' means at some of the points, for those who would rather read numbers."""
-    if run is None or not run.curves:
-        return []
-    longest = max(len(curve.steps) for curve in run.curves)
-    whole = [curve for curve in run.curves if len(curve.steps) == longest]
-    number = min(_NUMBER_ROWS, longest)
-    picked = [(i + 1) * longest // number - 1 for i in range(number)]
+    curves = () if run is None else run.curves
+    parts = [
+        ("Means of neighbouring log lines", [c for c in curves if not is_held_out(c.name)]),
+        ("Held-out texts", [c for c in curves if is_held_out(c.name)]),
+    ]
+    return [(title, _number_rows(part)) for title, part in parts if part]
+
+
+def _number_rows(curves: Sequence[Curve]) -> list[tuple[str, ...]]:
+    """Those of the most points, with a header."""
+    steps = max((curve.steps for curve in curves), key=len)
+    whole = [curve for curve in curves if curve.steps == steps]
+    number = min(_NUMBER_ROWS, len(steps))
+    picked = [(i + 1) * len(steps) // number - 1 for i in range(number)]
     header = ("step", *(_label(curve.name) for curve in whole))
     return [header] + [
-        (f"{whole[0].steps[i]:,}", *(f"{curve.means[i]:.4g}" for curve in whole)) for i in picked
+        (f"{steps[i]:,}", *(f"{curve.means[i]:.4g}" for curve in whole)) for i in picked
     ]

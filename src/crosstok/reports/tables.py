@@ -79,14 +79,20 @@ OUTCOMES: dict[str, tuple[str, str]] = {
 
 def outcome_figures(counts: Mapping[str, Any], metrics: Mapping[str, float]) -> list[Figures]:
     """What a run did: where the embedding rows came from (if any), and its metrics at the end."""
-    parts = [("embedding rows", counts), ("training, mean of the last tenth", metrics)]
+    held_out = {name: value for name, value in metrics.items() if is_held_out(name)}
+    means = {name: value for name, value in metrics.items() if name not in held_out}
+    parts = [
+        ("embedding rows", counts),
+        ("training, mean of the last tenth", means),
+        ("held-out texts, at the end", held_out),
+    ]
     return [Figures(title, list(_outcomes(values))) for title, values in parts if values]
 
 
 def _outcomes(values: Mapping[str, Any]) -> Iterator[Row]:
     for name in in_order(values):
         plain, _, teacher = name.partition("@")
-        label, form = OUTCOMES.get(plain, (plain_label(plain), "{:.4g}"))
+        label, form = label_and_form(plain)
         value = values[name]
         if isinstance(value, bool):
             shown = "yes" if value else "no"
@@ -95,14 +101,34 @@ def _outcomes(values: Mapping[str, Any]) -> Iterator[Row]:
         yield label + (f", {teacher}" if teacher else ""), shown
 
 
+def label_and_form(name: str) -> tuple[str, str]:
+    """What a metric is called and how it reads; without the ``@teacher`` that may follow it."""
+    form = OUTCOMES["bits_per_byte"][1] if is_held_out(name) else "{:.4g}"
+    return OUTCOMES.get(name, (plain_label(name), form))
+
+
 def in_order(names: Mapping[str, Any]) -> list[str]:
     """Metrics in the order of the table, those that it does not know behind them."""
     place = {name: i for i, name in enumerate(OUTCOMES)}
-    return sorted(names, key=lambda name: place.get(name.partition("@")[0], len(place)))
+
+    def key(name: str) -> int:
+        known = "bits_per_byte" if is_held_out(name) else name.partition("@")[0]
+        return place.get(known, len(place))
+
+    return sorted(names, key=key)
+
+
+def is_held_out(name: str) -> bool:
+    """Whether a metric is of held-out texts: ``eval_wiki_bits_per_byte``."""
+    return name.startswith("eval_")
 
 
 def plain_label(name: str) -> str:
     """``loss_strict`` in words."""
+    if is_held_out(name):
+        held_out = name.removeprefix("eval_")
+        texts = held_out.removesuffix("_bits_per_byte")
+        return f"bits per byte on {texts}" if texts != held_out else held_out
     kind, _, objective = name.partition("_")
     if kind in ("loss", "weight") and objective:
         return f"{kind} of {objective.replace('_', ' ')}"

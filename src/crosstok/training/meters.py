@@ -54,6 +54,16 @@ class Meters:
         nats = -scores.token_logprobs.detach().masked_fill(~batch.student_loss_mask, 0.0).sum()
         self.add("bits_per_byte", nats.double() / _NATS_PER_BIT, batch.num_bytes.sum())
 
+    def sums(self, *names: str) -> Tensor | None:
+        """The totals of these metrics since the last call of `drain`; None before any."""
+        if not self._sums:
+            return None
+        return torch.stack([self._sums[name][0] for name in names])
+
+    def skip(self, seconds: float) -> None:
+        """Leave time out of the rates."""
+        self._since += seconds
+
     def drain(self, over_ranks: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """Everything since the last call, divided; tokens and bytes as sums and rates a second."""
         seconds = max(1e-9, time.perf_counter() - self._since)

@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback
 
+from crosstok.reports.tables import is_held_out
+
 _SHOWN = ("loss", "chunk_gap_nats", "bits_per_byte", "coverage", "tokens_per_second")
 
 
@@ -43,18 +45,30 @@ class ProgressBar(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Print the metrics of this log line."""
-        if self._progress is None or not logs or "loss" not in logs:
+        if self._progress is None or not logs:
+            return
+        held_out = "  ".join(
+            f"{name.removeprefix('eval_').removesuffix('_bits_per_byte')} {_number(value)}"
+            for name, value in logs.items()
+            if is_held_out(name)
+        )
+        if held_out:
+            self._line(state, f"held-out bits per byte:  {held_out}")
+        if "loss" not in logs:
             return
         shown = "  ".join(f"{name} {_number(logs[name])}" for name in _SHOWN if name in logs)
         self._progress.update(self._task, shown=shown)
-        line = f"step {state.global_step}/{state.max_steps}  {shown}"
-        self._console.print(line, highlight=False, soft_wrap=True)
+        self._line(state, shown)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Take the bar away."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+    def _line(self, state: Any, shown: str) -> None:
+        line = f"step {state.global_step}/{state.max_steps}  {shown}"
+        self._console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def _number(value: float) -> str:

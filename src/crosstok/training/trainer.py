@@ -21,6 +21,7 @@ from transformers import Trainer, TrainingArguments
 from crosstok.models import Scores, token_scores
 from crosstok.objectives import AlignedBatch, LossSum, Needs, Objective
 from crosstok.objectives.weighting import Weighting, gradient, last_layer_parameters
+from crosstok.reports.tables import is_held_out
 from crosstok.teachers import Teacher, check_needs
 from crosstok.training.checkpoints import mark_complete, saving
 from crosstok.training.collator import EXPANSION_IDS, batch_of
@@ -140,7 +141,8 @@ class DistillationTrainer(Trainer):
         """Train up to ``max_steps``, from a checkpoint or from the start, and sum up.
 
         Returns:
-            Steps, seconds, and the means of the logged metrics over the last tenth of the run.
+            Steps, seconds, the means of the logged metrics over the last tenth of the run, and the
+            last figures of held-out texts.
         """
         outcome = self.train(resume_from_checkpoint=checkpoint)
         logged = [entry for entry in self.state.log_history if "loss" in entry]
@@ -151,11 +153,28 @@ class DistillationTrainer(Trainer):
             if name not in ("step", "epoch", "learning_rate", "tokens_seen", "bytes_seen")
         }
         seconds = outcome.metrics.get("train_runtime", 0.0)
-        return {"steps": self.state.global_step, "seconds": seconds, **means}
+        held_out = {
+            name: value
+            for entry in self.state.log_history
+            for name, value in entry.items()
+            if is_held_out(name)
+        }
+        steps = {"steps": self.state.global_step, "seconds": seconds}
+        return {**steps, **means, **held_out}
+
+    def seen(self) -> dict[str, float]:
+        """Tokens and bytes that the student has read up to now. To be called on every rank."""
+        names = ("tokens", "bytes")
+        sums = self.meters.sums(*names)
+        new = [0.0, 0.0] if sums is None else self._over_ranks(sums).tolist()
+        return {
+            f"{name}_seen": self._logged(f"{name}_seen") + number
+            for name, number in zip(names, new, strict=True)
+        }
 
     def _logged(self, name: str) -> float:
-        """The last value that was logged, in this run or the one it goes on from; 0 before."""
-        lines = reversed(self.state.log_history)
+        """The last value in a training log line, of this run or the one it goes on from; else 0."""
+        lines = (line for line in reversed(self.state.log_history) if "loss" in line)
         return float(next((line[name] for line in lines if name in line), 0.0))
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
