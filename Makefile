@@ -2,13 +2,15 @@
 # make demo    the demo: move a small model to another tokenizer, compare, leave a usable folder
 # make test    lint, types and the whole test suite
 # make search  the tests again, properties on examples that were not drawn before
+# make docs    the documentation as a site, in site/
+# make docs-serve   the same while you write, at http://127.0.0.1:8000
 # make report-check   the HTML pages in headless Chromium, by axe; needs a Chromium and npm
 
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test search report-check
+.PHONY: setup demo test search docs docs-serve report-check
 
 setup: $(STAMP)
 
@@ -32,3 +34,9 @@ search: setup
 
 report-check: setup
 	$(BIN)/python benchmarks/report_check.py --output out/report-check
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+docs-serve: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dirty
