@@ -24,6 +24,7 @@ FLOORS = (
     {"teachers", "inference"},
     {"training", "evaluation"},
     {"recipes"},
+    {"teacher_cache"},
     {"runs", "run_report", "held_out"},
     {"byte_lengths"},
     {"transfer", "distil", "generate", "doctor", "pair", "demo"},
@@ -54,15 +55,15 @@ PUBLIC = {
     "compare_vocabularies examination_page has_errors outcome_table pair_page pair_table "
     "print_chunks print_examination recommend red_flags run_curves run_page shared_teacher_ids "
     "write_page",
-    "teachers": "LocalTeacher SharedMass SharedTeacher Teacher check_needs shared_mass "
-    "vocabulary_masks",
+    "teachers": "CachedTeacher LocalTeacher SharedMass SharedTeacher Teacher cached_teacher "
+    "check_needs shared_mass short_name vocabulary_masks",
     "tokenizers": "BYTES ByteVocab ChatDescription Conversation Example ExampleEncoder LossOn "
     "PieceMatch PromptCompletion Spans TEMPLATE TextEncoder byte_tokenizer "
     "compare_templates describe_template is_byte_tokenizer load_target_tokenizer "
     "load_tokenizer parse_example resolve_chat_template shared_examples shared_texts",
     "training": "AlignedCollator DistillationTrainer Lora NonFiniteLossError OriginalEmbeddings "
     "StepCost Student add_lora batch_of chat_rows chunk_gaps chunk_views compute_dtype "
-    "step_cost telling_rows text_windows window_length",
+    "dtype_name step_cost telling_rows text_windows window_length",
     "transplant": "Method RowSource TransplantPlan TransplantReport plan_rows transplant "
     "untie_embeddings",
 }

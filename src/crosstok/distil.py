@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,12 @@ from crosstok.runs import (
     stop_at_end_of_turn,
     training_device,
 )
-from crosstok.teachers import LocalTeacher, Teacher
-from crosstok.tokenizers import ExampleEncoder, TextEncoder
-from crosstok.training import Lora, Student, add_lora, compute_dtype
+from crosstok.teacher_cache import teacher_of
+from crosstok.teachers import LocalTeacher, Teacher, short_name
+from crosstok.tokenizers import ByteVocab, ExampleEncoder, TextEncoder
+from crosstok.training import Lora, Student, add_lora, compute_dtype, dtype_name
 from crosstok.training.outputs import RECIPE, model_card, save_outputs, to_json
+from crosstok.training.terms import distinct_names
 
 log = logging.getLogger("crosstok")
 
@@ -49,7 +52,8 @@ def distil(recipe: DistilRecipe) -> DistilResult:
         NonFiniteLossError: the loss became NaN; the last checkpoint stands.
         SaveError: the disk is full; the last checkpoint stands.
     """
-    check_request(recipe, [recipe.student, *recipe.teacher])
+    # A stored teacher needs no model, only its tokenizer.
+    check_request(recipe, [recipe.student, *(recipe.teacher if not recipe.teacher_cache else ())])
     set_seed(recipe.seed)
     own, others = load_encoders(recipe)
     texts = held_out_texts(recipe)
@@ -105,14 +109,19 @@ def build_teachers(recipe: DistilRecipe, encoders: Sequence[ExampleEncoder]) -> 
         return []
     device = training_device(recipe)
     dtype = compute_dtype(recipe.precision, device)
-    teachers: list[Teacher] = []
-    for name, side in zip(recipe.teacher, encoders, strict=True):
-        model = load_model(
-            name, dtype=dtype, device=device, trust_remote_code=recipe.trust_remote_code
-        )
-        check_vocabulary_fits(model, len(side.encoder.byte_vocab.token_bytes), name)
-        teachers.append(LocalTeacher(model, side.encoder.byte_vocab))
-    return teachers
+    vocabs = [side.encoder.byte_vocab for side in encoders]
+
+    def load(name: str, byte_vocab: ByteVocab) -> Teacher:
+        trust = recipe.trust_remote_code
+        model = load_model(name, dtype=dtype, device=device, trust_remote_code=trust)
+        check_vocabulary_fits(model, len(byte_vocab.token_bytes), name)
+        return LocalTeacher(model, byte_vocab)
+
+    labels = distinct_names([short_name(name) for name in recipe.teacher])
+    return [
+        teacher_of(recipe, name, vocab, dtype_name(dtype), partial(load, name, vocab), label=label)
+        for name, vocab, label in zip(recipe.teacher, vocabs, labels, strict=True)
+    ]
 
 
 def warn_if_swapped(student: PreTrainedModel, teachers: Sequence[Teacher]) -> None:

@@ -18,6 +18,7 @@ from crosstok.alignment import ENDS_OF_CHATS, ENDS_OF_TEXTS
 from crosstok.corpora import Examples, load_examples
 from crosstok.models import check_model_exists, find_lookup
 from crosstok.recipes import TrainingRecipe, recipe_yaml, save_recipe
+from crosstok.teacher_cache import check_teacher_cache
 from crosstok.teachers import Teacher
 from crosstok.tokenizers import (
     ByteVocab,
@@ -64,6 +65,7 @@ def check_request(recipe: TrainingRecipe, models: Sequence[str]) -> None:
     check_same_recipe(recipe, output)
     recipe.objectives()
     recipe.combination()
+    check_teacher_cache(recipe, output)
     for model in models:
         check_model_exists(model)
     if recipe.precision == "fp16" and not torch.cuda.is_available():
@@ -82,6 +84,7 @@ def check_same_recipe(recipe: TrainingRecipe, output: Path) -> None:
     if not recipe.resume or not started.is_file():
         return
     free = {"resume", "overwrite", "output", "report_to", "log_every", "save_every"}
+    free.add("teacher_cache")  # the same scores, from elsewhere
     free |= {"eval_data", "eval_split", "eval_every", "eval_texts"}  # which change no weight
     if not recipe.streaming:  # the order of a stream depends on the number of its readers
         free.add("num_workers")

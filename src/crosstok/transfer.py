@@ -34,6 +34,7 @@ from crosstok.runs import (
     stop_at_end_of_turn,
     training_device,
 )
+from crosstok.teacher_cache import teacher_of
 from crosstok.teachers import LocalTeacher, Teacher
 from crosstok.tokenizers import TextEncoder, load_target_tokenizer, load_tokenizer
 from crosstok.training import (
@@ -42,6 +43,7 @@ from crosstok.training import (
     Student,
     add_lora,
     compute_dtype,
+    dtype_name,
 )
 from crosstok.training.outputs import (
     RECIPE,
@@ -148,15 +150,20 @@ def build_models(
     student = prepare_student(recipe, model, source, target, saved_dtype)
     if recipe.lora:
         student = add_lora(student, Lora(rank=recipe.lora_rank, alpha=recipe.lora_alpha))
-    teachers: list[Teacher] = []
-    if original is not None:
-        teachers.append(original.teacher(student, source))
-    elif needs_teacher:
-        teacher_model = load_model(
-            recipe.model, dtype=frozen, device=device, trust_remote_code=recipe.trust_remote_code
-        )
-        teachers.append(LocalTeacher(teacher_model, source.byte_vocab))
-    return student, teachers, saved_dtype
+    if not needs_teacher:
+        return student, [], saved_dtype
+    shared = None if original is None else original.teacher(student, source)
+
+    def load() -> Teacher:
+        if shared is not None:
+            return shared
+        trust = recipe.trust_remote_code
+        its_model = load_model(recipe.model, dtype=frozen, device=device, trust_remote_code=trust)
+        return LocalTeacher(its_model, source.byte_vocab)
+
+    arithmetic = dtype_name(frozen, shares_fp32_weights=shared is not None)
+    teacher = teacher_of(recipe, recipe.model, source.byte_vocab, arithmetic, load)
+    return student, [teacher], saved_dtype
 
 
 def give_embeddings(

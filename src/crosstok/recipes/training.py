@@ -93,6 +93,10 @@ class TrainingRecipe(_DataAndOutput):
     debias: bool = option("ALM: multiply chunks by their boundary mass.", True)
     max_slope: float = option("ALM: largest pull on an over-confident chunk; inf: none.", 10.0)
 
+    teacher_cache: str | None = option(
+        "Folder that keeps what the teacher says: it is asked, and loaded, for the rest only.", None
+    )
+
     lora: bool = option("Train LoRA adapters and the embeddings instead of every weight.", False)
     lora_rank: int = option("Rank of the adapters.", 64)
     lora_alpha: int = option("Scale of the adapters: alpha / rank.", 64)

@@ -69,6 +69,7 @@ OUTCOMES: dict[str, tuple[str, str]] = {
     "open_tail": ("open tails", "{:.2%} of chunks"),
     "student_tokens_per_chunk": ("student", "{:.2f} tokens per chunk"),
     "teacher_tokens_per_chunk": ("teacher", "{:.2f} tokens per chunk"),
+    "teacher_cache_hits": ("stored teacher", "{:.1%} of rows found"),
     "tokens_per_second": ("speed", "{:,.0f} tokens per second"),
     "bytes_per_second": ("speed in bytes", "{:,.0f} bytes per second"),
     "peak_memory_gib": ("peak memory", "{:.2f} GiB"),

@@ -1,8 +1,7 @@
 """Teachers that run in this process: a model of their own, or the student's first weights."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from typing import Protocol
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from crosstok.models import Scores, output_head, token_scores
-from crosstok.objectives import ModelView, Needs, Objective
+from crosstok.objectives import ModelView, Needs
 from crosstok.ops import OutputHead
 from crosstok.tokenizers import ByteVocab
 
@@ -43,32 +42,6 @@ class Teacher(Protocol):
 
 EVERYTHING = Needs(teacher=True, boundary_mass=True, distributions=True, hidden_states=True)
 """What a teacher that runs in this process supports."""
-
-
-def check_needs(objectives: Sequence[Objective], teachers: Sequence[Teacher]) -> None:
-    """Compare what the objectives ask for with what each teacher has, before the first step.
-
-    Raises:
-        ValueError: names the objective, the teacher, what is needed and what to do.
-    """
-    for objective in objectives:
-        if objective.needs.teacher and not teachers:
-            raise ValueError(
-                f"objective {objective.name!r} needs a teacher, and there is none. "
-                "Name one, or train by cross_entropy alone."
-            )
-        for teacher in teachers if objective.needs.teacher else ():
-            missing = [
-                f.name.replace("_", " ")
-                for f in fields(Needs)
-                if getattr(objective.needs, f.name) and not getattr(teacher.supports, f.name)
-            ]
-            if missing:
-                raise ValueError(
-                    f"objective {objective.name!r} needs {' and '.join(missing)}, which teacher "
-                    f"{teacher.name!r} does not give. Choose another teacher, or an objective "
-                    "that needs less (alm needs likelihoods only)."
-                )
 
 
 class LocalTeacher:

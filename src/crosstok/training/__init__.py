@@ -4,7 +4,14 @@ from crosstok.training.chunk_gaps import chunk_gaps, chunk_views, telling_rows
 from crosstok.training.collator import AlignedCollator, batch_of
 from crosstok.training.rows import chat_rows
 from crosstok.training.step_cost import StepCost, step_cost
-from crosstok.training.student import Lora, OriginalEmbeddings, Student, add_lora, compute_dtype
+from crosstok.training.student import (
+    Lora,
+    OriginalEmbeddings,
+    Student,
+    add_lora,
+    compute_dtype,
+    dtype_name,
+)
 from crosstok.training.trainer import DistillationTrainer, NonFiniteLossError
 from crosstok.training.windows import text_windows, window_length
 
@@ -22,6 +29,7 @@ __all__ = [
     "chunk_gaps",
     "chunk_views",
     "compute_dtype",
+    "dtype_name",
     "step_cost",
     "telling_rows",
     "text_windows",

@@ -129,3 +129,15 @@ def compute_dtype(precision: Literal["fp32", "bf16", "fp16"], device: torch.devi
     if precision == "bf16":
         return torch.bfloat16
     return torch.float16 if precision == "fp16" and device.type == "cuda" else torch.float32
+
+
+def dtype_name(frozen: torch.dtype, *, shares_fp32_weights: bool = False) -> str:
+    """What a teacher computes in, in words: scores may be mixed where these are the same.
+
+    Args:
+        frozen: `compute_dtype` of the run.
+        shares_fp32_weights: the teacher is the student's own weights, rounded by autocast only.
+    """
+    name = str(frozen).removeprefix("torch.")
+    is_rounded_late = shares_fp32_weights and frozen != torch.float32
+    return f"{name} from float32 weights" if is_rounded_late else name

@@ -22,7 +22,7 @@ from crosstok.models import Scores, token_scores
 from crosstok.objectives import AlignedBatch, LossSum, Needs, Objective
 from crosstok.objectives.weighting import Weighting, gradient, last_layer_parameters
 from crosstok.reports.tables import is_held_out
-from crosstok.teachers import Teacher, check_needs
+from crosstok.teachers import CachedTeacher, Teacher, check_needs
 from crosstok.training.checkpoints import mark_complete, saving
 from crosstok.training.collator import EXPANSION_IDS, batch_of
 from crosstok.training.meters import Meters
@@ -153,6 +153,7 @@ class DistillationTrainer(Trainer):
             if name not in ("step", "epoch", "learning_rate", "tokens_seen", "bytes_seen")
         }
         seconds = outcome.metrics.get("train_runtime", 0.0)
+        shares = self._shares_of_caches()
         held_out = {
             name: value
             for entry in self.state.log_history
@@ -160,7 +161,19 @@ class DistillationTrainer(Trainer):
             if is_held_out(name)
         }
         steps = {"steps": self.state.global_step, "seconds": seconds}
-        return {**steps, **means, **held_out}
+        return {**steps, **means, **shares, **held_out}
+
+    def _shares_of_caches(self) -> dict[str, float]:
+        """Of the rows that each stored teacher was asked for, in this run, those it had stored."""
+        names = distinct_names([teacher.name for teacher in self.teachers])
+        shares = {}
+        for name, teacher in zip(names, self.teachers, strict=True):
+            if isinstance(teacher, CachedTeacher):
+                counts = torch.tensor([teacher.hits, teacher.rows], device=self.args.device)
+                hits, rows = self._over_ranks(counts.double()).tolist()
+                suffix = f"@{name}" if len(names) > 1 else ""
+                shares[f"teacher_cache_hits{suffix}"] = hits / max(1, rows)
+        return shares
 
     def seen(self) -> dict[str, float]:
         """Tokens and bytes that the student has read up to now. To be called on every rank."""
