@@ -19,7 +19,7 @@ from shipped_pair import DOMAINS, prepare, run_transfer
 
 RESULTS = Path("benchmarks/learning_curves_cpu_202611.md")
 PICTURE = Path("docs/images/learning_curves")
-STEPS, EVERY = 500, 50
+STEPS, EVERY = 400, 50
 OBJECTIVES = {
     "alm": "alm",
     "alm+cross_entropy": "alm+cross_entropy",
