@@ -244,6 +244,28 @@ def test_ticks_tell_bytes_by_step_and_bad_values_are_left_out():
     assert run_curves([{"train_runtime": 3.0, "step": 1}]) is None
 
 
+def test_held_out_texts_have_curves_of_their_own_steps():
+    name = "eval_wiki_bits_per_byte"
+    measured = [
+        {"step": step, name: 2 - step / 100, "tokens_seen": 512 * step, "bytes_seen": 2048 * step}
+        for step in (0, 20, 40)
+    ]
+    lines = history(40)
+    lines[20:20] = measured[1:2]
+    found = run_curves([measured[0], *lines, measured[2]])
+    curve = next(curve for curve in found.curves if curve.name == name)
+    assert (curve.steps, curve.means) == ((0, 20, 40), (2.0, 1.8, 1.6))
+    assert (found.first_step, found.last_step, found.num_logged) == (0, 40, 40)
+    assert [(tick.step, tick.bytes_seen) for tick in found.ticks][:2] == [(0, 0), (10, 20_480)]
+    page = Page(run_page(run(curves=found, metrics={"steps": 40, name: 1.6})))
+    assert len(page.all("svg")) == len(found.curves)
+    text = " ".join(run_page(run(curves=found, metrics={"steps": 40, name: 1.6})).split())
+    assert "held-out texts, at the end" in text
+    assert "bits per byte on wiki, steps 0 to 40: from 2.0000 to 1.6000" in text
+    assert "Means of neighbouring log lines" in text
+    assert "<caption>Held-out texts</caption>" in text
+
+
 @pytest.mark.parametrize("ends", [(0.13, 0.88), (5, 5), (0, 0), (-3, 7e9), (1e-9, 2e-9)])
 def test_ticks_are_few_and_round_and_reach_over_the_values(ends):
     ticks = round_ticks(*ends)

@@ -1,5 +1,6 @@
 """Two processes train to the weights of one with the same global batch."""
 
+import json
 import os
 import socket
 import subprocess
@@ -47,12 +48,18 @@ def test_two_ranks_equal_one(recipe, tmp_path):
                 output=str(tmp_path / f"ranks{num_ranks}"),
                 batch_size=4 // num_ranks,
                 max_steps=3,
+                eval_data=recipe().data,
+                eval_every=2,
+                eval_texts=3,
             ),
             num_ranks,
         )
         for num_ranks in (1, 2)
     ]
     compare(*weights)
+    one, other = (held_out_lines(tmp_path / f"ranks{num_ranks}") for num_ranks in (1, 2))
+    assert [line["step"] for line in one] == [0, 2, 3]
+    assert one == [pytest.approx(line, rel=1e-5) for line in other]
 
 
 @pytest.mark.slow
@@ -81,6 +88,11 @@ def test_projectors_are_trained_alike_by_two_ranks(model_folder, texts_file, tmp
         for num_ranks in (1, 2)
     ]
     compare(*weights)
+
+
+def held_out_lines(folder: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [line for line in lines if "eval_texts_bits_per_byte" in line]
 
 
 def compare(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
