@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from transformers.utils.hub import cached_file, extract_commit_hash
+
 from crosstok.models import load_config
 from crosstok.tokenizers import ByteVocab
 
@@ -92,10 +94,11 @@ def _of_folder(folder: Path, notes: Path) -> tuple[str | None, str | None]:
 
 def _of_hub(name: str, *, trust_remote_code: bool) -> str | None:
     try:
-        config = load_config(name, trust_remote_code=trust_remote_code)
-    except ValueError:
+        load_config(name, trust_remote_code=trust_remote_code)
+        file = cached_file(name, "config.json")
+    except (ValueError, OSError):
         return None
-    commit = getattr(config, "_commit_hash", None)
+    commit = extract_commit_hash(file, None)  # configurations no longer hold it
     return f"{name} at {commit}" if commit else None
 
 
