@@ -103,9 +103,7 @@ def _lines(rows: Iterable[dict[str, Any]]) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-TEXTS = _lines(
-    {"text": " ".join(SENTENCES[i % 14 :] + SENTENCES[: i % 5]) + f" {i}"} for i in range(12)
-)
+TEXTS = _lines({"text": " ".join(SENTENCES[i : i + 4]) + f" {i}"} for i in range(10))
 CHATS = _lines(
     {
         "messages": [

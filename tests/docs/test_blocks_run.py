@@ -13,10 +13,11 @@ import datasets
 import huggingface_hub.constants
 import lm_eval.tasks
 import pytest
+import yaml
 from lm_eval.tasks._index import TaskIndex
 
 from tests.docs import stand_ins
-from tests.docs.pages import PAGES, ROOT, Piece, pieces
+from tests.docs.pages import PAGES, ROOT, Piece, lines_of, pieces
 from tests.docs.reader import Reader
 
 NOT_RUN = {
@@ -90,12 +91,26 @@ def test_pieces_of_every_kind_are_found():
         assert kinds.count(language) >= number, language
 
 
-def test_whole_recipes_are_given_to_a_command():
-    """A block that shows a file is named in its first line, and a command reads that file."""
+def test_files_that_pages_show_are_given_to_a_command():
+    """A block that is a whole file says its name first, and a command of the page reads it."""
     for page in PAGES:
         shown = pieces(page)
         commands = " ".join(p.content for p in shown if p.language in ("sh", "command"))
         for piece in shown:
-            if piece.language == "yaml" and "\noutput:" in piece.content:
-                assert piece.file_name is not None, piece.place
-                assert f"--recipe {piece.file_name}" in commands, piece.place
+            values = yaml.safe_load(piece.content) if piece.language == "yaml" else {}
+            if not {"output", "task"} & values.keys():
+                continue
+            assert piece.file_name is not None, piece.place
+            task = f"--task {values.get('task')}"
+            assert f"--recipe {piece.file_name}" in commands or task in commands, piece.place
+
+
+def test_nothing_is_excused_or_stood_in_for_that_no_page_names():
+    shown = [piece for page in PAGES_WITH_PIECES for piece in pieces(page)]
+    shell = [piece for piece in shown if piece.language in ("sh", "command")]
+    typed = [command for piece in shell for _, command in lines_of(piece)]
+    for beginning in NOT_RUN:
+        assert any(command.startswith(beginning) for command in typed), beginning
+    text = "\n".join(piece.content for piece in shown)
+    for name in (*stand_ins.HUB, *stand_ins.FOLDERS, *stand_ins.FILES):
+        assert re.search(rf"(?<![\w./-]){re.escape(name)}(?![\w-])", text), name
