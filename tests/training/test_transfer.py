@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from crosstok.objectives import Needs
 from crosstok.recipes import recipe_yaml
 from crosstok.tokenizers import TextEncoder, load_tokenizer
-from crosstok.training import NonFiniteLossError
+from crosstok.training import DistillationTrainer, NonFiniteLossError
 from crosstok.training.checkpoints import SaveError, last_checkpoint
 from crosstok.transfer import build_models, transfer, transplant_only
 from tests.tiny import tiny_tokenizer
@@ -238,8 +238,14 @@ def test_a_disk_that_fills_at_the_very_end_costs_no_training(recipe, monkeypatch
     folder = Path(recipe().output)
     assert not (folder / "model.safetensors").exists()
     assert not list(folder.glob(".saving*"))
-    transfer(recipe(resume=True))
-    assert (folder / "model.safetensors").exists()
+    monkeypatch.setattr(DistillationTrainer, "training_step", None)  # not called
+    result = transfer(recipe(resume=True))
+    assert result.metrics["steps"] == 4
+    assert result.metrics["coverage"] == 1.0
+    saved = load_file(folder / "model.safetensors")
+    trained = load_file(folder / "checkpoints" / "checkpoint-4" / "model.safetensors")
+    assert all(torch.equal(saved[name], trained[name]) for name in saved)
+    assert (folder / "report.html").is_file()
 
 
 def test_streaming_data_trains_the_same_way(recipe):

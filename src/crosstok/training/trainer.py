@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 
 from crosstok.models import Scores, token_scores
 from crosstok.objectives import AlignedBatch, LossSum, Needs, Objective
@@ -144,7 +145,10 @@ class DistillationTrainer(Trainer):
             Steps, seconds, the means of the logged metrics over the last tenth of the run, and the
             last figures of held-out texts.
         """
-        outcome = self.train(resume_from_checkpoint=checkpoint)
+        seconds = 0.0
+        if not self._is_done(checkpoint):
+            outcome = self.train(resume_from_checkpoint=checkpoint)
+            seconds = outcome.metrics.get("train_runtime", 0.0)
         logged = [entry for entry in self.state.log_history if "loss" in entry]
         last = logged[-max(1, len(logged) // 10) :]
         means = {
@@ -152,7 +156,6 @@ class DistillationTrainer(Trainer):
             for name in (last[0] if last else {})
             if name not in ("step", "epoch", "learning_rate", "tokens_seen", "bytes_seen")
         }
-        seconds = outcome.metrics.get("train_runtime", 0.0)
         shares = self._shares_of_caches()
         held_out = {
             name: value
@@ -184,6 +187,20 @@ class DistillationTrainer(Trainer):
             f"{name}_seen": self._logged(f"{name}_seen") + number
             for name, number in zip(names, new, strict=True)
         }
+
+    def _is_done(self, checkpoint: str | None) -> bool:
+        """Take the weights of a checkpoint of the last step; ``train`` would make one step more."""
+        if checkpoint is None or self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            return False
+        state = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
+        if state.global_step < self.args.max_steps:
+            return False
+        state.is_world_process_zero = self.is_world_process_zero()
+        self.state = state
+        self._load_from_checkpoint(checkpoint)
+        for event in (self.callback_handler.on_train_begin, self.callback_handler.on_train_end):
+            self.control = event(self.args, self.state, self.control)
+        return True
 
     def _logged(self, name: str) -> float:
         """The last value in a training log line, of this run or the one it goes on from; else 0."""
