@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 _LINK = re.compile(r"(?<=\]\()(?!\w+:)([^)#\s]+)(?=[)#])")
 _PACKAGE = re.compile(r"^::: crosstok\.(\w+)$(?!\n    )", re.MULTILINE)
 _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+_NOT_SEARCHED = "---\nsearch:\n  exclude: true\n---\n\n"
 _LANGUAGES = {".py": "python", ".yaml": "yaml", ".mjs": "javascript", ".toml": "toml"}
 
 
@@ -102,7 +103,7 @@ def content_of(path: Path) -> str:
     if path.suffix == ".md":
         return text
     language = _LANGUAGES.get(path.suffix, "text")
-    return f"# {path.name}\n\n`{name}`\n\n````{language}\n{text}````\n"
+    return f"{_NOT_SEARCHED}# {path.name}\n\n`{name}`\n\n````{language}\n{text}````\n"
 
 
 def relinked(source: Path, here: Path, link: re.Match[str]) -> str:
