@@ -1,5 +1,6 @@
 """What reads the pages finds commands where they are, and says where one fails, and how."""
 
+import huggingface_hub.constants
 import pytest
 
 from tests.docs.pages import ROOT, Piece, blocks, is_command, lines_of, pieces
@@ -15,7 +16,8 @@ def failure(language: str, content: str, *, mark: str = "") -> str:
     return str(failed.value)
 
 
-def test_a_failing_command_is_shown_with_page_line_and_output():
+def test_a_failing_command_is_shown_with_page_line_and_output(monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     said = failure(
         "sh", "# first\ncrosstok evaluate --model nowhere \\\n    --data no.jsonl  # here\n"
     )
