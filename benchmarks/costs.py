@@ -8,7 +8,8 @@ process of its own on one thread. Needs nothing but a checkout.
 The other ways to store a teacher are written here with numpy, for random logits: a whole row in
 float16, and the top k as DistillKit packs them (the two settings that its README recommends).
 
-    python benchmarks/costs.py
+    python benchmarks/costs.py --repeats 2
+    python benchmarks/costs.py --repeats 2 --report      # only write the tables again
 """
 
 import argparse
@@ -46,26 +47,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--output", type=Path, default=Path("out/costs"))
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--report", action="store_true")
     parser.add_argument("--one", nargs=3, metavar=("JOB", "WAY", "REPEAT"))
     arguments = parser.parse_args()
     output = arguments.output
     if arguments.one:
         run(output, *arguments.one)
         return
-    start = time.perf_counter()
-    shutil.rmtree(output, ignore_errors=True)
-    prepare(output)
     repeats = [str(i) for i in range(arguments.repeats)]
-    run_each([(job, way, i) for i in repeats for job in JOBS for way in WAYS], jobs=1)
+    if not arguments.report:
+        shutil.rmtree(output, ignore_errors=True)
+        prepare(output)
+        run_each([(job, way, i) for i in repeats for job in JOBS for way in WAYS], jobs=1)
     found = {
         (job, way): [json.loads((output / f"{job}-{way}-{i}.json").read_text()) for i in repeats]
         for job in JOBS
         for way in WAYS
     }
-    stored = stored_bytes()
-    spent = os.times()
-    cpu_seconds = spent.user + spent.system + spent.children_user + spent.children_system
-    write_results(RESULTS, report(found, stored, time.perf_counter() - start, cpu_seconds))
+    write_results(RESULTS, report(found, stored_bytes()))
 
 
 def prepare(output: Path) -> None:
@@ -187,10 +186,7 @@ def written(arrays: list[np.ndarray]) -> int:
 
 
 def report(
-    found: dict[tuple[str, str], list[dict[str, Any]]],
-    stored: dict[str, dict[str, float]],
-    seconds: float,
-    cpu_seconds: float,
+    found: dict[tuple[str, str], list[dict[str, Any]]], stored: dict[str, dict[str, float]]
 ) -> str:
     """The results file."""
     repeats = len(found["transfer", "without"])
@@ -202,14 +198,15 @@ def report(
         f"| {way} | " + " | ".join(f"{sizes[name]:,.1f}" for name in VOCABULARIES) + " |"
         for way, sizes in table.items()
     ]
+    minutes = sum(r["cpu_seconds"] for runs in found.values() for r in runs) / 60
+    several = f"means and standard deviations of {repeats} runs" if repeats > 1 else "one run each"
     runs = [row(job, way, found[job, way]) for job in JOBS for way in WAYS]
     return "\n".join(
         [
             "# What a stored teacher costs and saves",
             "",
-            made_by("python benchmarks/costs.py"),
-            f"All of it in {seconds / 60:.0f} minutes, {cpu_seconds / 60:.0f} of them on the "
-            "CPU (the machine had other work).",
+            made_by(f"python benchmarks/costs.py --repeats {repeats}"),
+            f"Its runs took {minutes:.1f} minutes on the CPU, imports and preparation aside.",
             "",
             "## Bytes a token on disk",
             "",
@@ -227,9 +224,9 @@ def report(
             "",
             f"{JOBS['transfer']} steps of transfer, {JOBS['distil']} of distillation, 4 x 256 "
             f"tokens each, fp32. CPU seconds of the job with loading, reports and saving, without "
-            f"imports; peak memory of the whole process, Python and torch included; means and "
-            f"standard deviations of {repeats} runs. Rows that are found while the cache is "
-            "filled are those of the run's report, which are looked at before and after.",
+            f"imports; peak memory of the whole process, Python and torch included; {several}. "
+            "Rows that are found while the cache is filled are those of the run's report, which "
+            "are looked at before and after.",
             "",
             "| job | teacher cache | CPU seconds | peak memory, MiB | rows found, % |",
             "|---|---|---|---|---|",
