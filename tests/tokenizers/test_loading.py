@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import huggingface_hub.constants
 import pytest
 from huggingface_hub.errors import GatedRepoError
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -63,12 +64,24 @@ def test_a_sentencepiece_file_that_cannot_be_read_names_what_to_install(tmp_path
         load_tokenizer(str(tmp_path))
 
 
-def test_the_tokenizer_is_that_of_the_file_beside_a_model_of_any_family(tmp_path, caplog):
+@pytest.mark.parametrize("is_on_the_hub", [False, True])
+def test_the_tokenizer_is_that_of_the_file_beside_a_model_of_any_family(
+    tmp_path, caplog, monkeypatch, is_on_the_hub
+):
+    name, folder = str(tmp_path), tmp_path
+    if is_on_the_hub:  # in its cache
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+        name, commit = "someone/model", "a" * 40
+        repository = tmp_path / "models--someone--model"
+        folder = repository / "snapshots" / commit
+        (repository / "refs").mkdir(parents=True)
+        (repository / "refs" / "main").write_text(commit)
     tokenizer = tiny_tokenizer("unigram")
-    tokenizer.save_pretrained(tmp_path)
-    tiny_model("qwen2", len(tokenizer)).save_pretrained(tmp_path)  # whose own is another kind
+    tokenizer.save_pretrained(folder)
+    tiny_model("qwen2", len(tokenizer)).save_pretrained(folder)  # whose own is another kind
     text = "The quick brown fox, 猫は 12"
-    assert load_tokenizer(str(tmp_path)).tokenize(text) == tokenizer.tokenize(text)
+    assert load_tokenizer(name).tokenize(text) == tokenizer.tokenize(text)
     assert "crosstok takes the file" in caplog.text
 
 

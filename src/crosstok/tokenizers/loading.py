@@ -9,6 +9,7 @@ from typing import Any, cast
 from huggingface_hub.errors import GatedRepoError
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers.utils.hub import cached_file
 
 logger = logging.getLogger(__name__)
 
@@ -69,20 +70,25 @@ def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> PreTrainedT
 
 
 def _as_written(name: str, loaded: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
-    """The tokenizer of the folder's tokenizer.json, also where transformers makes up another.
+    """The tokenizer of the model's tokenizer.json, also where transformers makes up another.
 
     Beside models of some families ``AutoTokenizer`` passes over that file and rebuilds the family's
     own tokenizer: other ids than the model was trained on.
     """
-    file = Path(name) / "tokenizer.json"
-    if not file.is_file():
+    file = cached_file(
+        name,
+        "tokenizer.json",
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    if file is None:
         return loaded
     written = Tokenizer.from_file(str(file))
     if _cuts(written) == _cuts(loaded.backend_tokenizer):
         return loaded
     logger.warning(
-        "%s: transformers reads this folder as %s, which gives other ids than the tokenizer.json "
-        "in it; crosstok takes the file",
+        "%s: transformers reads it as %s, which gives other ids than its tokenizer.json; crosstok "
+        "takes the file",
         name,
         type(loaded).__name__,
     )
