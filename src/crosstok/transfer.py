@@ -146,7 +146,7 @@ def build_models(
     device = training_device(recipe)
     frozen = compute_dtype(recipe.precision, device)
     model = model.float()
-    original = OriginalEmbeddings.of(model) if recipe.lora and needs_teacher else None
+    original = OriginalEmbeddings.of(model, device) if recipe.lora and needs_teacher else None
     student = prepare_student(recipe, model, source, target, saved_dtype)
     if recipe.lora:
         student = add_lora(student, Lora(rank=recipe.lora_rank, alpha=recipe.lora_alpha))

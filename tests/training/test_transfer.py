@@ -117,6 +117,15 @@ def test_the_shared_teacher_of_lora_is_the_model_as_it_was(recipe, model_folder)
     torch.testing.assert_close(ours.boundary_logprobs, theirs.boundary_logprobs)
 
 
+def test_the_shared_teacher_of_lora_is_where_the_model_will_be(recipe, monkeypatch):
+    meta = torch.device("meta")  # stands for an accelerator
+    monkeypatch.setattr("crosstok.transfer.training_device", lambda _: meta)
+    source, target = (TextEncoder(tiny_tokenizer(k)) for k in ("bytelevel_bpe", "spm_bpe"))
+    _, [shared], _ = build_models(recipe(lora=True), source, target)
+    assert {p.device for p in shared.input_embeddings.parameters()} == {meta}
+    assert {shared.head.weight.device, shared.boundary_mask.device} == {meta}
+
+
 def test_lora_trains_adapters_and_embeddings_only(recipe):
     source, target = (TextEncoder(tiny_tokenizer(k)) for k in ("bytelevel_bpe", "spm_bpe"))
     student, _, _ = build_models(recipe(lora=True), source, target)

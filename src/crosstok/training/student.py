@@ -75,12 +75,17 @@ class OriginalEmbeddings:
     head: OutputHead
 
     @classmethod
-    def of(cls, model: PreTrainedModel) -> "OriginalEmbeddings":
-        """Copy them from a model that still has its own tokenizer."""
+    def of(cls, model: PreTrainedModel, device: torch.device) -> "OriginalEmbeddings":
+        """Copy them from a model that still has its own tokenizer.
+
+        Args:
+            model: it stays as it is.
+            device: where the trainer will put the model; nothing moves the copies afterwards.
+        """
         memo: dict[int, Any] = {}  # one memo: tied matrices stay one
         head = output_head(model)
-        inputs = copy.deepcopy(model.get_input_embeddings(), memo)
-        outputs = copy.deepcopy(model.get_output_embeddings(), memo)
+        inputs = copy.deepcopy(model.get_input_embeddings(), memo).to(device)
+        outputs = copy.deepcopy(model.get_output_embeddings(), memo).to(device)
         return cls(
             inputs,
             outputs,
