@@ -16,7 +16,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from crosstok.alignment import ENDS_OF_CHATS, ENDS_OF_TEXTS
 from crosstok.corpora import Examples, load_examples
-from crosstok.models import check_model_exists, find_lookup
+from crosstok.models import check_model_exists, default_device, find_lookup
 from crosstok.recipes import TrainingRecipe, recipe_yaml, save_recipe
 from crosstok.teacher_cache import check_teacher_cache
 from crosstok.teachers import Teacher
@@ -252,7 +252,7 @@ def stop_at_end_of_turn(model: PreTrainedModel, vocab: ByteVocab, rows: Any) -> 
 def training_device(recipe: TrainingRecipe) -> torch.device:
     """Where transformers' trainer would put the model."""
     arguments = TrainingArguments(
-        output_dir=recipe.output, report_to=[], use_cpu=not torch.accelerator.is_available()
+        output_dir=recipe.output, report_to=[], use_cpu=default_device().type == "cpu"
     )
     return arguments.device
 
@@ -359,7 +359,7 @@ def training_arguments(recipe: TrainingRecipe, model: PreTrainedModel) -> Traini
         save_total_limit=2,
         logging_steps=recipe.log_every,
         disable_tqdm=True,
-        use_cpu=not torch.accelerator.is_available(),
+        use_cpu=default_device().type == "cpu",
         dataloader_pin_memory=torch.cuda.is_available(),
         report_to=[name for name in _reports(recipe) if name != "tensorboard"],
         ddp_find_unused_parameters=False,

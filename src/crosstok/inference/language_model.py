@@ -24,7 +24,7 @@ from crosstok.inference.ensemble_file import MemberFile, is_ensemble_file, read_
 from crosstok.inference.mined_ensemble import MinedEnsemble
 from crosstok.inference.token_ensemble import TokenEnsemble, TokenRule
 from crosstok.inference.token_model import TokenModel
-from crosstok.models import load_model
+from crosstok.models import default_device, load_model
 from crosstok.tokenizers import load_tokenizer
 from crosstok.tokenizers.chat_template import PLAIN_TEMPLATE
 
@@ -108,8 +108,7 @@ def place_and_dtype(
         ValueError: There is no such device.
     """
     if device is None:
-        found = torch.accelerator.current_accelerator(check_available=True)
-        device = "cpu" if found is None else str(found)
+        device = str(default_device())
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # the second where torch was built without it

@@ -1,5 +1,6 @@
 """Causal language models as crosstok uses them: loaded, probed, and read without their logits."""
 
+from crosstok.models.devices import default_device
 from crosstok.models.expansion import (
     check_is_bytes,
     describe_expansion,
@@ -29,6 +30,7 @@ __all__ = [
     "check_is_bytes",
     "check_model_exists",
     "check_vocabulary_fits",
+    "default_device",
     "describe_expansion",
     "expand_inputs",
     "find_lookup",
