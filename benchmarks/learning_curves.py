@@ -31,7 +31,7 @@ OBJECTIVES = {
     "gold": "gold",
 }
 """Curves, each with its objective: ULD and DSKD beside next tokens, as in their papers."""
-LEADING = ("alm", "alm+cross_entropy", "cross_entropy")
+LEADING = ("alm", "alm+cross_entropy", "cross_entropy", "mined")
 COLORS = {
     "alm": "#d55e00",
     "alm+cross_entropy": "#e69f00",
