@@ -278,6 +278,7 @@ def test_lm_eval_finds_the_model_by_name(tmp_path):
         f"pretrained={tmp_path / 'model'},bytes_view=True",
         {"batch_size": 1, "device": "cuda:0"},  # lm-eval's default on every machine
     )
+    register()
     assert type(lm) is CrosstokLM
     assert lm.get_model_info()["unit"] == "byte"
     with pytest.raises(ValueError, match=r"no options to load it: \['alpha'\]"):

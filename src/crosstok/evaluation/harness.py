@@ -245,7 +245,8 @@ def register() -> None:
 
     lm-eval finds models of other packages in its registry only, and reads no entry points.
     """
-    model_registry.register("crosstok", target="crosstok.evaluation.harness:CrosstokLM")
+    if "crosstok" not in model_registry:  # which refuses a name again once it has been used
+        model_registry.register("crosstok", target="crosstok.evaluation.harness:CrosstokLM")
 
 
 def _model(pretrained: str | Sequence[str] | LanguageModel, options: dict[str, Any]) -> Any:
