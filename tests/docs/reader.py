@@ -10,6 +10,7 @@ import runpy
 import shlex
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from functools import partial
@@ -147,11 +148,9 @@ class Reader:
 
 
 def run_module(name: str) -> None:
-    """What `python -m` does."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delitem(
-            sys.modules, name, raising=False
-        )  # it is run anew, as in a process of its own
+    """What `python -m` does, in a process that may have imported the module already."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "'crosstok.* found in sys.modules", RuntimeWarning)
         runpy.run_module(name, run_name="__main__", alter_sys=True)
 
 
