@@ -44,8 +44,8 @@ PUBLIC = {
     "ContinuationScore EXACT LanguageModel MinedEnsemble Prompt Pruning STOP Sampling Scorer "
     "Target TokenEnsemble TokenModel is_ensemble_file load_language_model",
     "models": "Scores SubwordLookup check_is_bytes check_model_exists check_vocabulary_fits "
-    "default_device describe_expansion expand_inputs find_lookup hidden_states load_config "
-    "load_model max_positions new_model output_head raise_max_positions subword_lookup "
+    "default_device describe_expansion evaluating expand_inputs find_lookup hidden_states "
+    "load_config load_model max_positions new_model output_head raise_max_positions subword_lookup "
     "token_scores unwrap_model why_positions_are_fixed",
     "objectives": "ALM AlignedBatch BoundObjective CrossEntropy DSKD FixedWeights GOLD "
     "GradientMagnitude HiddenStates LossSum MinED ModelView Needs Objective Strict ULD",

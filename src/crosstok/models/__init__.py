@@ -8,7 +8,7 @@ from crosstok.models.expansion import (
     find_lookup,
     subword_lookup,
 )
-from crosstok.models.forward import Scores, hidden_states, token_scores
+from crosstok.models.forward import Scores, evaluating, hidden_states, token_scores
 from crosstok.models.loading import (
     check_model_exists,
     check_vocabulary_fits,
@@ -32,6 +32,7 @@ __all__ = [
     "check_vocabulary_fits",
     "default_device",
     "describe_expansion",
+    "evaluating",
     "expand_inputs",
     "find_lookup",
     "hidden_states",

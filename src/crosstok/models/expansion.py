@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from crosstok.models.forward import evaluating
 from crosstok.models.modeling_byte_expanded import (
     ByteExpandedConfig,
     ByteExpandedForCausalLM,
@@ -192,12 +193,9 @@ def _check_fits(model: PreTrainedModel, original: Tensor, num_subwords: int) -> 
             "comes with code of its own. Leave input expansion out."
         )
     ids = torch.arange(min(4, embeddings.weight.shape[0]), device=model.device)[None]
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
+    with evaluating(model), torch.no_grad():
         plain = model(input_ids=ids, use_cache=False).logits
         given = model(inputs_embeds=embeddings(ids), use_cache=False).logits
-    model.train(was_training)
     if getattr(model, "_is_stateful", False) or not torch.allclose(plain, given, rtol=1e-3):
         raise ValueError(
             f"{name} does not read its inputs from its embedding matrix alone, so that nothing can "

@@ -9,7 +9,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from crosstok.models import Scores, output_head, token_scores
+from crosstok.models import Scores, evaluating, output_head, token_scores
 from crosstok.objectives import ModelView, Needs
 from crosstok.ops import OutputHead
 from crosstok.tokenizers import ByteVocab
@@ -113,7 +113,7 @@ class SharedTeacher:
         self, input_ids: Int[Tensor, "B T"], attention_mask: Int[Tensor, "B T"], needs: Needs
     ) -> Scores:
         """See :class:`Teacher`."""
-        with adapters_off(self.model), self._original_embeddings():
+        with evaluating(self.model), adapters_off(self.model), self._original_embeddings():
             return token_scores(
                 self.model,
                 self.head,
@@ -126,9 +126,7 @@ class SharedTeacher:
 
     @contextmanager
     def _original_embeddings(self) -> Iterator[None]:
-        was_training = self.model.training
         inputs, outputs = self.model.get_input_embeddings(), self.model.get_output_embeddings()
-        self.model.eval()
         self.model.set_input_embeddings(self.input_embeddings)
         self.model.set_output_embeddings(self.output_embeddings)
         try:
@@ -136,7 +134,6 @@ class SharedTeacher:
         finally:
             self.model.set_input_embeddings(inputs)
             self.model.set_output_embeddings(outputs)
-            self.model.train(was_training)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 
 from crosstok.alignment import align_batch
-from crosstok.models import token_scores
+from crosstok.models import evaluating, token_scores
 from crosstok.objectives import Needs
 from crosstok.ops.chunk_sums import chunk_sums
 from crosstok.reports import ChunkView, chunk_view
@@ -63,10 +63,8 @@ def chunk_gaps(
     """
     device = student.head.weight.device
     its_device = teacher.view.head.weight.device if teacher.view else device
-    was_training = student.model.training
-    student.model.eval()
     gaps = []
-    try:
+    with evaluating(student.model):
         for row in rows:
             batch = batch_of(collator([row]))
             ours = token_scores(
@@ -88,8 +86,6 @@ def chunk_gaps(
             ]
             gap = (sums[0] - sums[1]).masked_fill(~batch.chunk_mask, float("nan"))
             gaps.append(gap[0].numpy())
-    finally:
-        student.model.train(was_training)
     return gaps
 
 
