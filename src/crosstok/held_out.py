@@ -5,8 +5,7 @@ recipe's length and in the arithmetic of its precision.
 """
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 from transformers import TrainerCallback
@@ -14,8 +13,10 @@ from transformers import TrainerCallback
 from crosstok.corpora import Corpus, load_corpus
 from crosstok.corpora.read import MissingFieldError
 from crosstok.evaluation import Scorer, bits_per_byte
+from crosstok.models import evaluating
 from crosstok.recipes import TrainingRecipe
 from crosstok.training import DistillationTrainer, Student
+from crosstok.training.terms import distinct_names
 
 Texts = Mapping[str, list[str]]
 """By the name of what they come from."""
@@ -34,15 +35,12 @@ def held_out_texts(recipe: TrainingRecipe) -> Texts:
         if value < 1:
             flag = name.replace("_", "-")
             raise ValueError(f"--{flag} is {value}; it must be at least 1.")
-    texts: dict[str, list[str]] = {}
-    for source in recipe.eval_data or ():
-        corpus = _load(recipe, source)
-        name, number = corpus.name, 1
-        while name in texts:
-            number += 1
-            name = f"{corpus.name}-{number}"
-        texts[name] = list(corpus.texts(recipe.eval_texts))
-    return texts
+    corpora = [_load(recipe, source) for source in recipe.eval_data or ()]
+    names = distinct_names([corpus.name for corpus in corpora])
+    return {
+        name: list(corpus.texts(recipe.eval_texts))
+        for name, corpus in zip(names, corpora, strict=True)
+    }
 
 
 class HeldOut(TrainerCallback):
@@ -102,11 +100,11 @@ class HeldOut(TrainerCallback):
     def _make_scorer(self) -> Scorer:
         model, tokenizer = self._student.model, self._student.encoder.tokenizer
         length = self._recipe.student_max_length
-        with _evaluating(model):
+        with evaluating(model):
             return Scorer(model, tokenizer, name="the student", max_length=length)
 
     def _measure(self, texts: Texts) -> dict[str, float]:
-        with _evaluating(self._scorer.model), self._trainer.compute_loss_context_manager():
+        with evaluating(self._scorer.model), self._trainer.compute_loss_context_manager():
             return {
                 name: bits_per_byte(self._scorer, given).bits_per_byte
                 for name, given in texts.items()
@@ -140,14 +138,3 @@ def _check_scorable(scorer: Scorer, name: str, texts: list[str]) -> None:
             f"--eval-data {name}: the {len(texts)} texts hold no byte that the student can score; "
             "give longer texts, or more of them by --eval-texts."
         )
-
-
-@contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
-    """Evaluation mode, and back."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)

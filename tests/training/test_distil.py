@@ -288,6 +288,7 @@ def test_a_weight_may_be_a_schedule():
 
 def test_teachers_of_one_name_are_told_apart():
     assert distinct_names(["a", "b", "a"]) == ["a", "b", "a-2"]
+    assert distinct_names(["a", "a-2", "a", "a"]) == ["a", "a-2", "a-3", "a-4"]
     assert MODULES.isidentifier()
 
 

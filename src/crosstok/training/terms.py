@@ -49,10 +49,14 @@ def bind(
 
 def distinct_names(names: Sequence[str]) -> list[str]:
     """The names, with ``-2``, ``-3``, ... behind those that stood there before."""
-    return [
-        name if name not in names[:i] else f"{name}-{names[:i].count(name) + 1}"
-        for i, name in enumerate(names)
-    ]
+    distinct: list[str] = []
+    for name in names:
+        candidate, number = name, 1
+        while candidate in distinct:
+            number += 1
+            candidate = f"{name}-{number}"
+        distinct.append(candidate)
+    return distinct
 
 
 def attach_modules(model: nn.Module, terms: dict[str, Term]) -> None:
