@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import shipped_pair
 from common import made_by, run_each, shown, write_results, write_rows
 
 RESULTS = Path("benchmarks/costs_cpu_202611.md")
@@ -32,15 +33,7 @@ WAYS = ("without", "filling", "reading")
 VOCABULARIES = {"4k": 4096, "50k (GPT-2)": 50_257, "152k (Qwen2.5)": 151_936}
 NUM_ROWS = 32
 LARGE = {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 12}
-COMMON = {
-    "batch_size": 4,
-    "max_length": 256,
-    "learning_rate": 1e-3,
-    "num_workers": 0,
-    "save_every": 100_000,
-    "report_to": "none",
-    "overwrite": True,
-}
+COMMON = {**shipped_pair.COMMON, "precision": "fp32"}
 
 
 def main() -> None:
