@@ -15,15 +15,9 @@ from pathlib import Path
 from common import made_by, write_results
 
 from crosstok.alignment import align_batch
+from crosstok.chats import Conversation, ExampleEncoder, resolve_chat_template, shared_examples
 from crosstok.corpora import load_corpus, read_rows
-from crosstok.tokenizers import (
-    Conversation,
-    ExampleEncoder,
-    TextEncoder,
-    load_tokenizer,
-    resolve_chat_template,
-    shared_examples,
-)
+from crosstok.tokenizers import TextEncoder, load_tokenizer
 
 # Tokenizers, and the template of those that have none.
 NAMES = {

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from common import made_by, write_results
 
+from crosstok.chats import ExampleEncoder
 from crosstok.corpora import load_corpus
-from crosstok.tokenizers import ExampleEncoder, TextEncoder, load_tokenizer
+from crosstok.tokenizers import TextEncoder, load_tokenizer
 from crosstok.training import AlignedCollator
 from crosstok.training.windows import window_starts
 

@@ -101,9 +101,9 @@ def run(output: Path, job: str, way: str, repeat: str) -> None:
 def job_of(output: Path, job: str, way: str, repeat: str) -> Callable[[], dict[str, float]]:
     """The job, everything imported and nothing loaded."""
     from crosstok.demo.run import MODEL
-    from crosstok.distil import distil
+    from crosstok.jobs.distil import distil
+    from crosstok.jobs.transfer import transfer
     from crosstok.recipes import DistilRecipe, TransferRecipe
-    from crosstok.transfer import transfer
 
     values: dict[str, Any] = {
         **COMMON,

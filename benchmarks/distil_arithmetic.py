@@ -148,7 +148,7 @@ def run(arguments: argparse.Namespace, which: Run) -> None:
     from exam import take_exam
     from prepare import read_rows
 
-    from crosstok.distil import distil
+    from crosstok.jobs.distil import distil
     from crosstok.recipes import DistilRecipe, load_recipe
 
     torch.set_num_threads(1)

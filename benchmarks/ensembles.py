@@ -117,8 +117,8 @@ def transfer_member(arguments: argparse.Namespace, name: str, seed: int) -> None
     import torch
     from train import write_mixture
 
+    from crosstok.jobs.transfer import transfer
     from crosstok.recipes import TransferRecipe, load_recipe
-    from crosstok.transfer import transfer
 
     folder = arguments.output / "transferred" / f"{name}-{seed}"
     if (folder / "model.safetensors").is_file():

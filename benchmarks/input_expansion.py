@@ -22,7 +22,7 @@ from torch import Tensor
 from crosstok.corpora import load_corpus
 from crosstok.models import expand_inputs, load_model, subword_lookup
 from crosstok.tokenizers import ByteVocab, TextEncoder, byte_tokenizer, load_tokenizer
-from crosstok.transplant import transplant
+from crosstok.transplants import transplant
 
 TOKENIZERS = ("small-bytelevel-bpe-4k", "tinyllama", "gpt2", "cl100k_base", "qwen2.5")
 MODEL = "llama-6m-bpe4k"

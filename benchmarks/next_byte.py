@@ -28,9 +28,9 @@ import tokenizers
 import torch
 import transformers
 
+from crosstok.byteview import ByteModel, Pruning
+from crosstok.byteview.trie import ByteTrie
 from crosstok.corpora import read_rows
-from crosstok.inference import ByteModel, Pruning
-from crosstok.inference.byte_trie import ByteTrie
 from crosstok.models import hidden_states, load_model, output_head, token_scores
 from crosstok.tokenizers import TextEncoder, load_tokenizer
 

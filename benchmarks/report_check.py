@@ -90,8 +90,8 @@ def tell(checked: dict[str, Any], pages: list[Path]) -> int:
 def make_pages(folder: Path) -> list[Path]:
     """Pages of all kinds."""
     from crosstok.demo.target_tokenizer import build_target_tokenizer
-    from crosstok.doctor import examine_pair
-    from crosstok.pair import look_at_pair
+    from crosstok.jobs.inspect_models import examine_pair
+    from crosstok.jobs.inspect_tokenizers import look_at_pair
     from crosstok.recipes import InspectRecipe
     from crosstok.reports import examination_page, pair_page, write_page
 
@@ -110,13 +110,13 @@ def make_pages(folder: Path) -> list[Path]:
 
 def make_runs(folder: Path, model: str) -> list[Path]:
     """The page of a short run, and the same page with a log of 10,000 steps."""
-    from crosstok import run_report
+    from crosstok.jobs import report
+    from crosstok.jobs.transfer import transfer
     from crosstok.recipes import TransferRecipe
     from crosstok.reports import RunNumbers, run_curves, run_page, write_page
-    from crosstok.transfer import transfer
 
     seen: list[RunNumbers] = []
-    run_report.run_page = lambda run: seen.append(run) or run_page(run)
+    report.run_page = lambda run: seen.append(run) or run_page(run)
     recipe = TransferRecipe(
         model=model, tokenizer=str(folder / "tokenizer"), data=str(folder / "texts.txt"),
         output=str(folder / "run"), max_steps=12, batch_size=2, max_length=96, num_workers=0,

@@ -32,8 +32,8 @@ def prepare(output: Path) -> None:
     from crosstok.demo.corpus import load_domain
     from crosstok.demo.run import MODEL
     from crosstok.demo.target_tokenizer import build_target_tokenizer
+    from crosstok.jobs.transplant import transplant_only
     from crosstok.recipes import TransplantRecipe
-    from crosstok.transfer import transplant_only
 
     if (output / "transplant-0" / "figures.json").is_file():
         return
@@ -67,8 +67,8 @@ def run_transfer(output: Path, folder: Path, values: dict[str, Any], *, keep: bo
         keep: whether the model stays.
     """
     from crosstok.demo.run import MODEL
+    from crosstok.jobs.transfer import transfer
     from crosstok.recipes import TransferRecipe, load_recipe
-    from crosstok.transfer import transfer
 
     if (folder / "figures.json").is_file():
         return

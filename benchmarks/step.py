@@ -18,14 +18,15 @@ import torch
 from common import made_by, write_results
 from transformers import TrainingArguments
 
+from crosstok.chats import ExampleEncoder
 from crosstok.corpora import load_corpus
 from crosstok.models import load_model
 from crosstok.objectives import ALM, CrossEntropy, FixedWeights, GradientMagnitude
 from crosstok.teachers import LocalTeacher
-from crosstok.tokenizers import ExampleEncoder, TextEncoder, load_tokenizer
+from crosstok.tokenizers import TextEncoder, load_tokenizer
 from crosstok.training import AlignedCollator, DistillationTrainer, Student
 from crosstok.training.windows import window_starts
-from crosstok.transplant import transplant
+from crosstok.transplants import transplant
 
 RESULTS = Path("benchmarks/step_cpu_202611.md")
 OBJECTIVES = {

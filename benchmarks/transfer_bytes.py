@@ -102,8 +102,9 @@ def folder_of(arguments: argparse.Namespace, name: str, seed: int) -> Path:
 
 def run(arguments: argparse.Namespace, name: str, seed: str) -> None:
     """Train (or transplant, or neither) and measure one model."""
+    from crosstok.jobs.transfer import transfer
+    from crosstok.jobs.transplant import transplant_only
     from crosstok.recipes import TransferRecipe, TransplantRecipe, load_recipe
-    from crosstok.transfer import transfer, transplant_only
 
     folder = folder_of(arguments, name, int(seed))
     figures = folder / "figures.json"

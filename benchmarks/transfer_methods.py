@@ -141,8 +141,9 @@ def make(arguments: argparse.Namespace, target: str, method: str, seed: str, fol
     """One transfer, or the transplant alone."""
     import time
 
+    from crosstok.jobs.transfer import transfer
+    from crosstok.jobs.transplant import transplant_only
     from crosstok.recipes import TransferRecipe, TransplantRecipe, load_recipe
-    from crosstok.transfer import transfer, transplant_only
 
     goal = TARGETS[target]
     tokenizer = goal.tokenizer

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 from crosstok.demo.target_tokenizer import build_target_tokenizer
 from crosstok.models import load_model
 from crosstok.tokenizers import ByteVocab, Spans, TextEncoder, load_tokenizer
-from crosstok.transplant import transplant
+from crosstok.transplants import transplant
 
 TEMPERATURE = 100.0  # tau: chunk likelihoods are compared as p^(1/tau)
 MIN_BOUNDARY_MASS = 0.1  # gamma: below it a chunk may not end, and is merged with the next one

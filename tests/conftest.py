@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 from pathlib import Path
 
+import datasets
 import pytest
 from hypothesis import settings
+
+from crosstok import cli
 
 # The gate draws the same examples every time; `make search` draws new ones.
 settings.register_profile("same", derandomize=True)
@@ -21,3 +26,20 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the folder ../shared")
     return folder
+
+
+@pytest.fixture
+def crosstok(monkeypatch, capsys, tmp_path):
+    """Run a command in this process; its exit status, standard output and standard error."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["crosstok", *map(str, arguments)])
+        logging.getLogger().handlers.clear()
+        with pytest.raises(SystemExit) as exit_status:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(exit_status.value.code or 0), out, err
+
+    return run

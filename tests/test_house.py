@@ -12,61 +12,25 @@ import pytest
 import yaml
 
 from crosstok import recipes
+from tests.public_names import PUBLIC
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "crosstok"
 
 # Imports point strictly down; those of one floor do not know each other.
 FLOORS = (
-    {"tokenizers", "ops"},
-    {"alignment", "models", "corpora"},
-    {"objectives", "transplant", "reports"},
+    {"tokenizers", "ops", "choices"},
+    {"chats"},
+    {"models", "alignment", "corpora"},
+    {"byteview"},
+    {"objectives", "transplants", "reports"},
     {"teachers", "inference"},
     {"training", "evaluation"},
     {"recipes"},
-    {"teacher_cache"},
-    {"runs", "run_report", "held_out"},
-    {"byte_lengths"},
-    {"transfer", "distil", "generate", "doctor", "pair", "demo"},
+    {"jobs"},
+    {"demo"},
     {"cli"},
 )
-# The demo is a script of the other jobs; cli names it as a command.
-MAY = {("demo", "transfer")}
-
-PUBLIC = {
-    "alignment": "ENDS_OF_CHATS ENDS_OF_TEXTS Alignment NearestTokens VocabOverlap align "
-    "align_batch nearest_tokens overlapping_tokens tokens_that_fit",
-    "corpora": "Corpus Examples TextUnit load_corpora load_corpus load_examples plain_name "
-    "read_rows",
-    "evaluation": "BitsPerByte EvaluationError EvaluationOptions ExamResult Fidelity Item Scorer "
-    "bits_per_byte evaluate fidelity read_exam render_table take_exam",
-    "inference": "COMBINE ByteEnsemble ByteMember ByteModel ByteRule ByteScore ByteStream ByteView "
-    "ContinuationScore EXACT LanguageModel MinedEnsemble Prompt Pruning STOP Sampling Scorer "
-    "Target TokenEnsemble TokenModel is_ensemble_file load_language_model",
-    "models": "Scores SubwordLookup check_is_bytes check_model_exists check_vocabulary_fits "
-    "default_device describe_expansion evaluating expand_inputs find_lookup hidden_states "
-    "load_config load_model max_positions new_model output_head raise_max_positions subword_lookup "
-    "token_scores unwrap_model why_positions_are_fixed",
-    "objectives": "ALM AlignedBatch BoundObjective CrossEntropy DSKD FixedWeights GOLD "
-    "GradientMagnitude HiddenStates LossSum MinED ModelView Needs Objective Strict ULD",
-    "ops": "OutputHead blockwise_sum linear_logprobs",
-    "reports": "Advice ChunkCell ChunkView ExampleCounts ExampleNumbers Flag ModelNumbers "
-    "PairCounts PairReport RunCurves RunNumbers VocabularyNumbers chunk_view compare_tokenizers "
-    "compare_vocabularies examination_page has_errors outcome_table pair_page pair_table "
-    "print_chunks print_examination recommend red_flags run_curves run_page shared_teacher_ids "
-    "write_page",
-    "teachers": "CachedTeacher LocalTeacher SharedMass SharedTeacher Teacher cached_teacher "
-    "check_needs shared_mass short_name vocabulary_masks",
-    "tokenizers": "BYTES ByteVocab ChatDescription Conversation Example ExampleEncoder LossOn "
-    "PieceMatch PromptCompletion Spans TEMPLATE TextEncoder byte_tokenizer "
-    "compare_templates describe_template is_byte_tokenizer load_target_tokenizer "
-    "load_tokenizer parse_example resolve_chat_template shared_examples shared_texts",
-    "training": "AlignedCollator DistillationTrainer Lora NonFiniteLossError OriginalEmbeddings "
-    "StepCost Student add_lora batch_of chat_rows chunk_gaps chunk_views compute_dtype "
-    "dtype_name step_cost telling_rows text_windows window_length",
-    "transplant": "Method RowSource TransplantPlan TransplantReport plan_rows transplant "
-    "untie_embeddings",
-}
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
@@ -129,14 +93,21 @@ def test_imports_point_strictly_down():
         if ours == "__init__":
             continue
         for unit in filter(None, map(unit_of, imports_of(file))):
-            if unit in ("__version__", ours) or (ours, unit) in MAY:
+            if unit in ("__version__", ours):
                 continue
             if floor_of(unit) >= floor_of(ours):
                 wrong.append(f"{file.relative_to(ROOT)} imports {unit}")
     assert not wrong
 
 
-@pytest.mark.parametrize("unit", ["tokenizers", "alignment", "corpora"])
+def test_the_table_of_floors_is_the_tested_one():
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| ([^|]*) \|", page, re.MULTILINE)
+    shown = {int(floor): set(re.findall(r"`(\w+)`", units)) for floor, units in rows}
+    assert shown == dict(enumerate(FLOORS))
+
+
+@pytest.mark.parametrize("unit", ["tokenizers", "chats", "alignment", "corpora"])
 def test_bytes_and_chunks_need_no_torch(unit):
     for file in (PACKAGE / unit).rglob("*.py"):
         assert "torch" not in {module.split(".")[0] for module in imports_of(file)}, file
@@ -209,3 +180,14 @@ def test_the_command_line_module_runs_as_a_script():
         [sys.executable, "-m", "crosstok.cli", "--version"], capture_output=True, check=False
     )
     assert done.returncode == 0
+
+
+def test_no_test_module_imports_another():
+    found = [
+        f"{file.relative_to(ROOT)} imports {module}"
+        for file in tracked(".py")
+        if file.is_relative_to(ROOT / "tests")
+        for module in imports_of(file)
+        if module.startswith("tests.") and re.search(r"\.(test_\w+|conftest)$", module)
+    ]
+    assert not found

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_house import PUBLIC
+from tests.public_names import PUBLIC
 
 ROOT = Path(__file__).parents[1]
 _LOADED = re.compile(r"<(?:script|img|iframe|source|link|object)\b[^>]*>")

@@ -141,7 +141,7 @@ def train_member(arguments: argparse.Namespace, name: str, seed: int) -> None:
     """Write the mixture, train on it once, and save model and log."""
     import torch
 
-    from crosstok.distil import distil
+    from crosstok.jobs.distil import distil
     from crosstok.recipes import DistilRecipe, load_recipe
 
     folder: Path = arguments.output / "models" / f"{name}-{seed}"

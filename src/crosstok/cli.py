@@ -92,7 +92,7 @@ def crosstok(
 def _run_transfer(recipe: TransferRecipe) -> None:
     # Worker processes are forked: threads of tokenizers would hang in them.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from crosstok.transfer import transfer
+    from crosstok.jobs.transfer import transfer
 
     result = transfer(recipe)
     _show_outcome(result.folder, result.report.as_dict(), result.metrics)
@@ -100,14 +100,14 @@ def _run_transfer(recipe: TransferRecipe) -> None:
 
 def _run_distil(recipe: DistilRecipe) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from crosstok.distil import distil
+    from crosstok.jobs.distil import distil
 
     result = distil(recipe)
     _show_outcome(result.folder, {}, result.metrics)
 
 
 def _run_transplant(recipe: TransplantRecipe) -> None:
-    from crosstok.transfer import transplant_only
+    from crosstok.jobs.transplant import transplant_only
 
     result = transplant_only(recipe)
     _show_outcome(result.folder, result.report.as_dict(), result.metrics)
@@ -151,7 +151,7 @@ def _run_inspect(recipe: InspectRecipe) -> None:
 
 def _inspect_models(recipe: InspectRecipe) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from crosstok.doctor import examine_pair
+    from crosstok.jobs.inspect_models import examine_pair
     from crosstok.reports import examination_page, print_examination, write_page
 
     examination = examine_pair(recipe)
@@ -163,7 +163,7 @@ def _inspect_models(recipe: InspectRecipe) -> None:
 
 
 def _inspect_tokenizers(recipe: InspectRecipe) -> None:
-    from crosstok.pair import look_at_pair
+    from crosstok.jobs.inspect_tokenizers import look_at_pair
     from crosstok.reports import pair_page, pair_table, print_chunks, write_page
 
     look = look_at_pair(recipe)
@@ -179,7 +179,7 @@ def _inspect_tokenizers(recipe: InspectRecipe) -> None:
 
 def _run_generate(recipe: GenerateRecipe) -> None:
     recipe.check()  # a mistake is told before libraries load
-    from crosstok.generate import generate
+    from crosstok.jobs.generate import generate
 
     generate(recipe)
 

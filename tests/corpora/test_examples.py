@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from crosstok.chats import Conversation, PromptCompletion, parse_example
 from crosstok.corpora import load_examples
-from crosstok.tokenizers import Conversation, PromptCompletion, parse_example
 
 TURNS = [{"role": "user", "content": "Hé"}, {"role": "assistant", "content": "猫"}]
 CALL = {"type": "function", "function": {"name": "f", "arguments": {"a": 1, "b": ["x", None]}}}

@@ -21,9 +21,10 @@ from typing import Any
 import pytest
 import yaml
 
-from crosstok import cli, runs
+from crosstok import cli
 from crosstok.inference import load_language_model
-from crosstok.inference.contract import Sampling
+from crosstok.inference.language_model import Sampling
+from crosstok.jobs import run
 from crosstok.recipes import (
     DistilRecipe,
     EvaluateRecipe,
@@ -221,7 +222,7 @@ def _own_part(error: BaseException) -> str:
 @contextlib.contextmanager
 def cut_short() -> Iterator[None]:
     """Two optimizer steps on two rows each, saved at the end, and answers of a few tokens."""
-    arguments_of, limit_of = runs.training_arguments, Sampling.__post_init__
+    arguments_of, limit_of = run.training_arguments, Sampling.__post_init__
 
     def arguments(recipe: Any, model: Any) -> Any:
         short = {"max_steps": 2, "save_every": 2, "batch_size": 2, "num_workers": 0}
@@ -234,6 +235,6 @@ def cut_short() -> Iterator[None]:
                 object.__setattr__(sampling, name, _LENGTH)
 
     with pytest.MonkeyPatch.context() as within:
-        within.setattr(runs, "training_arguments", arguments)
+        within.setattr(run, "training_arguments", arguments)
         within.setattr(Sampling, "__post_init__", limit)
         yield

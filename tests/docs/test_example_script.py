@@ -6,10 +6,10 @@ from importlib.util import module_from_spec, spec_from_file_location
 import pytest
 import torch
 
+from crosstok.chats import ExampleEncoder
 from crosstok.models import token_scores
 from crosstok.objectives import ALM
 from crosstok.teachers import LocalTeacher
-from crosstok.tokenizers import ExampleEncoder
 from crosstok.training import AlignedCollator, batch_of
 from tests.docs.pages import ROOT
 

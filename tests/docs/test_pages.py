@@ -11,9 +11,10 @@ import yaml
 
 import crosstok
 from crosstok.cli import app
+from crosstok.jobs.run import default_learning_rate
 from crosstok.recipes import DistilRecipe, TransferRecipe, load_recipe
-from crosstok.runs import default_learning_rate
 from tests.docs.pages import LINK, ROOT, each_page, prose
+from tests.public_names import PUBLIC
 
 
 @each_page
@@ -127,23 +128,7 @@ def test_every_page_can_be_reached_from_the_index():
     assert set((ROOT / "docs").rglob("*.md")) <= reached
 
 
-@pytest.mark.parametrize(
-    "package",
-    [
-        "tokenizers",
-        "corpora",
-        "alignment",
-        "ops",
-        "models",
-        "objectives",
-        "transplant",
-        "reports",
-        "teachers",
-        "inference",
-        "training",
-        "evaluation",
-    ],
-)
+@pytest.mark.parametrize("package", sorted(PUBLIC))
 def test_the_reference_lists_every_public_name(package):
     text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
     section = re.search(rf"^## crosstok\.{package}\n(.*?)(?=^## |\Z)", text, re.M | re.S)

@@ -2,12 +2,10 @@ import json
 
 import datasets
 import pytest
-from rich.console import Console
 
-from crosstok.evaluation import EvaluationError, EvaluationOptions, evaluate, render_table
+from crosstok.evaluation import EvaluationError, EvaluationOptions, evaluate
+from tests.evaluation.tables import EXAM, lines, table_text
 from tests.tiny import SENTENCES
-
-EXAM = [{"good": "The dog does not mind.", "bad": "The dog do not mind."}] * 3
 
 
 @pytest.fixture(autouse=True)
@@ -25,18 +23,6 @@ def models(make_scorer, tmp_path):
         scorer.encoder.tokenizer.save_pretrained(tmp_path / kind)
         folders.append(str(tmp_path / kind))
     return folders
-
-
-def lines(path, rows) -> str:
-    path.parent.mkdir(exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
-
-
-def table_text(result) -> str:
-    console = Console(width=160, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(render_table(result))
-    return console.export_text(styles=True)
 
 
 def test_the_result_has_the_promised_keys(tmp_path, models, capsys):

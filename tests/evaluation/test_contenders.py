@@ -8,9 +8,9 @@ import yaml
 
 from crosstok.evaluation import EvaluationError, EvaluationOptions, evaluate, render_table
 from crosstok.evaluation.contenders import contenders, short_name
-from crosstok.inference.language_model import load_language_model
+from crosstok.inference.loading import load_language_model
 from crosstok.recipes import EvaluateRecipe
-from tests.evaluation.test_compare import EXAM, lines, table_text
+from tests.evaluation.tables import EXAM, lines, table_text
 from tests.tiny import SENTENCES, tiny_tokenizer
 from tests.tiny_models import tiny_model
 

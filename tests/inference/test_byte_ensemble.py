@@ -3,10 +3,11 @@ import math
 import numpy as np
 import pytest
 
-from crosstok.inference import EXACT, ByteEnsemble, ByteMember, ByteView, Sampling
+from crosstok.byteview import EXACT
+from crosstok.inference import ByteEnsemble, ByteMember, ByteView, Sampling
 from crosstok.tokenizers import byte_tokenizer
-from tests.inference.markov import letters, markov_model, same_always
-from tests.inference.toy_tokenizers import toy_tokenizer
+from tests.byteview.markov import letters, markov_model, same_always
+from tests.byteview.toy_tokenizers import toy_tokenizer
 from tests.tiny import tiny_tokenizer, with_chat_template
 from tests.tiny_models import tiny_model
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from crosstok.inference import Sampling, TokenEnsemble, TokenModel
-from tests.inference.markov import letters, same_always
+from tests.byteview.markov import letters, same_always
 from tests.tiny import tiny_tokenizer, with_chat_template
 from tests.tiny_models import tiny_model
 

@@ -7,7 +7,7 @@ import torch
 
 from crosstok.alignment import overlapping_tokens
 from crosstok.tokenizers import TextEncoder
-from crosstok.transplant import transplant
+from crosstok.transplants import transplant
 from tests.tiny import KINDS, tiny_tokenizer
 from tests.tiny_models import ARCHITECTURES, tiny_model
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from crosstok.inference import ByteModel
+from crosstok.byteview import ByteModel
 from crosstok.models import (
     expand_inputs,
     find_lookup,

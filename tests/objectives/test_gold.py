@@ -8,7 +8,7 @@ from torch.nn.functional import pad
 
 from crosstok.objectives import GOLD
 from crosstok.objectives.gold import earlier_tokens, log_complement
-from crosstok.objectives.positions import chunk_ends
+from crosstok.objectives.token_pairs import chunk_ends
 from tests.objectives.batches import Spelled, random_pair, same_pair, spelled_pair, vocab_of
 
 XY = vocab_of(b"x", b"y")

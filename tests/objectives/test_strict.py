@@ -8,8 +8,8 @@ import torch
 from torch.nn.functional import pad
 
 from crosstok.objectives import Strict
-from crosstok.objectives.positions import one_to_one
 from crosstok.objectives.shared_ids import SharedIds
+from crosstok.objectives.token_pairs import one_to_one
 from tests.objectives.batches import (
     STUDENT_VOCAB,
     TEACHER_VOCAB,

@@ -5,12 +5,7 @@ import math
 import pytest
 import torch
 
-from crosstok.ops.divergences import (
-    binary_kl,
-    binary_total_variation,
-    log1mexp,
-    surprisal_kl,
-)
+from crosstok.ops.divergences import binary_kl, binary_total_variation, log1mexp, surprisal_kl
 
 # temperature, teacher, student, cross-entropy (KL + the teacher's entropy), temperature * gradient
 BINARY_CROSS_ENTROPY = [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.reports.test_html import pages
+from tests.reports.pages import pages
 
 ROOT = Path(__file__).parents[2]
 INSTALLED = ROOT / "out" / "report-check"

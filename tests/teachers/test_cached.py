@@ -25,10 +25,10 @@ from crosstok.teachers import (
 )
 from crosstok.teachers.score_store import ENTRY, ScoreStore
 from crosstok.tokenizers import TextEncoder, load_tokenizer
+from tests.folders import save_model
 from tests.texts import texts as any_text
 from tests.tiny import SENTENCES as TEXTS
 from tests.tiny import tiny_tokenizer
-from tests.training.conftest import save_model
 
 LIKELIHOODS = Needs(teacher=True, boundary_mass=True)
 

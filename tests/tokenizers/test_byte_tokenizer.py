@@ -13,24 +13,24 @@ from hypothesis import given, settings
 from transformers import AutoTokenizer
 
 from crosstok.alignment import align
+from crosstok.chats import ExampleEncoder
 from crosstok.tokenizers import (
     ByteVocab,
-    ExampleEncoder,
     TextEncoder,
     byte_tokenizer,
     is_byte_tokenizer,
     load_target_tokenizer,
     load_tokenizer,
 )
-from tests.texts import SAMPLE, texts
-from tests.tiny import KINDS, tiny_tokenizer, with_chat_template
-from tests.tokenizers.chat_shapes import REAL, SHAPES, real_encoder, shape_encoder
-from tests.tokenizers.test_chat_pairs import (
+from tests.chats.chat_pairs import (
     aligned,
     conversations,
     covered_of_assistant,
     unmatched_ends,
 )
+from tests.chats.chat_shapes import REAL, SHAPES, real_encoder, shape_encoder
+from tests.texts import SAMPLE, texts
+from tests.tiny import KINDS, tiny_tokenizer, with_chat_template
 
 REAL_NAMES = (
     "bert-base-uncased", "cl100k_base", "gpt2", "mistral-7b-instruct-v0.2", "qwen2.5", "t5",

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from crosstok.tokenizers import ExampleEncoder, TextEncoder
+from crosstok.chats import ExampleEncoder
+from crosstok.tokenizers import TextEncoder
 from crosstok.training import AlignedCollator
 from crosstok.training.windows import window_starts
 from tests.texts import SAMPLE

@@ -5,6 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import TrainingArguments
 
+from crosstok.chats import ExampleEncoder
 from crosstok.objectives import (
     ALM,
     DSKD,
@@ -18,9 +19,9 @@ from crosstok.objectives import (
 from crosstok.recipes import OBJECTIVES
 from crosstok.recipes.objectives import make_objective
 from crosstok.teachers import LocalTeacher
-from crosstok.tokenizers import ExampleEncoder, TextEncoder
+from crosstok.tokenizers import TextEncoder
 from crosstok.training import AlignedCollator, DistillationTrainer, Student, batch_of
-from crosstok.transplant import transplant
+from crosstok.transplants import transplant
 from tests.tiny import SENTENCES, tiny_tokenizer
 from tests.tiny_models import tiny_model
 

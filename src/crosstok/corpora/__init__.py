@@ -2,12 +2,11 @@
 
 from crosstok.corpora.examples import Examples, load_examples
 from crosstok.corpora.load import Corpus, load_corpora, load_corpus, read_rows
-from crosstok.corpora.read import TextUnit, plain_name
+from crosstok.corpora.read import plain_name
 
 __all__ = [
     "Corpus",
     "Examples",
-    "TextUnit",
     "load_corpora",
     "load_corpus",
     "load_examples",

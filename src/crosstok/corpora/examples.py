@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import datasets
 
+from crosstok.chats import parse_example
+from crosstok.choices import TextUnit
 from crosstok.corpora.load import (
     Corpus,
     Skipped,
@@ -23,15 +25,7 @@ from crosstok.corpora.load import (
     open_hub,
     root_cause,
 )
-from crosstok.corpora.read import (
-    MissingFieldError,
-    TextUnit,
-    data_suffix,
-    json_rows,
-    open_parquet,
-    usable,
-)
-from crosstok.tokenizers import parse_example
+from crosstok.corpora.read import MissingFieldError, data_suffix, json_rows, open_parquet, usable
 
 _READER = "1"  # in the cache key: change it when the reader yields other rows for the same file
 _FEATURES = datasets.Features(

@@ -11,10 +11,10 @@ from typing import Any
 import datasets
 from datasets.data_files import DataFilesDict, EmptyDatasetError, get_data_patterns
 
+from crosstok.choices import TextUnit
 from crosstok.corpora.read import (
     DATA_SUFFIXES,
     PACKED_SUFFIXES,
-    TextUnit,
     data_suffix,
     file_texts,
     json_rows,

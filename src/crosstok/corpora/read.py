@@ -13,13 +13,13 @@ import lzma
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import zstandard
 
-TextUnit = Literal["line", "paragraph", "document"]
+from crosstok.choices import TextUnit
 
 DATA_SUFFIXES = (".jsonl", ".json", ".parquet", ".txt")
 PACKED_SUFFIXES = (".xz", ".gz", ".zst")

@@ -38,16 +38,12 @@ from crosstok.demo.figures import (
 from crosstok.demo.target_tokenizer import NUM_TOKENS, build_target_tokenizer
 from crosstok.evaluation import EvaluationOptions, evaluate
 from crosstok.inference import Sampling, TokenModel
+from crosstok.jobs.transfer import transfer
+from crosstok.jobs.transplant import transplant_only
 from crosstok.models import load_model
 from crosstok.recipes import TransferRecipe, TransplantRecipe
 from crosstok.tokenizers import load_tokenizer
-from crosstok.training.outputs import (
-    CHECKPOINTS,
-    check_output_folder,
-    clear_output_folder,
-    to_json,
-)
-from crosstok.transfer import transfer, transplant_only
+from crosstok.training.outputs import CHECKPOINTS, check_output_folder, clear_output_folder, to_json
 
 MODEL = Path(__file__).parent / "model"
 """The shipped model; how it was made is in its README."""

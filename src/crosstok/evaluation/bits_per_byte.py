@@ -14,7 +14,7 @@ With `start_every_window=False` it stands in front of the text only, and every l
 with (at least) the last token of the one before.
 
 Byte views and ensembles have no tokens of their own to cut at: they are given windows of bytes
-(`crosstok.evaluation.windows`), and so are the models that they are compared with.
+(`crosstok.evaluation.byte_windows`), and so are the models that they are compared with.
 """
 
 import math
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crosstok.inference.contract import LanguageModel
+from crosstok.inference.language_model import LanguageModel
 from crosstok.inference.scoring import Scorer, TokenRow, groups
 from crosstok.tokenizers import Spans
 

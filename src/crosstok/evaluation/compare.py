@@ -13,14 +13,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from crosstok.corpora import load_corpus, plain_name, read_rows
 from crosstok.evaluation.bits_per_byte import bits_per_byte, bits_per_byte_of_windows
+from crosstok.evaluation.byte_windows import WINDOW_BYTES, cut_text
 from crosstok.evaluation.contenders import Contender, Model, contender, contenders, short_name
 from crosstok.evaluation.exams import Item, read_exam, take_exam
 from crosstok.evaluation.fidelity import fidelity
 from crosstok.evaluation.options import EvaluationOptions
 from crosstok.evaluation.tasks import Tasks
-from crosstok.evaluation.windows import WINDOW_BYTES, cut_text
-from crosstok.inference.contract import LanguageModel
-from crosstok.inference.language_model import place_and_dtype
+from crosstok.inference.language_model import LanguageModel
+from crosstok.inference.loading import place_and_dtype
 from crosstok.inference.scoring import Scorer
 from crosstok.inference.token_model import TokenModel
 

@@ -5,15 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
+from crosstok.choices import ByteRule
 from crosstok.evaluation.options import EvaluationOptions
-from crosstok.inference.byte_ensemble import ByteRule, ByteView, check_byte_rule
-from crosstok.inference.contract import LanguageModel, normalized_weights
-from crosstok.inference.ensemble_file import is_ensemble_file, read_ensemble_file
-from crosstok.inference.language_model import (
-    BYTE_VIEW_OF,
-    load_language_model,
-    place_and_dtype,
-)
+from crosstok.inference.byte_ensemble import ByteView, check_byte_rule
+from crosstok.inference.ensemble import is_ensemble_file, read_ensemble_file
+from crosstok.inference.language_model import LanguageModel, normalized_weights
+from crosstok.inference.loading import BYTE_VIEW_OF, load_language_model, place_and_dtype
 from crosstok.inference.scoring import Scorer
 from crosstok.models import check_model_exists, load_config, load_model, max_positions
 from crosstok.tokenizers import load_tokenizer

@@ -36,7 +36,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from crosstok.inference.contract import LanguageModel
+from crosstok.inference.language_model import LanguageModel
 from crosstok.inference.prompts import num_tokens_of
 from crosstok.inference.scoring import Scorer, TokenRow
 

@@ -26,9 +26,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from crosstok.evaluation.windows import cut_text, first_window
-from crosstok.inference.contract import LanguageModel, Prompt, Sampling
-from crosstok.inference.language_model import load_language_model
+from crosstok.evaluation.byte_windows import cut_text, first_window
+from crosstok.inference.language_model import LanguageModel, Prompt, Sampling
+from crosstok.inference.loading import load_language_model
 
 try:
     from lm_eval.api.instance import Instance

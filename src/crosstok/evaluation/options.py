@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from crosstok.corpora import TextUnit
-from crosstok.inference import Target
-from crosstok.inference.contract import COMBINE
+from crosstok.choices import Target, TextUnit
+from crosstok.inference.language_model import COMBINE
 
 
 @dataclass(frozen=True, kw_only=True)

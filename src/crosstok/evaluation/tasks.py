@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from crosstok.evaluation.options import EvaluationOptions
-from crosstok.inference.contract import LanguageModel
+from crosstok.inference.language_model import LanguageModel
 
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager

@@ -19,7 +19,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from crosstok.inference.contract import Sampling
+from crosstok.inference.language_model import Sampling
 
 
 class Sampler:

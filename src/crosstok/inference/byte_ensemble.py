@@ -19,31 +19,29 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from crosstok.byteview.model import STOP, ByteStream
+from crosstok.byteview.reader import NoRoomError, Pruning
+from crosstok.choices import ByteRule, Target, Unit
 from crosstok.inference.answers import AnswerText, Sampler, begun_character
-from crosstok.inference.byte_members import ByteMember
-from crosstok.inference.byte_view import NoRoomError, Pruning, Target
-from crosstok.inference.contract import (
+from crosstok.inference.byte_member import ByteMember
+from crosstok.inference.language_model import (
     ContinuationScore,
     LanguageModel,
     Prompt,
     Sampling,
-    Unit,
     check_pairs,
     check_single,
     normalized_weights,
 )
-from crosstok.inference.next_byte import STOP, ByteStream
 
 log = logging.getLogger(__name__)
-
-ByteRule = Literal["bytes-mixture", "bytes-bayes", "bytes-product", "proxy"]
 
 _LOG_FLOOR = math.log(1e-9)
 _DEFAULT = Pruning()

@@ -1,212 +1,232 @@
-"""Models that answer, by name: one, its byte view, or several as one."""
+"""What every model that answers can do: one model, its byte view, or several that answer as one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import cast, get_args
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, get_args
 
-import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+import numpy as np
+from jaxtyping import Float
 
-from crosstok.inference.byte_ensemble import ByteEnsemble, ByteRule, ByteView, check_byte_rule
-from crosstok.inference.byte_members import ByteMember
-from crosstok.inference.byte_view import Target
-from crosstok.inference.contract import (
-    COMBINE,
-    ContinuationScore,
-    LanguageModel,
-    Prompt,
-    Sampling,
-    normalized_weights,
-)
-from crosstok.inference.ensemble_file import MemberFile, is_ensemble_file, read_ensemble_file
-from crosstok.inference.mined_ensemble import MinedEnsemble
-from crosstok.inference.token_ensemble import TokenEnsemble, TokenRule
-from crosstok.inference.token_model import TokenModel
-from crosstok.models import default_device, load_model
-from crosstok.tokenizers import load_tokenizer
-from crosstok.tokenizers.chat_template import PLAIN_TEMPLATE
+from crosstok.choices import Combine, Unit
 
-__all__ = [
-    "COMBINE",
-    "ContinuationScore",
-    "LanguageModel",
-    "Prompt",
-    "Sampling",
-    "load_language_model",
-]
+Prompt = str | bytes | Sequence[Mapping[str, Any]]
+"""Text, bytes, or the messages of a chat.
 
-BYTE_VIEW_OF = "bytes:"
-"""In front of a name: the byte view of that model."""
+Bytes may end inside a character where a model is read byte by byte, and must be UTF-8 elsewhere.
+Messages are rendered by each model's own chat template, up to where the answer begins.
+"""
+
+COMBINE: tuple[str, ...] = get_args(Combine)
+"""Ways to let several models answer as one: three per token, four per byte."""
 
 
-def load_language_model(  # noqa: PLR0913 (the options of the command line)
-    models: Sequence[str],
-    *,
-    combine: str | None = None,
-    bytes_view: bool = False,
-    weights: Sequence[float] | None = None,
-    alpha: float = 1.0,
-    target: Target = "all",
-    chat_templates: Sequence[str | None] | None = None,
-    dtype: torch.dtype | str | None = None,
-    device: torch.device | str | None = None,
-    trust_remote_code: bool = False,
-) -> LanguageModel:
-    """Load one model, or several that answer as one.
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How to generate, with the names and the meaning of transformers.
 
-    Args:
-        models: Folders or names on the hub; or one file that defines an ensemble (.yaml), or
-            "bytes:" and a name for the byte view of that model.
-        combine: One of `COMBINE`, for several models. For "mined" the first is the pivot, for
-            "proxy" they are base, expert and anti-expert.
-        bytes_view: Read a single model byte by byte.
-        weights: Of the models; equal by default.
-        alpha: Of "proxy".
-        target: Which token sequences count where models are read byte by byte.
-        chat_templates: Text of a template for each model, in the place of its own, or "plain"; None
-            for those that keep theirs.
-        dtype: Of the weights; as they are saved by default.
-        device: Where to put the models.
-        trust_remote_code: Whether Python code in the folders may be executed.
-
-    Raises:
-        ValueError: A name, a file or an option is wrong; says which.
+    Attributes:
+        max_new_tokens: At most so many tokens; of models that answer in bytes, bytes, unless
+            `max_new_bytes` says how many.
+        max_new_bytes: At most so many bytes, of models that answer in bytes; others take no notice.
+        temperature: 0 takes the likeliest each time (greedy).
+        top_k: Only the so many likeliest; 0 for all.
+        top_p: Only the likeliest that hold this much probability together.
+        min_p: Only those with at least this share of the likeliest one's probability.
+        repetition_penalty: Divides the odds of what is there already; 1 for none. Not of models
+            that answer in bytes, where every byte is there soon.
+        stop: The answer ends in front of the first of these.
+        seed: Of the draws; the global random state is left as it was.
     """
-    if isinstance(models, str):
-        raise ValueError("load_language_model takes a list of models; pass [model].")
-    options = _Options(target, dtype or "auto", device, trust_remote_code)
-    if len(models) == 1 and is_ensemble_file(models[0]):
-        if combine is not None or weights is not None or bytes_view or chat_templates:
+
+    max_new_tokens: int = 128
+    max_new_bytes: int | None = None
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            ValueError: One is out of range; names it and its range.
+        """
+        _check(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "at least 1")
+        most = self.max_new_bytes
+        _check(most is None or most >= 1, "max_new_bytes", most, "at least 1, or left out")
+        is_number = math.isfinite(self.temperature) and self.temperature >= 0
+        _check(is_number, "temperature", self.temperature, "0 (greedy) or above")
+        _check(self.top_k >= 0, "top_k", self.top_k, "at least 1, or 0 for all")
+        _check(0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1 (all)")
+        _check(0 <= self.min_p <= 1, "min_p", self.min_p, "from 0 (all) to 1")
+        penalty = self.repetition_penalty
+        is_number = math.isfinite(penalty) and penalty > 0
+        _check(is_number, "repetition_penalty", penalty, "above 0; 1 is none")
+        if isinstance(self.stop, str) or not all(self.stop):
             raise ValueError(
-                f"{models[0]!r} says itself how its models are combined; leave combine, weights, "
-                "bytes and chat templates out."
+                f"stop is {self.stop!r}; it must be a tuple of strings that are not empty."
             )
-        return _defined(models[0], options)
-    if len(models) == 1 and models[0].startswith(BYTE_VIEW_OF):
-        models, bytes_view = [models[0].removeprefix(BYTE_VIEW_OF)], True
-    members = _members(models, chat_templates)
-    if combine is None:
-        _check_alone(models, weights)
-        return options.byte_view(members[0]) if bytes_view else options.token_model(members[0])
-    if bytes_view:
-        raise ValueError(
-            f"bytes is of one model alone, and combine is {combine!r}; to combine models byte by "
-            "byte take bytes-mixture, bytes-bayes, bytes-product or proxy."
-        )
-    _check(len(members), combine, weights, alpha)  # before models are loaded
-    return _ensemble(members, combine, weights, alpha, options)
 
+    @property
+    def is_greedy(self) -> bool:
+        """Whether nothing is drawn."""
+        return self.temperature == 0
 
-def place_and_dtype(
-    device: str | None, dtype: torch.dtype | str | None
-) -> tuple[str, torch.dtype | str]:
-    """Where models go of which nothing is said, and in what: float32 on a CPU, elsewhere as saved.
+    @property
+    def num_bytes(self) -> int:
+        """The limit of a model that answers in bytes."""
+        return self.max_new_tokens if self.max_new_bytes is None else self.max_new_bytes
 
-    Raises:
-        ValueError: There is no such device.
-    """
-    if device is None:
-        device = str(default_device())
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # the second where torch was built without it
-        raise ValueError(
-            f"device {device!r} cannot be used ({str(error).splitlines()[0]}); take cpu, or leave "
-            "it out for the accelerator if there is one."
-        ) from error
-    return device, dtype or ("float32" if device == "cpu" else "auto")
+    def of(self, unit: Unit) -> Sampling:
+        """The same for a model that writes tokens; `max_new_tokens` counts them, bytes or not."""
+        return self if unit == "token" else replace(self, max_new_tokens=self.num_bytes)
 
 
 @dataclass(frozen=True)
-class _Options:
-    """How models are loaded and read."""
+class ContinuationScore:
+    """What a model says of one continuation.
 
-    target: Target
-    dtype: torch.dtype | str
-    device: torch.device | str | None
-    trust_remote_code: bool
+    Attributes:
+        logprob: Of all its bytes, in nats; of a token that straddles the end of the prompt, in
+            full.
+        is_greedy: Whether greedy decoding would write it: every token (or byte) is the likeliest
+            one. False where it was not asked for.
+        num_bytes: Its bytes.
+        num_units: Its tokens, or bytes where the model is read byte by byte.
+    """
 
-    def load(self, member: MemberFile) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-        trust = self.trust_remote_code
-        tokenizer = load_tokenizer(member.model, trust_remote_code=trust)
-        model = load_model(
-            member.model, dtype=self.dtype, device=self.device, trust_remote_code=trust
-        )
-        return model, tokenizer
-
-    def token_model(self, member: MemberFile) -> TokenModel:
-        template = member.chat_template
-        return TokenModel(*self.load(member), name=member.model, chat_template=template)
-
-    def byte_member(self, member: MemberFile) -> ByteMember:
-        return ByteMember(
-            *self.load(member),
-            name=member.model,
-            chat_template=member.chat_template,
-            target=self.target,
-        )
-
-    def byte_view(self, member: MemberFile) -> ByteView:
-        template = member.chat_template
-        loaded = self.load(member)
-        return ByteView(*loaded, name=member.model, chat_template=template, target=self.target)
+    logprob: float
+    is_greedy: bool
+    num_bytes: int
+    num_units: int
 
 
-def _members(models: Sequence[str], templates: Sequence[str | None] | None) -> list[MemberFile]:
-    given = [None] * len(models) if templates is None else list(templates)
-    if len(given) != len(models):
-        raise ValueError(
-            f"there are {len(given)} chat templates for {len(models)} models; give one for each, "
-            "None for those that keep their own."
-        )
-    return [
-        MemberFile(name, chat_template=PLAIN_TEMPLATE if template == "plain" else template)
-        for name, template in zip(models, given, strict=True)
-    ]
+class LanguageModel(Protocol):
+    """One object that answers."""
+
+    name: str
+
+    @property
+    def unit(self) -> Unit:
+        """What it answers in."""
+        ...
+
+    @property
+    def max_length(self) -> int:
+        """Tokens, or bytes, that a text may have, the start token included."""
+        ...
+
+    def logprob(
+        self, pairs: Sequence[tuple[Prompt, str]], *, greedy: bool = True
+    ) -> list[ContinuationScore]:
+        """Score continuations.
+
+        Args:
+            pairs: Prompt and continuation; the prompt "" is the start of a document.
+            greedy: Also find whether greedy decoding would write them, which may cost.
+
+        Raises:
+            ValueError: A continuation is empty or cannot be scored, or a prompt cannot be read;
+                says which and why. Nothing is cut: one that is too long is an error that says how
+                many bytes fit.
+        """
+        ...
+
+    def text_logprobs(self, texts: Sequence[str]) -> list[ContinuationScore]:
+        """Score whole texts, each behind the start of a document; `is_greedy` is not found.
+
+        Of an empty text nothing is asked.
+
+        Raises:
+            ValueError: As `logprob`.
+        """
+        if isinstance(texts, str):
+            raise ValueError("text_logprobs takes a list of texts; pass [text].")
+        scores = iter(self.logprob([("", text) for text in texts if text], greedy=False))
+        return [next(scores) if text else ContinuationScore(0.0, False, 0, 0) for text in texts]
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling = ...,
+        *,
+        on_text: Callable[[str], None] | None = None,
+    ) -> list[str]:
+        """Answer prompts, several at a time.
+
+        Args:
+            prompts: Each is continued, or answered if it is a chat.
+            sampling: How; greedy by default.
+            on_text: Receives the answer to a single prompt as it comes, in whole characters.
+
+        Returns:
+            The answers, without prompts, special tokens and stop strings.
+
+        Raises:
+            ValueError: A prompt is empty where nothing starts a text, cannot be read, or leaves no
+                room for an answer; or `on_text` comes with several prompts.
+        """
+        ...
 
 
-def _check_alone(models: Sequence[str], weights: Sequence[float] | None) -> None:
-    if len(models) != 1:
-        raise ValueError(
-            f"there are {len(models)} models and nothing says how they answer as one; pass one "
-            f"model, or combine: one of {', '.join(COMBINE)}."
-        )
+def check_pairs(pairs: Sequence[tuple[Prompt, str]]) -> None:
+    """Check that prompts with continuations were given.
+
+    Raises:
+        ValueError: One is no pair, or its continuation is no text or empty.
+    """
+    for pair in pairs:
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise ValueError(
+                f"logprob takes a list of (prompt, continuation), and {pair!r:.60} is none."
+            )
+        prompt, continuation = pair
+        if isinstance(continuation, str) and continuation:
+            continue
+        shown = f"{prompt[-40:]!r}" if isinstance(prompt, str | bytes) else "a chat"
+        is_what = "empty" if isinstance(continuation, str) else type(continuation).__name__
+        raise ValueError(f"the continuation of {shown} is {is_what}; give some text.")
+
+
+def check_single(prompts: Sequence[Prompt], on_text: Callable[[str], None] | None) -> None:
+    """Check that a list of prompts was given, and only one where text is streamed.
+
+    Raises:
+        ValueError: A single prompt was given in the place of the list, or several to stream.
+    """
+    if isinstance(prompts, str | bytes):
+        raise ValueError("generate takes a list of prompts; pass [prompt].")
+    if on_text is not None and len(prompts) != 1:
+        raise ValueError(f"on_text streams one answer, and there are {len(prompts)} prompts.")
+
+
+def normalized_weights(size: int, weights: Sequence[float] | None) -> Float[np.ndarray, " k"]:
+    """Weights that sum to 1; equal ones if none are given.
+
+    Raises:
+        ValueError: There are no models, another number of weights, or one that is not above 0.
+    """
+    if not size:
+        raise ValueError("there is no model; give at least one.")
+    given: Float[np.ndarray, " k"] = np.ones(size)
     if weights is not None:
-        raise ValueError("weights are of several models; leave them out.")
+        given = np.array(weights, dtype=np.float64)
+    if given.shape != (size,) or not (np.isfinite(given).all() and (given > 0).all()):
+        raise ValueError(
+            f"weights are {weights}; there must be one for each of the {size} models, above 0. "
+            "Leave a model out to give it no weight."
+        )
+    total: float = given.sum()
+    given = given / total
+    return given
 
 
-def _check(size: int, combine: str, weights: Sequence[float] | None, alpha: float) -> None:
-    if combine not in COMBINE:
-        raise ValueError(f"combine is {combine!r}; it must be one of {', '.join(COMBINE)}.")
-    if combine in get_args(ByteRule):
-        check_byte_rule(size, combine, weights, alpha)
-    else:
-        normalized_weights(size, weights)
-
-
-def _defined(name: str, options: _Options) -> LanguageModel:
-    """The ensemble that a file defines."""
-    read = read_ensemble_file(name)
-    try:
-        _check(len(read.members), read.combine, read.weights, read.alpha)
-    except ValueError as error:
-        raise ValueError(f"ensemble file {name!r}: {error}") from None
-    return _ensemble(read.members, read.combine, read.weights, read.alpha, options)
-
-
-def _ensemble(
-    members: Sequence[MemberFile],
-    combine: str,
-    weights: Sequence[float] | None,
-    alpha: float,
-    options: _Options,
-) -> LanguageModel:
-    if combine in get_args(ByteRule):
-        loaded = [options.byte_member(member) for member in members]
-        return ByteEnsemble(loaded, cast(ByteRule, combine), weights=weights, alpha=alpha)
-    models = [options.token_model(member) for member in members]
-    if combine == "mined":
-        return MinedEnsemble(models, weights=weights)
-    return TokenEnsemble(models, cast(TokenRule, combine), weights=weights)
+def _check(is_right: bool, name: str, value: object, rule: str) -> None:
+    if not is_right:
+        raise ValueError(f"{name} is {value}; it must be {rule}.")

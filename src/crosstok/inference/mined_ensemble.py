@@ -26,20 +26,20 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from crosstok.alignment import nearest_tokens
-from crosstok.inference.contexts import Context, Contexts, check_sharing
-from crosstok.inference.contract import (
+from crosstok.byteview.contexts import Context, Contexts, check_sharing
+from crosstok.choices import Unit
+from crosstok.inference.generation import Row, answer_rows
+from crosstok.inference.language_model import (
     ContinuationScore,
     LanguageModel,
     Prompt,
     Sampling,
-    Unit,
     check_single,
     normalized_weights,
 )
 from crosstok.inference.prompts import as_text
 from crosstok.inference.scoring import TokenRow, blocks
 from crosstok.inference.token_ensemble import combine_logprobs
-from crosstok.inference.token_generation import Row, answer_rows
 from crosstok.inference.token_model import TokenModel
 from crosstok.inference.token_rows import TokenRows
 

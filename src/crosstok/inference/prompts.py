@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Int64
 from transformers import PreTrainedTokenizerFast
 
-from crosstok.inference.byte_view import as_bytes
-from crosstok.inference.contract import Prompt, check_pairs
+from crosstok.byteview.reader import as_bytes
+from crosstok.chats.prompts import ChatPrompts
+from crosstok.inference.language_model import Prompt, check_pairs
 from crosstok.tokenizers import Spans, TextEncoder
-from crosstok.tokenizers.chat_prompts import ChatPrompts
 
 
 @dataclass(frozen=True, eq=False)

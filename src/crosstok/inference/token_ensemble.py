@@ -15,30 +15,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from crosstok.inference.contract import (
+from crosstok.choices import TokenRule, Unit
+from crosstok.inference.generation import Outcomes, Row, answer_rows
+from crosstok.inference.language_model import (
     ContinuationScore,
     LanguageModel,
     Prompt,
     Sampling,
-    Unit,
     check_single,
     normalized_weights,
 )
 from crosstok.inference.prompts import ReadPair, as_text
 from crosstok.inference.scoring import TokenRow, batches, blocks
 from crosstok.inference.shared_vocabulary import SharedVocabulary, share_vocabulary
-from crosstok.inference.token_generation import Outcomes, Row, answer_rows
 from crosstok.inference.token_model import TokenModel, unit_of
 from crosstok.inference.token_rows import TokenRows
-
-TokenRule = Literal["probs", "logprobs"]
 
 
 def combine_logprobs(

@@ -13,19 +13,19 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from crosstok.alignment.vocab_map import first_id
-from crosstok.inference.canonical import adds_prefix_space
-from crosstok.inference.contexts import max_positions
-from crosstok.inference.contract import (
+from crosstok.byteview.canonical import adds_prefix_space
+from crosstok.byteview.contexts import max_positions
+from crosstok.choices import Unit
+from crosstok.inference.generation import Outcomes, Row, answer_rows, room_for
+from crosstok.inference.language_model import (
     ContinuationScore,
     LanguageModel,
     Prompt,
     Sampling,
-    Unit,
     check_single,
 )
 from crosstok.inference.prompts import PromptReader, ReadPair
 from crosstok.inference.scoring import Scorer, TokenRow
-from crosstok.inference.token_generation import Outcomes, Row, answer_rows, room_for
 from crosstok.inference.token_rows import TokenRows
 from crosstok.models import unwrap_model
 from crosstok.tokenizers import ByteVocab

@@ -1,5 +1,10 @@
 """Causal language models as crosstok uses them: loaded, probed, and read without their logits."""
 
+from crosstok.models.context_length import (
+    max_positions,
+    raise_max_positions,
+    why_positions_are_fixed,
+)
 from crosstok.models.devices import default_device
 from crosstok.models.expansion import (
     check_is_bytes,
@@ -9,6 +14,7 @@ from crosstok.models.expansion import (
     subword_lookup,
 )
 from crosstok.models.forward import Scores, evaluating, hidden_states, token_scores
+from crosstok.models.head_probe import output_head, unwrap_model
 from crosstok.models.loading import (
     check_model_exists,
     check_vocabulary_fits,
@@ -17,12 +23,6 @@ from crosstok.models.loading import (
     new_model,
 )
 from crosstok.models.modeling_byte_expanded import SubwordLookup
-from crosstok.models.output_head import output_head, unwrap_model
-from crosstok.models.positions import (
-    max_positions,
-    raise_max_positions,
-    why_positions_are_fixed,
-)
 
 __all__ = [
     "Scores",

@@ -8,7 +8,7 @@ from typing import Any
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from crosstok.models.output_head import output_matrix_module
+from crosstok.models.head_probe import output_matrix_module
 from crosstok.ops import OutputHead, linear_logprobs
 
 

@@ -8,8 +8,8 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from crosstok.models.head_probe import output_matrix_module, unwrap_model
 from crosstok.models.modeling_byte_expanded import ByteExpandedConfig
-from crosstok.models.output_head import output_matrix_module, unwrap_model
 
 _OTHER_TASKS = (
     "ForMaskedLM",

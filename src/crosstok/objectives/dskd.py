@@ -42,9 +42,9 @@ from crosstok.objectives.base import (
     counted,
     hidden_of,
 )
-from crosstok.objectives.positions import one_to_one, one_to_one_mask
 from crosstok.objectives.projectors import apply, parameter_dtype, projector
 from crosstok.objectives.shared_ids import SharedIds
+from crosstok.objectives.token_pairs import one_to_one, one_to_one_mask
 from crosstok.ops import blockwise_sum
 from crosstok.ops.row_divergences import DivergenceName, row_divergence
 

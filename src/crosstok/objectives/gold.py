@@ -45,8 +45,8 @@ from crosstok.objectives.base import (
     given,
     hidden_of,
 )
-from crosstok.objectives.positions import Pairs, chunk_ends
 from crosstok.objectives.shared_ids import SharedIds
+from crosstok.objectives.token_pairs import Pairs, chunk_ends
 from crosstok.ops import blockwise_sum, linear_logprobs
 from crosstok.ops.chunk_sums import chunk_sums, last_tokens
 from crosstok.ops.distributions import generalized_jsd, sorted_l1

@@ -33,8 +33,8 @@ from crosstok.objectives.base import (
     counted,
     hidden_of,
 )
-from crosstok.objectives.positions import Pairs, chunk_ends
 from crosstok.objectives.projectors import apply, projector
+from crosstok.objectives.token_pairs import Pairs, chunk_ends
 
 PRIOR = 8.0
 """Chunk ends that a text's mean over all channels counts for in the scale of each."""

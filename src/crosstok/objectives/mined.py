@@ -39,7 +39,7 @@ from crosstok.objectives.base import (
     given,
     hidden_of,
 )
-from crosstok.objectives.positions import Pairs, one_to_one, one_to_one_mask
+from crosstok.objectives.token_pairs import Pairs, one_to_one, one_to_one_mask
 from crosstok.ops import blockwise_sum
 from crosstok.ops.row_divergences import forward_kl_to
 

@@ -33,7 +33,7 @@ from crosstok.objectives.base import (
     given,
     hidden_of,
 )
-from crosstok.objectives.positions import Pairs, answer_positions, chunk_starts
+from crosstok.objectives.token_pairs import Pairs, answer_positions, chunk_starts
 from crosstok.ops import blockwise_sum
 from crosstok.ops.distributions import sorted_l1
 

@@ -5,7 +5,9 @@ Nothing heavy is imported here, so that a mistyped flag is answered at once: wha
 imported where it is built.
 """
 
-from crosstok.recipes.base import (
+from crosstok.recipes.distil import DistilRecipe
+from crosstok.recipes.evaluate import EvaluateRecipe
+from crosstok.recipes.fields import (
     RecipeError,
     load_recipe,
     nearest,
@@ -14,15 +16,11 @@ from crosstok.recipes.base import (
     recipe_yaml,
     save_recipe,
 )
-from crosstok.recipes.generation import GenerateRecipe
+from crosstok.recipes.generate import GenerateRecipe
+from crosstok.recipes.inspect import InspectRecipe
 from crosstok.recipes.objectives import OBJECTIVES
-from crosstok.recipes.tools import EvaluateRecipe, InspectRecipe
-from crosstok.recipes.training import (
-    DistilRecipe,
-    TrainingRecipe,
-    TransferRecipe,
-    TransplantRecipe,
-)
+from crosstok.recipes.training import TrainingRecipe
+from crosstok.recipes.transfer import TransferRecipe, TransplantRecipe
 
 __all__ = [
     "OBJECTIVES",

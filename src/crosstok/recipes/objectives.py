@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 
-from crosstok.recipes.base import RecipeError, nearest
+from crosstok.recipes.fields import RecipeError, nearest
 
 if TYPE_CHECKING:
     from crosstok.objectives import Objective

@@ -1,55 +1,22 @@
-"""Recipes of the jobs that train: transfer and distil."""
+"""What the recipes of the jobs that train have in common."""
 
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from crosstok.recipes.base import RecipeError, Strings, TextUnit, nearest, option
+from crosstok.choices import LossOn, TextUnit
+from crosstok.recipes.fields import RecipeError, Strings, nearest, option
 from crosstok.recipes.objectives import OBJECTIVES, make_objective, objective_names
 
 if TYPE_CHECKING:
     from crosstok.objectives import Objective
     from crosstok.objectives.weighting import Weighting
 
-Method = Literal["fvt", "mean"]  # crosstok.transplant.Method
 ALM_FLAGS = ("temperature", "divergence", "min_boundary_mass", "debias", "max_slope")
 DEFAULT_LENGTH, DEFAULT_BYTES = 512, 2048  # tokens or bytes of a window or chat
-LossOn = Literal["all", "assistant", "last"]  # crosstok.tokenizers.LossOn
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransplantRecipe:
-    """Give a model the embeddings of another tokenizer, without training."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
-    model: str = option("Model to start from: a name on the hub or a folder.")
-    tokenizer: str = option(
-        "Tokenizer it is to have: a tokenizer or model, name or folder; or bytes, for none at all."
-    )
-    output: str = option("Folder to write the new model to.")
-    method: Method = option("How tokens that the old vocabulary lacks get their rows.", "fvt")
-    untie: bool | None = option(
-        "Whether tied embeddings become two matrices; if not given, for bytes only.", None
-    )
-    input_expansion: bool = option(
-        "For bytes: show the model the longest old token that ends at each byte.", False
-    )
-    overwrite: bool = option("Replace what the output folder holds.", False)
-    trust_remote_code: bool = option("Run Python code that comes with the model.", False)
-
-    @property
-    def to_bytes(self) -> bool:
-        """Whether the model is to read and write bytes."""
-        return self.tokenizer == "bytes"  # crosstok.tokenizers.BYTES
-
-    @property
-    def unties(self) -> bool:
-        """Whether tied embeddings become two matrices."""
-        return self.to_bytes if self.untie is None else self.untie
-
-
-@dataclass(frozen=True, kw_only=True)
-class _DataAndOutput:
+class DataAndOutput:
     """What a job that trains reads and writes."""
 
     data: str = option("Texts or chats to train on: a data set name, a file or a folder.")
@@ -58,7 +25,7 @@ class _DataAndOutput:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingRecipe(_DataAndOutput):
+class TrainingRecipe(DataAndOutput):
     """What every job that trains has in common."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -243,34 +210,3 @@ class TrainingRecipe(_DataAndOutput):
                     f"--weights has {given!r}, but the objectives are {', '.join(names)}"
                     f"{nearest(name, names)} Take it out, or add the objective to --objective."
                 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class TransferRecipe(TrainingRecipe, TransplantRecipe):
-    """Give a model another tokenizer, and train it to be what it was."""
-
-    @property
-    def student_max_length(self) -> int:
-        """Tokens of a window or chat on the student's side, or its bytes."""
-        default = DEFAULT_BYTES if self.to_bytes else DEFAULT_LENGTH
-        return default if self.max_length is None else self.max_length
-
-
-@dataclass(frozen=True, kw_only=True)
-class _TeacherAndStudent:
-    """The two sides of a distillation."""
-
-    teacher: Strings = option("Model to learn from, name or folder; may be repeated.")
-    student: str = option("Model to train, with its own tokenizer: name or folder.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _RandomStart(_DataAndOutput):
-    """A start from nothing. A base of its own: flags come in the order of the bases."""
-
-    random_init: bool = option("Start from random weights of the student's architecture.", False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DistilRecipe(TrainingRecipe, _RandomStart, _TeacherAndStudent):
-    """Teach a student from a teacher with another tokenizer."""

@@ -2,9 +2,8 @@
 
 from crosstok.reports.advice import Advice, recommend
 from crosstok.reports.chunk_view import ChunkCell, ChunkView, chunk_view
-from crosstok.reports.compare import PairCounts, PairReport, compare_tokenizers
 from crosstok.reports.curves import RunCurves, run_curves
-from crosstok.reports.examples import (
+from crosstok.reports.example_counts import (
     ExampleCounts,
     ExampleNumbers,
     VocabularyNumbers,
@@ -12,6 +11,7 @@ from crosstok.reports.examples import (
     shared_teacher_ids,
 )
 from crosstok.reports.html import RunNumbers, examination_page, pair_page, run_page, write_page
+from crosstok.reports.pair_counts import PairCounts, PairReport, compare_tokenizers
 from crosstok.reports.red_flags import Flag, ModelNumbers, has_errors, red_flags
 from crosstok.reports.render import outcome_table, pair_table, print_chunks
 from crosstok.reports.render_examination import print_examination

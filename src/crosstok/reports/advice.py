@@ -6,7 +6,7 @@ and where the threshold comes from.
 
 from dataclasses import dataclass, field
 
-from crosstok.reports.examples import ExampleNumbers, VocabularyNumbers
+from crosstok.reports.example_counts import ExampleNumbers, VocabularyNumbers
 
 # Strict's least alike pair (arXiv 2610.08448): share of the teacher's tokens that are one-to-one,
 # and the teacher's probability on the shared vocabulary. Below, nobody has tested it.

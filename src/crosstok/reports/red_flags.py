@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from crosstok.reports.examples import ExampleNumbers, VocabularyNumbers
+from crosstok.reports.example_counts import ExampleNumbers, VocabularyNumbers
 
 LOWEST_COVERAGE = 0.99
 _LARGEST_CUT = 0.01

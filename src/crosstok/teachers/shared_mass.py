@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from crosstok.objectives import AlignedBatch, Needs
-from crosstok.objectives.positions import one_to_one
+from crosstok.objectives.token_pairs import one_to_one
 from crosstok.ops import blockwise_sum
 from crosstok.teachers.local import LocalTeacher
 

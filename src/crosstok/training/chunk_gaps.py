@@ -9,12 +9,13 @@ import torch
 from jaxtyping import Float
 
 from crosstok.alignment import align_batch
+from crosstok.chats import ExampleEncoder
+from crosstok.choices import LossOn
 from crosstok.models import evaluating, token_scores
 from crosstok.objectives import Needs
 from crosstok.ops.chunk_sums import chunk_sums
 from crosstok.reports import ChunkView, chunk_view
 from crosstok.teachers import Teacher
-from crosstok.tokenizers import ExampleEncoder, LossOn
 from crosstok.training.collator import AlignedCollator, batch_of
 from crosstok.training.rows import encode_rows
 from crosstok.training.student import Student

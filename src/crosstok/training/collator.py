@@ -16,9 +16,11 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from crosstok.alignment import Alignment, align_batch, tokens_that_fit
+from crosstok.chats import ExampleEncoder
+from crosstok.choices import LossOn
 from crosstok.models import SubwordLookup
 from crosstok.objectives import AlignedBatch
-from crosstok.tokenizers import ExampleEncoder, LossOn, Spans
+from crosstok.tokenizers import Spans
 from crosstok.training.rows import encode_rows, first_tokens
 
 OF_EACH_TEACHER = (

@@ -6,16 +6,10 @@ from typing import Any
 
 import datasets
 
+from crosstok.chats import ExampleEncoder, parse_example, shared_examples
+from crosstok.choices import LossOn
 from crosstok.corpora import Corpus
-from crosstok.tokenizers import (
-    ExampleEncoder,
-    LossOn,
-    Spans,
-    TextEncoder,
-    parse_example,
-    shared_examples,
-    shared_texts,
-)
+from crosstok.tokenizers import Spans, TextEncoder, shared_texts
 
 
 def encode_rows(

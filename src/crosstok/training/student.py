@@ -15,7 +15,7 @@ from crosstok.ops import OutputHead
 from crosstok.teachers import SharedTeacher, vocabulary_masks
 from crosstok.tokenizers import TextEncoder
 from crosstok.training.terms import detach_modules
-from crosstok.transplant import TransplantReport
+from crosstok.transplants import TransplantReport
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,211 @@
+"""Which token may follow a token sequence, if the whole is to be what the encoder would write.
+
+A sequence counts as canonical if some text has it for its first tokens. Two rules, by the kind of
+tokenizer:
+
+- BPE that does not split texts by a pattern: a sequence is canonical if every adjacent pair is, and
+  a pair is unless a merge across its seam would have fired (`MergePairs`; Hayase et al. 2025, arXiv
+  2506.14123). The last token decides.
+- Everything else (Unigram, WordPiece, BPE with a pattern): the tokens since the last word start are
+  decoded and encoded again, alone and, where they end in white space, in front of something:
+  patterns look ahead there, and encoders drop white space at the end. A pattern that looks ahead
+  elsewhere (digits grouped from the right) is not understood: some of what the encoder writes is
+  left out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Bool, Int64
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
+
+from crosstok.byteview.merge_pairs import MergePairs
+from crosstok.tokenizers import ByteVocab
+from crosstok.tokenizers.pieces import components
+from crosstok.tokenizers.spans import text_backend
+
+Key = tuple[int, ...]
+"""What a rule needs to know of the tokens so far; empty at the start of a text."""
+
+_MASKS_KEPT = 4096
+_WORD_END = re.compile(r"\S ")
+_START = -1
+_SOMETHING = "\ue000"  # a character of nobody's: no space, no letter, in no token
+
+
+class Canonicality(Protocol):
+    """Judges the next token by a key of those before."""
+
+    def then(self, key: Key, token: int) -> Key:
+        """The key after one more token."""
+
+    def may_follow(self, key: Key, ids: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+        """Which of these ids may come next."""
+
+    def each(self, steps: Sequence[tuple[Key, int]]) -> Bool[np.ndarray, " n"]:
+        """Whether each of these tokens may come behind its key."""
+
+
+def canonicality(tokenizer: PreTrainedTokenizerFast, vocab: ByteVocab) -> Canonicality:
+    """The rule for a tokenizer."""
+    backend = text_backend(tokenizer.backend_tokenizer, vocab)
+    description = json.loads(backend.to_str())
+    pairs = MergePairs.from_description(description, vocab)
+    if pairs is None or _splits_texts(description) or adds_prefix_space(backend, vocab):
+        return Reencoding(backend, vocab, pairs)
+    return Pairs(pairs)
+
+
+class Pairs:
+    """Pairs of tokens, for BPE."""
+
+    def __init__(self, pairs: MergePairs) -> None:
+        self._pairs = pairs
+
+    def then(self, key: Key, token: int) -> Key:
+        """The last token."""
+        return (token,)
+
+    def may_follow(self, key: Key, ids: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+        """Which of these ids make a canonical pair with the last token."""
+        mask = self._pairs.reachable if not key else self._pairs.followers(key[0])
+        return np.asarray(mask[ids])
+
+    def each(self, steps: Sequence[tuple[Key, int]]) -> Bool[np.ndarray, " n"]:
+        """Whether each of these tokens may come behind its key."""
+        found = [self.may_follow(key, np.array([token]))[0] for key, token in steps]
+        return np.array(found, dtype=np.bool_)
+
+
+class Reencoding:
+    """The tokens since the last word start, encoded again."""
+
+    def __init__(self, backend: Tokenizer, vocab: ByteVocab, pairs: MergePairs | None) -> None:
+        self._backend, self._pairs = backend, pairs
+        self._bytes = [content or b"" for content in vocab.token_bytes]
+        # The space in front is put before texts that begin with one too (Llama), or not (T5).
+        self._adds_space = adds_prefix_space(backend, vocab)
+        self._adds_second = _joined(backend, vocab, " a") == b"  a"
+        # A token with a space behind something else ties words together.
+        self._cuts = not any(map(_WORD_END.search, map(_text, self._bytes)))
+        self._masks: dict[Key, np.ndarray] = {}  # packed bits
+
+    def then(self, key: Key, token: int) -> Key:
+        """The tokens since the last word start, behind `_START` where that starts the text."""
+        if not key:
+            return (_START, token)
+        starts_word = self._bytes[token].startswith(b" ")
+        if self._cuts and starts_word and not _text(self._bytes[key[-1]])[-1:].isspace():
+            return (token,)
+        return (*key, token)
+
+    def may_follow(self, key: Key, ids: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+        """Behind which of these ids the encoder finds the same tokens again."""
+        packed = self._masks.get(key)
+        if packed is None and len(ids) < len(self._bytes) // 4:
+            return self.each([(key, token) for token in ids.tolist()])
+        if packed is None:
+            every = np.array([i for i, content in enumerate(self._bytes) if content])
+            mask = np.zeros(len(self._bytes), dtype=np.bool_)
+            mask[every] = self.each([(key, token) for token in every.tolist()])
+            if len(self._masks) >= _MASKS_KEPT:
+                self._masks.pop(next(iter(self._masks)))
+            packed = self._masks[key] = np.packbits(mask)
+        unpacked = np.unpackbits(packed, count=len(self._bytes)).astype(np.bool_)
+        return np.asarray(unpacked[ids])
+
+    def each(self, steps: Sequence[tuple[Key, int]]) -> Bool[np.ndarray, " n"]:
+        """Whether each of these tokens may come behind its key."""
+        sequences = [[*key[key[:1] == (_START,) :], token] for key, token in steps]
+        strips = [
+            self._adds_space if key[:1] in ((), (_START,)) else self._adds_second
+            for key, _ in steps
+        ]
+        wholes = list(map(self._complete, sequences, strips))
+        allowed = np.zeros(len(steps), dtype=np.bool_)
+        found = self._encode([text for text, _ in wholes])
+        for place, (sequence, (_, count)) in enumerate(zip(sequences, wholes, strict=True)):
+            is_whole = count < len(sequence) or len(found[place]) == count
+            allowed[place] = is_whole and found[place][:count] == sequence[:count]
+        ending = [
+            place
+            for place, (text, _) in enumerate(wholes)
+            if not allowed[place] and (not text or text[-1].isspace())
+        ]
+        found = self._encode([wholes[place][0] + _SOMETHING for place in ending])
+        for place, ids in zip(ending, found, strict=True):
+            count = wholes[place][1]
+            allowed[place] = ids[:count] == sequences[place][:count]
+        if self._pairs is not None:
+            for place, sequence in enumerate(sequences):
+                if allowed[place] and len(sequence) > 1 and _is_cut(self._bytes[sequence[-2]]):
+                    allowed[place] = self._pairs.followers(sequence[-2])[sequence[-1]]
+        return allowed
+
+    def _encode(self, texts: list[str]) -> list[list[int]]:
+        found = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+        return [encoding.ids for encoding in found]
+
+    def _complete(self, sequence: Sequence[int], strips: bool) -> tuple[str, int]:
+        """The text up to its last whole character, and the tokens that lie in it whole."""
+        whole = b"".join([self._bytes[token] for token in sequence])
+        size = len(whole)
+        try:
+            whole.decode()
+        except UnicodeDecodeError as error:
+            size = error.start
+        count, end = 0, 0
+        while count < len(sequence) and end + len(self._bytes[sequence[count]]) <= size:
+            end += len(self._bytes[sequence[count]])
+            count += 1
+        text = whole[:size].decode()
+        return (text.removeprefix(" ") if strips else text), count
+
+
+def _text(content: bytes) -> str:
+    return content.decode(errors="replace")
+
+
+def _is_cut(content: bytes) -> bool:
+    """Whether bytes end in the middle of a character."""
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        return error.reason == "unexpected end of data"
+    return False
+
+
+def _joined(backend: Tokenizer, vocab: ByteVocab, text: str) -> bytes:
+    ids = backend.encode(text, add_special_tokens=False).ids
+    return b"".join([vocab.token_bytes[token] or b"" for token in ids])
+
+
+def adds_prefix_space(backend: Tokenizer, vocab: ByteVocab) -> bool:
+    """Whether the first token of a text has a space that the text does not have.
+
+    Asked of letters and, for vocabularies without them, of whatever tokens there are.
+    """
+    probes = ["a", "x", "A", "0"]
+    probes += [c.decode(errors="ignore").strip() for c in vocab.token_bytes[:512] if c]
+    for probe in probes:
+        if probe and not probe[0].isspace():
+            joined = _joined(backend, vocab, probe)
+            if joined in (probe.encode(), b" " + probe.encode()):
+                return joined.startswith(b" ")
+    return False
+
+
+def _splits_texts(description: dict[str, Any]) -> bool:
+    """Whether a pre-tokenizer may end a token where the merges would not."""
+    parts = list(components(description.get("pre_tokenizer")))
+    return any(
+        part.get("type") != "Sequence"
+        and not (part.get("type") == "ByteLevel" and not part.get("use_regex", True))
+        for part in parts
+    )

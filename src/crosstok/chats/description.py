@@ -1,0 +1,173 @@
+"""What a chat template writes, and how the pieces of two templates are matched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from crosstok.chats.conversations import Conversation
+from crosstok.chats.encoder import ExampleEncoder
+from crosstok.chats.marks import END_OF_TURN, TemplateMarks
+from crosstok.chats.renderer import SYSTEM_FOLDED, ChatRenderer, TemplateFailure
+
+_CALL = {
+    "role": "assistant",
+    "tool_calls": [
+        {"id": "abcdef123", "type": "function", "function": {"name": "Zqcallzq", "arguments": {}}}
+    ],
+}
+_RESULT = {"role": "tool", "content": "Zqresultzq", "tool_call_id": "abcdef123"}
+_TOOLS = (
+    {
+        "type": "function",
+        "function": {
+            "name": "Zqtoolzq",
+            "description": "none",
+            "parameters": {"type": "object", "properties": {}},
+        },
+    },
+)
+
+Matching = Literal["matched", "left only", "right only", "each its own"]
+
+
+@dataclass(frozen=True)
+class ChatDescription:
+    """What a chat template writes around contents.
+
+    Attributes:
+        bos: What begins every conversation; empty where there is none.
+        end_of_turn: What ends the assistant's turns, which is learned.
+        last_end_of_turn: The same for the last turn of a conversation; the tokenizer's eos where
+            the template writes nothing there.
+        appends_eos: Whether that eos is appended because the template writes nothing.
+        after_end: What follows an end of turn and is not learned (a line break).
+        ends_every_role: Whether the same end also closes the user's turns.
+        headers: Role -> what stands before its content.
+        before_first: What the template writes by itself when the conversation has no system
+            message: a default system prompt, dates.
+        system: "own turn", "with the user's" (the template puts it into the user's message),
+            "folded" (the template refuses or drops it, so that it is put at the head of the user's
+            message), or "none" (it cannot be rendered in any way).
+        trims: Roles whose contents lose the white space at their ends.
+        tools: Whether descriptions of tools are written.
+        tool_calls: Whether calls of tools and their results are written.
+    """
+
+    bos: str
+    end_of_turn: str
+    last_end_of_turn: str
+    appends_eos: bool
+    after_end: str
+    ends_every_role: bool
+    headers: Mapping[str, str]
+    before_first: str
+    system: Literal["own turn", "with the user's", "folded", "none"]
+    trims: tuple[str, ...]
+    tools: bool
+    tool_calls: bool
+
+
+@dataclass(frozen=True)
+class PieceMatch:
+    """One piece of two templates.
+
+    Attributes:
+        piece: Its role (``bos``, ``end_of_turn``, ``header_user``, ...), or what it is.
+        left: What the first template writes; empty for nothing.
+        right: What the second one writes.
+        matching: "matched": both write it, and it is one chunk; "left only", "right only": it is in
+            no chunk; "each its own": both write something, and it is never compared.
+    """
+
+    piece: str
+    left: str
+    right: str
+    matching: Matching
+
+
+def describe_template(encoder: ExampleEncoder) -> ChatDescription:
+    """Describe the chat template of an encoder.
+
+    Raises:
+        ValueError: The tokenizer has no chat template, or it cannot be read.
+    """
+    chat, tokenizer = encoder.chat, encoder.encoder.tokenizer
+    marks = chat.marks
+    appends_eos = not marks.last_end_of_turn
+    eos = str(tokenizer.eos_token or "")
+    turns = _turns("user", "assistant")
+    parts = marks.split(chat.renderer.skeleton(turns).gaps(), [0, 1], turns.messages)
+    return ChatDescription(
+        bos=marks.bos,
+        end_of_turn=marks.end_of_turn,
+        last_end_of_turn=eos if appends_eos else marks.last_end_of_turn,
+        appends_eos=appends_eos,
+        after_end=marks.after_end,
+        ends_every_role=any(role == "end_of_user" for _, role, _ in parts[1]),
+        headers=dict(marks.headers),
+        before_first=marks.before_first,
+        system=_system(chat.renderer, marks),
+        trims=tuple(sorted(chat.trims)),
+        tools=_writes(chat.renderer, turns.messages, _TOOLS, "Zqtoolzq"),
+        tool_calls=_writes(
+            chat.renderer, (turns.messages[0], _CALL, _RESULT, turns.messages[1]), None,
+            "Zqcallzq", "Zqresultzq",
+        ),
+    )  # fmt: skip
+
+
+def compare_templates(left: ExampleEncoder, right: ExampleEncoder) -> list[PieceMatch]:
+    """How every piece of two chat templates is matched, in the order of a conversation."""
+    one, other = describe_template(left), describe_template(right)
+    pieces = [_match("bos", one.bos, other.bos)]
+    pieces.append(
+        _match("written before the first turn", one.before_first, other.before_first, own=True)
+    )
+    for role in ("system", "user", "assistant"):
+        pieces.append(
+            _match(f"header_{role}", one.headers.get(role, ""), other.headers.get(role, ""))
+        )
+    pieces.append(_match(END_OF_TURN, one.end_of_turn, other.end_of_turn))
+    pieces.append(_match("end_of_user", *(d.end_of_turn * d.ends_every_role for d in (one, other))))
+    pieces.append(_match(f"last {END_OF_TURN}", one.last_end_of_turn, other.last_end_of_turn))
+    pieces.append(_match("written after the end", one.after_end, other.after_end, own=True))
+    return [piece for piece in pieces if piece.left or piece.right]
+
+
+def _match(piece: str, left: str, right: str, *, own: bool = False) -> PieceMatch:
+    matching: Matching = "each its own" if own else "matched"
+    if not (left and right):
+        matching = "left only" if left else "right only"
+    return PieceMatch(piece, left, right, matching)
+
+
+def _turns(*roles: str) -> Conversation:
+    return Conversation(tuple({"role": role, "content": "content"} for role in roles))
+
+
+def _system(
+    renderer: ChatRenderer, marks: TemplateMarks
+) -> Literal["own turn", "with the user's", "folded", "none"]:
+    try:
+        skeleton = renderer.skeleton(_turns("system", "user", "assistant"))
+    except ValueError:
+        return "none"
+    if skeleton.variant == SYSTEM_FOLDED:
+        return "folded"
+    between = skeleton.gaps()[1] if 0 in skeleton.messages() else ""
+    header = marks.headers["user"].strip()
+    begins_turn = bool(header) and between.strip().endswith(header)
+    has_end = bool(marks.end_of_turn) and marks.end_of_turn in between
+    return "own turn" if has_end or begins_turn else "with the user's"
+
+
+def _writes(
+    renderer: ChatRenderer, messages: tuple[Any, ...], tools: tuple[Any, ...] | None, *names: str
+) -> bool:
+    try:
+        rendered = renderer.render(messages, tools)
+    except TemplateFailure:
+        return False
+    return all(name in rendered for name in names)

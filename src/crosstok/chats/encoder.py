@@ -1,0 +1,303 @@
+"""Chat examples to ids with byte spans: each tokenizer in its own chat template, on one text.
+
+The text that two tokenizers share is the contents of the messages, one after the other, so that
+their spans align wherever the templates agree or not. What a template writes is zero-width and has
+a role: ``bos``, ``end_of_turn``, ``header_user`` ..., or `TEMPLATE` for what is its own alone.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from crosstok.chats.conversations import Conversation, PromptCompletion
+from crosstok.chats.marks import END_OF_TURN, Part, TemplateMarks
+from crosstok.chats.renderer import ChatRenderer, Skeleton
+from crosstok.chats.spans import StructuredPiece, spans_of_pieces
+from crosstok.chats.structure import SpecialText, StructureEncoder
+from crosstok.choices import LossOn
+from crosstok.tokenizers.shared_view import composes
+from crosstok.tokenizers.spans import Spans, TextEncoder
+
+Example: TypeAlias = Conversation | PromptCompletion | str
+
+_MAX_LAYOUTS = 512
+
+
+class ExampleEncoder:
+    """Encodes conversations with the tokenizer's own chat template, prompts and plain texts.
+
+    The ids of a conversation are those of ``apply_chat_template(messages, tokenize=True)``, but for
+    two things: the text of a special token in a content is text, and the end of an assistant's
+    content is the end of a token, as it is where a model writes it. Can be pickled.
+    """
+
+    def __init__(self, encoder: TextEncoder, chat_template: str | None = None) -> None:
+        """Keep the parts; the template is read when it is first needed.
+
+        Args:
+            encoder: The tokenizer's encoder of plain text.
+            chat_template: Text of a template that takes the place of the tokenizer's own.
+        """
+        self.encoder = encoder
+        self.chat_template = chat_template
+        self._chat: _Chat | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"encoder": self.encoder, "chat_template": self.chat_template}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    @property
+    def chat(self) -> _Chat:
+        """The template with its marks.
+
+        Raises:
+            ValueError: The tokenizer has no chat template, or it cannot render user, assistant,
+                user, assistant.
+        """
+        if self._chat is None:
+            self._chat = _Chat(self.encoder, self.chat_template)
+        return self._chat
+
+    def __call__(self, examples: Sequence[Example], *, loss_on: LossOn) -> list[Spans]:
+        """Encode a batch of examples.
+
+        Args:
+            examples: Conversations, prompts with completions, or plain texts.
+            loss_on: What `Spans.loss_mask` marks of a conversation: "assistant": every turn of the
+                assistant that is no prompt, with its end and its tool calls; "last": the last one
+                of these; "all": every token. Of a prompt with its completion: what holds a byte of
+                the completion, and its end. Plain text is learned whole.
+
+        Raises:
+            ValueError: A template cannot render a conversation; names the row.
+        """
+        chats = [example for example in examples if isinstance(example, Conversation)]
+        texts = [
+            example if isinstance(example, str) else example.text
+            for example in examples
+            if not isinstance(example, Conversation)
+        ]
+        encoded_chats = iter(self.chat.encode(chats, loss_on) if chats else [])
+        encoded_texts = iter(self.encoder(texts) if texts else [])
+        spans = []
+        for example in examples:
+            if isinstance(example, Conversation):
+                spans.append(next(encoded_chats))
+            elif isinstance(example, str) or loss_on == "all":
+                spans.append(next(encoded_texts))
+            else:
+                spans.append(_completion_only(next(encoded_texts), example))
+        return spans
+
+    def check(self, examples: Iterable[Example]) -> None:
+        """Render the shape of every conversation, so that one that cannot be rendered shows early.
+
+        Raises:
+            ValueError: The template cannot render a conversation; names the row.
+        """
+        for example in examples:
+            if isinstance(example, Conversation):
+                self.chat.renderer.skeleton(example)
+
+
+def shared_examples(examples: Sequence[Example], *encoders: ExampleEncoder) -> list[Example]:
+    """The examples as all of these encoders are to read them.
+
+    In NFC if one of the tokenizers composes characters (`shared_texts`); the contents of a role
+    without white space at their ends if one of the templates trims that role.
+    """
+    form: Literal["NFC"] | None = "NFC" if any(composes(e.encoder) for e in encoders) else None
+    has_chat = any(isinstance(example, Conversation) for example in examples)
+    trimmed = frozenset().union(*(e.chat.trims for e in encoders)) if has_chat else frozenset()
+
+    def read(text: str) -> str:
+        return unicodedata.normalize(form, text) if form else text
+
+    shared: list[Example] = []
+    for example in examples:
+        if isinstance(example, str):
+            shared.append(read(example))
+        elif isinstance(example, PromptCompletion):
+            shared.append(
+                replace(example, prompt=read(example.prompt), completion=read(example.completion))
+            )
+        else:
+            contents = [
+                read(text.strip() if message["role"] in trimmed else text)
+                for message, text in zip(example.messages, example.contents, strict=True)
+            ]
+            same = tuple(contents) == example.contents
+            shared.append(example if same else example.with_contents(contents))
+    return shared
+
+
+class _Chat:
+    """One chat template: its renderer, its marks, and the tokenizer of what it renders."""
+
+    def __init__(self, encoder: TextEncoder, chat_template: str | None) -> None:
+        self.renderer = ChatRenderer(encoder.tokenizer, chat_template)
+        self.marks = TemplateMarks.learn(self.renderer, encoder.tokenizer)
+        self.trims = self.renderer.trims() | self._swallowed(encoder)
+        self.structure = StructureEncoder(encoder)
+        self._vocab = encoder.byte_vocab
+        end = encoder.tokenizer.eos_token_id
+        self._end = encoder.byte_vocab.document_end if end is None else int(end)
+        self._layouts: dict[Skeleton, tuple[list[str], list[list[Part]]]] = {}
+
+    def _swallowed(self, encoder: TextEncoder) -> frozenset[str]:
+        """Roles whose contents lose white space to a special token before them (``rstrip``)."""
+        decoder = encoder.tokenizer.backend_tokenizer.get_added_tokens_decoder()
+        greedy = tuple(token.content for token in decoder.values() if token.rstrip)
+        found = {r for r, header in self.marks.headers.items() if header.rstrip().endswith(greedy)}
+        return frozenset(found | ({"developer"} if "system" in found else set()))
+
+    def encode(self, conversations: Sequence[Conversation], loss_on: LossOn) -> list[Spans]:
+        laid_out = [self.lay_out(conversation) for conversation in conversations]
+        spans: list[Spans | None] = [None] * len(conversations)
+        for respelt in (False, True):
+            rows = [row for row, (_, is_respelt) in enumerate(laid_out) if is_respelt == respelt]
+            strings = ["".join(p.text for p in laid_out[row][0]) for row in rows]
+            encoded = self.structure(strings, respelt=respelt) if rows else []
+            for row, string, one in zip(rows, strings, encoded, strict=True):
+                pieces = laid_out[row][0]
+                conversation = conversations[row]
+                cuts = _straddled_ends(pieces, one.ends, conversation)
+                if cuts:
+                    one = self.structure.encode_cut(string, cuts, respelt=respelt)
+                spans[row] = spans_of_pieces(
+                    one,
+                    pieces,
+                    conversation.contents,
+                    self._vocab,
+                    None if loss_on == "all" else _trained_messages(conversation, loss_on),
+                    self._appended_end(conversation, pieces),
+                )
+        return [one for one in spans if one is not None]
+
+    def lay_out(self, conversation: Conversation) -> tuple[list[StructuredPiece], bool]:
+        """The pieces of a rendered conversation, and whether its special tokens are respelt."""
+        special = self.structure.special_text
+        if not holds_special(conversation, special):
+            return self._structured(conversation), False
+        quoted = map_strings(conversation, special.quote)
+        return [
+            replace(
+                piece,
+                text=special.unquote(
+                    piece.text if piece.role is None else special.respell(piece.text)
+                ),
+            )
+            for piece in self._structured(quoted)
+        ], True
+
+    def _structured(self, conversation: Conversation) -> list[StructuredPiece]:
+        skeleton, pieces = self.renderer.pieces(conversation)
+        gaps, contents = [""], []
+        for text, message, skipped in pieces:
+            if message is None:
+                gaps[-1] += text
+                continue
+            left_out = conversation.contents[message][:skipped] if skipped else ""
+            num_skipped = len(self.structure.special_text.unquote(left_out).encode())
+            contents.append(StructuredPiece(text, None, message, num_skipped))
+            gaps.append("")
+        parts = self._parts(skeleton, gaps, conversation)
+        structured: list[StructuredPiece] = []
+        for index, gap in enumerate(parts):
+            structured += [StructuredPiece(text, role, message) for text, role, message in gap]
+            structured += contents[index : index + 1]
+        return structured
+
+    def _parts(
+        self, skeleton: Skeleton, gaps: list[str], conversation: Conversation
+    ) -> list[list[Part]]:
+        """The parts of the template's text; kept, where it is the skeleton's."""
+        kept = self._layouts.get(skeleton)
+        if kept is not None and kept[0] == gaps:
+            return kept[1]
+        parts = self.marks.split(gaps, skeleton.messages(), conversation.messages)
+        if gaps == skeleton.gaps():
+            self._layouts[skeleton] = (gaps, parts)
+            if len(self._layouts) > _MAX_LAYOUTS:
+                del self._layouts[next(iter(self._layouts))]
+        return parts
+
+    def _appended_end(
+        self, conversation: Conversation, pieces: Sequence[StructuredPiece]
+    ) -> int | None:
+        """The id that ends a last turn after which the template writes nothing."""
+        last = len(conversation.messages) - 1
+        if conversation.messages[last]["role"] != "assistant" or self.marks.last_end_of_turn:
+            return None
+        ended = any(piece.role == END_OF_TURN and piece.message == last for piece in pieces)
+        return None if ended else self._end
+
+
+def _completion_only(spans: Spans, example: PromptCompletion) -> Spans:
+    mask: Bool[np.ndarray, " T"] = spans.ends > len(example.prompt.encode())
+    for index, role in spans.specials:
+        mask[index] = role == "eos"
+    return replace(spans, loss_mask=mask)
+
+
+def _trained_messages(conversation: Conversation, loss_on: LossOn) -> frozenset[int]:
+    turns = [
+        index
+        for index, message in enumerate(conversation.messages)
+        if message["role"] == "assistant" and index >= conversation.num_prompt_messages
+    ]
+    return frozenset(turns[-1:] if loss_on == "last" else turns)
+
+
+def _straddled_ends(
+    pieces: Sequence[StructuredPiece], ends: Int64[np.ndarray, " T"], conversation: Conversation
+) -> list[int]:
+    """Characters where an assistant's content ends inside a token."""
+    cuts = []
+    place = character = 0
+    for piece in pieces:
+        character += len(piece.text)
+        place += len(piece.text.encode())
+        if piece.role is not None or piece.message is None or not piece.text:
+            continue
+        if conversation.messages[piece.message]["role"] == "assistant":
+            found = np.searchsorted(ends, place)
+            if found == len(ends) or ends[found] != place:
+                cuts.append(character)
+    return cuts
+
+
+def holds_special(conversation: Conversation, special: SpecialText) -> bool:
+    """Whether the text of a special token stands in the data of a conversation."""
+    if any(special.is_in(content) for content in conversation.contents):
+        return True
+    extra = [m for m in conversation.messages if len(m) > 2]
+    if not extra and conversation.tools is None:
+        return False
+    return special.is_in(json.dumps([extra, conversation.tools], ensure_ascii=False, default=str))
+
+
+def map_strings(conversation: Conversation, change: Callable[[str], str]) -> Conversation:
+    """The conversation with every string of its data changed, but for the roles."""
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, str):
+            return change(value)
+        if isinstance(value, Mapping):
+            return {key: changed(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [changed(item) for item in value]
+        return value
+
+    messages = tuple({**changed(m), "role": m["role"]} for m in conversation.messages)
+    tools = None if conversation.tools is None else tuple(changed(conversation.tools))
+    return replace(conversation, messages=messages, tools=tools)

@@ -1,0 +1,266 @@
+"""What the text of a chat template between two contents is made of: end of turn, header, the rest.
+
+Learned from four turns with open contents, as `crosstok.tokenizers.roles` does on ids::
+
+    U  end after_end header_assistant  A  end after_end header_user  U ... A  end after_end
+
+The end of turn is what follows an inner and the last ``A`` alike, up to and with its last special
+token: a model stops there, so that what the template writes after it (a line break) is never
+produced. What is left before the next content is that role's header.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from transformers import PreTrainedTokenizerFast
+
+from crosstok.chats.conversations import Conversation, Message
+from crosstok.chats.renderer import ChatRenderer
+from crosstok.tokenizers.spans import TEMPLATE
+
+END_OF_TURN = "end_of_turn"
+TOOL_CALL = "tool_call"  # text of calls: the assistant's, but spelt by one template alone
+
+# Text of a template, its role, and the message it belongs to (None: no message).
+Part: TypeAlias = tuple[str, str, int | None]
+
+
+@dataclass(frozen=True)
+class TemplateMarks:
+    """The strings with which a template marks turns.
+
+    Attributes:
+        bos: What begins every conversation; empty where there is none.
+        end_of_turn: What ends the turns of the assistant.
+        after_end: What the template writes after it, before the next header.
+        last_end_of_turn: What ends the last turn where that is something else; else `end_of_turn`.
+            Empty where the template writes nothing: then the tokenizer's eos ends the turn.
+        headers: Role -> what stands before its content.
+        before_first: What the template writes by itself before the first header (default system
+            prompt, dates).
+    """
+
+    bos: str
+    end_of_turn: str
+    after_end: str
+    last_end_of_turn: str
+    headers: Mapping[str, str]
+    before_first: str
+    find_special: re.Pattern[str] = field(repr=False)
+
+    @property
+    def whole_end(self) -> str:
+        """End of turn with what the template writes after it."""
+        return self.end_of_turn + self.after_end
+
+    @classmethod
+    def learn(cls, renderer: ChatRenderer, tokenizer: PreTrainedTokenizerFast) -> TemplateMarks:
+        """Read the marks off a template.
+
+        Raises:
+            ValueError: The template cannot render user, assistant, user, assistant.
+        """
+        turns = _dialogue("user", "assistant", "user", "assistant")
+        first, after_user, inner, _, tail = renderer.skeleton(turns).gaps()
+        find = _find_special(tokenizer)
+        eos = str(tokenizer.eos_token or "")
+        end, after_end, last = _ends(after_user, inner, tail, find, eos)
+        headers = {
+            "user": inner.removeprefix(end + after_end),
+            "assistant": after_user.removeprefix(end + after_end),
+        }
+        bos = str(tokenizer.bos_token or "")
+        bos = bos if bos and first.startswith(bos) else ""
+        before_first = first.removeprefix(bos)
+        if headers["user"]:  # which may begin with bos in every turn
+            before_first = before_first.removesuffix(headers["user"].removeprefix(bos))
+        marks = cls(bos, end, after_end, last, headers, before_first, find)
+        return replace(marks, headers={**headers, **marks._system_header(renderer)})
+
+    def _system_header(self, renderer: ChatRenderer) -> dict[str, str]:
+        try:
+            skeleton = renderer.skeleton(_dialogue("system", "user", "assistant"))
+        except ValueError:
+            return {}
+        if skeleton.variant != "as given" or skeleton.messages()[0] != 0:
+            return {}
+        header = skeleton.gaps()[0].removeprefix(self.bos)
+        # Where headers are marked, a date that stands between header and content is no part of it.
+        user, assistant = self.headers["user"], self.headers["assistant"]
+        opening = common_prefix(user, assistant)
+        closing = common_prefix(user[::-1], assistant[len(opening) :][::-1])[::-1]
+        if self.find_special.search(opening) and header.startswith(opening) and closing:
+            stop = header.find(closing, len(opening))
+            header = header[: stop + len(closing)] if stop >= 0 else header
+        return {"system": header}
+
+    def split(
+        self, gaps: Sequence[str], placed: Sequence[int], messages: Sequence[Message]
+    ) -> list[list[Part]]:
+        """The parts of every gap: before, between and after the contents that are placed."""
+        edges = [None, *placed, None]
+        return [
+            self._split_gap(gap, before, after, messages)
+            for gap, before, after in zip(gaps, edges, edges[1:], strict=False)
+        ]
+
+    def _split_gap(
+        self, gap: str, before: int | None, after: int | None, messages: Sequence[Message]
+    ) -> list[Part]:
+        parts: list[Part] = []
+        rest = gap
+        if before is None:
+            if self.bos and rest.startswith(self.bos):
+                parts.append((self.bos, "bos", None))
+                rest = rest[len(self.bos) :]
+        else:
+            rest = self._take_end(parts, rest, before, messages)
+        first = -1 if before is None else before
+        stop = len(messages) if after is None else after
+        for silent in range(first + 1, stop):  # messages without a content of their own here
+            rest = self._take_silent(parts, rest, silent, messages)
+        if after is None:
+            parts.append((rest, TEMPLATE, None))
+        else:
+            self._take_header(parts, rest, before, after, messages)
+        return [part for part in parts if part[0]]
+
+    def _take_header(
+        self,
+        parts: list[Part],
+        rest: str,
+        before: int | None,
+        after: int,
+        messages: Sequence[Message],
+    ) -> None:
+        role = str(messages[after]["role"])
+        role = "system" if role == "developer" else role
+        header = self.headers.get(role)
+        if header is None:
+            parts.append((rest, f"header_{role}", after))
+            return
+        if before is None and self.bos:  # taken already, where every header begins with it
+            header = header.removeprefix(self.bos)
+        start = rest.rfind(header) if header else len(rest)
+        if start < 0:
+            parts.append((rest, TEMPLATE, None))
+            return
+        lead = rest[:start]
+        if before is not None and self.end_of_turn and lead.endswith(self.whole_end):
+            # The template wrote more after the content before it ended the turn (tools).
+            lead = lead.removesuffix(self.whole_end)
+            parts += [
+                (lead, TEMPLATE, None),
+                (self.end_of_turn, end_role(str(messages[before]["role"])), before),
+                (self.after_end, TEMPLATE, None),
+            ]
+        else:
+            parts.append((lead, TEMPLATE, None))
+        parts.append((header, f"header_{role}", after))
+        parts.append((rest[start + len(header) :], TEMPLATE, None))
+
+    def _take_silent(
+        self, parts: list[Part], rest: str, silent: int, messages: Sequence[Message]
+    ) -> str:
+        """Take the turn of a message that is empty, or holds tool calls only."""
+        header = self.headers.get(str(messages[silent]["role"]), "")
+        start = rest.find(header) if header else 0
+        if start < 0 or (not header and messages[silent]["role"] != "assistant"):
+            return rest
+        parts.append((rest[:start], TEMPLATE, None))
+        parts.append((header, f"header_{messages[silent]['role']}", silent))
+        return self._take_end(parts, rest[start + len(header) :], silent, messages)
+
+    def _take_end(
+        self, parts: list[Part], rest: str, index: int, messages: Sequence[Message]
+    ) -> str:
+        """Take the end of a message's turn, and the tool calls before it."""
+        is_assistant = messages[index]["role"] == "assistant"
+        ends = [(self.end_of_turn, self.after_end)]
+        if index == len(messages) - 1 and is_assistant:
+            ends.insert(0, (self.last_end_of_turn, ""))
+        if messages[index].get("tool_calls"):
+            rest = self._take_calls(parts, rest, index, [end for end, _ in ends if end])
+        for end, after_end in ends:
+            if end and rest.startswith(end):
+                parts.append((end, end_role(str(messages[index]["role"])), index))
+                rest = rest[len(end) :]
+                if after_end and rest.startswith(after_end):
+                    parts.append((after_end, TEMPLATE, None))
+                    rest = rest[len(after_end) :]
+                break
+        return rest
+
+    def _take_calls(self, parts: list[Part], rest: str, index: int, ends: Sequence[str]) -> str:
+        starts = [rest.find(end) for end in ends]
+        stop = min((start for start in starts if start >= 0), default=-1)
+        if stop >= 0:
+            parts.append((rest[:stop], TOOL_CALL, index))
+            return rest[stop:]
+        special = self.find_special.search(rest)  # a turn of calls has an end of its own
+        if special is None:
+            parts.append((rest, TOOL_CALL, index))
+            return ""
+        parts.append((rest[: special.start()], TOOL_CALL, index))
+        parts.append((special[0], END_OF_TURN, index))
+        return rest[special.end() :]
+
+
+def end_role(role: str) -> str:
+    """The role of what ends a turn: the end of the user's is no stop of a model."""
+    return END_OF_TURN if role == "assistant" else f"end_of_{role}"
+
+
+def _dialogue(*roles: str) -> Conversation:
+    messages = tuple({"role": role, "content": "content"} for role in roles)
+    return Conversation(messages, where=f"a conversation of the roles {', '.join(roles)}")
+
+
+def _find_special(tokenizer: PreTrainedTokenizerFast) -> re.Pattern[str]:
+    """A pattern of the special and added tokens of a tokenizer, the longest first."""
+    added = tokenizer.backend_tokenizer.get_added_tokens_decoder().values()
+    tokens = {token.content for token in added} | set(map(str, tokenizer.all_special_tokens))
+    ordered = sorted(filter(None, tokens), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, ordered)) or r"(?!)")
+
+
+def _ends(
+    after_user: str, inner: str, tail: str, find: re.Pattern[str], eos: str
+) -> tuple[str, str, str]:
+    """End of an inner turn, what is written after it, and the end of the last turn."""
+    common = whole_tokens(common_prefix(inner, tail), (inner, tail), find)
+    if common:
+        end = up_to_last_special(common, find)
+        return end, common[len(end) :], end
+    if not tail:
+        return (eos, "", "") if eos and inner.startswith(eos) else ("", "", "")
+    # The last turn ends in another way (a "return" token): take what ends both inner turns.
+    common = whole_tokens(common_prefix(inner, after_user), (inner, after_user), find)
+    special = find.search(common)
+    return common[: special.end()] if special else "", "", up_to_last_special(tail, find)
+
+
+def common_prefix(left: str, right: str) -> str:
+    """The text with which both begin."""
+    pairs = zip(left, right, strict=False)
+    size = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))
+    return left[:size]
+
+
+def whole_tokens(prefix: str, wholes: Sequence[str], find: re.Pattern[str]) -> str:
+    """A common prefix of texts, shortened so that it ends inside no special token of theirs."""
+    for whole in wholes:
+        for token in find.finditer(whole):
+            if token.start() < len(prefix) < token.end():
+                prefix = prefix[: token.start()]
+    return prefix
+
+
+def up_to_last_special(text: str, find: re.Pattern[str]) -> str:
+    """Up to and with the last special token; all of it where it has none."""
+    tokens = list(find.finditer(text))
+    return text[: tokens[-1].end()] if tokens else text

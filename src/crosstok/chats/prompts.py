@@ -1,0 +1,97 @@
+"""Chats up to where the answer begins, as a model reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from crosstok.chats.conversations import ROLES, Conversation
+from crosstok.chats.encoder import holds_special, map_strings
+from crosstok.chats.renderer import VARIANTS, ChatRenderer
+from crosstok.chats.structure import EncodedString, StructureEncoder
+from crosstok.tokenizers.spans import TextEncoder
+
+_WHERE = "a chat prompt"
+
+
+class ChatPrompts:
+    """Encodes chat prompts with the tokenizer's own chat template and its generation prompt.
+
+    The ids are those of ``apply_chat_template(messages, add_generation_prompt=True)``, except that
+    the text of a special token in a message is text.
+    """
+
+    def __init__(self, encoder: TextEncoder, chat_template: str | None = None) -> None:
+        """Read the template.
+
+        Args:
+            encoder: The tokenizer's encoder of plain text.
+            chat_template: Text of a template that takes the place of the tokenizer's own.
+
+        Raises:
+            ValueError: There is no template.
+        """
+        self._tokenizer, self._template = encoder.tokenizer, chat_template
+        self._renderer = ChatRenderer(encoder.tokenizer, chat_template)
+        self._structure = StructureEncoder(encoder)
+
+    def __call__(
+        self, messages: Sequence[Mapping[str, Any]], answer: str = ""
+    ) -> tuple[EncodedString, EncodedString]:
+        """The prompt, and an answer, which begins with a token of its own.
+
+        Raises:
+            ValueError: A message has no role or content that is known, or the template cannot
+                render the messages.
+        """
+        special = self._structure.special_text
+        conversation = _conversation(messages)
+        respelt = holds_special(conversation, special) or special.is_in(answer)
+        if respelt:
+            conversation = map_strings(conversation, special.quote)
+        prompt = self._render(conversation)
+        if respelt:
+            prompt = special.unquote(special.respell(prompt))
+        if not answer:
+            [encoded] = self._structure([prompt], respelt=respelt)
+            return encoded, _part(encoded, slice(0, 0), 0)
+        encoded = self._structure.encode_cut(prompt + answer, [len(prompt)], respelt=respelt)
+        size = len(prompt.encode())
+        count = int(np.searchsorted(encoded.ends, size, "right"))
+        return _part(encoded, slice(count), 0), _part(encoded, slice(count, None), size)
+
+    def _render(self, conversation: Conversation) -> str:
+        variant = VARIANTS[self._renderer.skeleton(conversation).variant]
+        messages = variant(conversation.messages, conversation.contents)
+        try:
+            rendered = self._tokenizer.apply_chat_template(
+                [dict(message) for message in messages],
+                chat_template=self._template,
+                add_generation_prompt=True,
+                tokenize=False,
+            )
+        except Exception as error:  # a template is its author's program: it raises anything
+            raise ValueError(
+                f"{_WHERE}: the chat template cannot begin an answer to these messages "
+                f"({type(error).__name__}: {error}). Change their order, or pass another template."
+            ) from error
+        return str(rendered)
+
+
+def _part(whole: EncodedString, tokens: slice, start: int) -> EncodedString:
+    return EncodedString(whole.ids[tokens], whole.ends[tokens] - start, whole.exact[tokens])
+
+
+def _conversation(messages: Sequence[Mapping[str, Any]]) -> Conversation:
+    if not messages:
+        raise ValueError(f"{_WHERE} has no messages; give at least one of the user.")
+    for number, message in enumerate(messages, 1):
+        role = message.get("role") if isinstance(message, Mapping) else None
+        if role not in ROLES or not isinstance(message.get("content"), str | None):
+            raise ValueError(
+                f"{_WHERE}: message {number} is {message!r:.80}; it must have a role "
+                f"({', '.join(ROLES)}) and a content that is a string."
+            )
+    return Conversation(tuple(messages), where=_WHERE)

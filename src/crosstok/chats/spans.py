@@ -1,0 +1,197 @@
+"""Byte spans in the contents of a conversation, of tokens cut from its rendering."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from crosstok.chats.marks import END_OF_TURN, TOOL_CALL
+from crosstok.chats.structure import EncodedString
+from crosstok.tokenizers.byte_vocab import ByteVocab
+from crosstok.tokenizers.spans import TEMPLATE, Spans
+
+
+@dataclass(frozen=True)
+class StructuredPiece:
+    """A stretch of a rendered conversation.
+
+    Attributes:
+        text: As it is encoded.
+        role: Its role; None for the content of a message.
+        message: The message it belongs to, or None.
+        skipped: Bytes of the content that the template left out before it.
+    """
+
+    text: str
+    role: str | None
+    message: int | None
+    skipped: int = 0
+
+
+@dataclass(frozen=True)
+class _Line:
+    """The pieces of a rendering on its line of bytes, and where they stand in the contents.
+
+    Attributes:
+        bounds: First byte of every piece in the rendering, and the end.
+        is_content: Whether a piece is a message's content.
+        begins: First byte of a content piece in the contents; of others, where they stand.
+        stops: One past the last byte of the message in the contents; of others, where they stand.
+        roles: Role of every piece; "" for contents.
+        trained: Whether the tokens of a piece are learned.
+    """
+
+    bounds: Int64[np.ndarray, " P+1"]
+    is_content: Bool[np.ndarray, " P"]
+    begins: Int64[np.ndarray, " P"]
+    stops: Int64[np.ndarray, " P"]
+    roles: Sequence[str]
+    trained: Bool[np.ndarray, " P"]
+
+
+def spans_of_pieces(
+    encoded: EncodedString,
+    pieces: Sequence[StructuredPiece],
+    contents: Sequence[str],
+    vocab: ByteVocab,
+    trained: Collection[int] | None,
+    appended_end: int | None,
+) -> Spans:
+    """Spans in the contents, one after the other, of the tokens of a rendering.
+
+    A token that reaches from the template into the start of a content covers the content's bytes; a
+    token of the template is zero-width where it stands. Bytes that the template left out, or that
+    one of its tokens swallowed, belong to the next token of text, which is then not exact.
+
+    Args:
+        encoded: The tokens of the joined pieces.
+        pieces: The pieces, none empty but contents.
+        contents: Contents of all messages.
+        vocab: Bytes of the tokens.
+        trained: Messages whose content, end and tool calls are learned; None: no mask.
+        appended_end: Id of an end of turn that the template does not write.
+    """
+    payload = "".join(contents).encode()
+    line = _line(pieces, contents, trained or ())
+    ids, ends = encoded.ids, encoded.ends
+    starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+    piece, reach = _piece_of_tokens(starts, ends, encoded, line, vocab)
+    is_text = line.is_content[piece]
+
+    # Where a token ends in the contents: inside its content, or where the message ends.
+    place = line.begins[piece] + ends - line.bounds[piece]
+    inside = is_text & (ends < line.bounds[piece + 1])
+    text_ends = np.where(inside, np.minimum(place, line.stops[piece]), line.stops[piece])
+    text_ends = np.where(is_text, text_ends, line.begins[piece])
+    tokens = np.flatnonzero(is_text)
+    exact = np.where(is_text, encoded.exact, True)
+    if len(tokens):
+        text_ends[tokens[-1]] = len(payload)
+    text_ends = np.maximum.accumulate(text_ends)
+    all_starts = text_ends.copy()
+    if len(tokens):
+        all_starts[tokens] = np.concatenate([[0], text_ends[tokens[:-1]]])
+        for token in _edges_of_contents(tokens, piece):
+            held = vocab.token_bytes[ids[token]]
+            covered = payload[all_starts[token] : text_ends[token]]
+            ends_here = held is not None and held.endswith(covered)
+            exact[token] = ends_here and reach[token] == piece[token]
+    specials = [
+        (
+            int(token),
+            TEMPLATE if line.roles[piece[token]] == TOOL_CALL else line.roles[piece[token]],
+        )
+        for token in np.flatnonzero(~is_text)
+    ]
+    mask = None if trained is None else line.trained[piece]
+    spans = Spans(ids, all_starts, text_ends, exact, tuple(specials), len(payload), mask)
+    if appended_end is None:
+        return spans
+    return _with_end(spans, appended_end, trained is None or len(contents) - 1 in trained)
+
+
+def _line(
+    pieces: Sequence[StructuredPiece], contents: Sequence[str], trained: Collection[int]
+) -> _Line:
+    sizes = [len(content.encode()) for content in contents]
+    origins = [0, *np.cumsum(sizes).tolist()]
+    begins, stops, learned = [], [], []
+    after = 0  # end of the last content before
+    for piece in pieces:
+        message = piece.message
+        if piece.role is None and message is not None:
+            begin, after = origins[message] + piece.skipped, origins[message + 1]
+            begins.append(begin)
+            stops.append(after)
+        else:
+            # A header stands before its content, also where contents before it are left out.
+            is_header = message is not None and (piece.role or "").startswith("header")
+            place = max(after, origins[message]) if is_header and message is not None else after
+            begins.append(place)
+            stops.append(place)
+        learned.append(message in trained and piece.role in (None, END_OF_TURN, TOOL_CALL))
+    lengths = [len(piece.text.encode()) for piece in pieces]
+    return _Line(
+        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        np.array([piece.role is None for piece in pieces], dtype=np.bool_),
+        np.array(begins, dtype=np.int64),
+        np.array(stops, dtype=np.int64),
+        [piece.role or "" for piece in pieces],
+        np.array(learned, dtype=np.bool_),
+    )
+
+
+def _piece_of_tokens(
+    starts: Int64[np.ndarray, " T"],
+    ends: Int64[np.ndarray, " T"],
+    encoded: EncodedString,
+    line: _Line,
+    vocab: ByteVocab,
+) -> tuple[Int64[np.ndarray, " T"], Int64[np.ndarray, " T"]]:
+    """The piece that each token counts to, and the piece that it reaches into last.
+
+    A token counts to the last content that it holds a byte of, a special token to the template; an
+    empty token to the piece that begins there, or with the token before it, if it is one of several
+    on the same characters.
+    """
+    inner = line.bounds[1:-1]
+    first = np.searchsorted(inner, starts, side="right")
+    last = np.where(ends > starts, np.searchsorted(inner, ends, side="left"), first)
+    piece = first.copy()
+    special = np.array([vocab.token_bytes[index] is None for index in encoded.ids], dtype=np.bool_)
+    for token in np.flatnonzero((first != last) | (special & line.is_content[first])).tolist():
+        held = range(int(first[token]), int(last[token]) + 1)
+        want = not special[token]
+        piece[token] = next(
+            (p for p in (reversed(held) if want else held) if line.is_content[p] == want),
+            first[token],
+        )
+    for token in np.flatnonzero((ends == starts) & ~encoded.exact).tolist():
+        piece[token] = piece[token - 1] if token else piece[token]
+    return piece, last
+
+
+def _edges_of_contents(
+    tokens: Int64[np.ndarray, " N"], piece: Int64[np.ndarray, " T"]
+) -> list[int]:
+    """The first and the last token of every content."""
+    new = np.flatnonzero(piece[tokens[1:]] != piece[tokens[:-1]])
+    return [*tokens[:1].tolist(), *tokens[new].tolist(), *tokens[new + 1].tolist(), int(tokens[-1])]
+
+
+def _with_end(spans: Spans, end: int, is_trained: bool) -> Spans:
+    def appended(values: np.ndarray, value: int | bool) -> np.ndarray:
+        return np.append(values, np.array(value, dtype=values.dtype))
+
+    return Spans(
+        appended(spans.ids, end),
+        appended(spans.starts, spans.num_bytes),
+        appended(spans.ends, spans.num_bytes),
+        appended(spans.exact, True),
+        (*spans.specials, (len(spans.ids), END_OF_TURN)),
+        spans.num_bytes,
+        None if spans.loss_mask is None else appended(spans.loss_mask, is_trained),
+    )

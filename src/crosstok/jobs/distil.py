@@ -1,0 +1,173 @@
+"""Teach a student from teachers that have other tokenizers."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, set_seed
+
+from crosstok.chats import ExampleEncoder
+from crosstok.jobs.held_out import HeldOut, held_out_texts
+from crosstok.jobs.report import watch_run
+from crosstok.jobs.run import (
+    build_trainer,
+    check_request,
+    examples_of,
+    load_side,
+    on_first_rank,
+    resume_point,
+    rows_of,
+    start_output,
+    stop_at_end_of_turn,
+    training_device,
+)
+from crosstok.jobs.teachers import teacher_of
+from crosstok.models import check_vocabulary_fits, load_model, new_model
+from crosstok.recipes import DistilRecipe, recipe_yaml
+from crosstok.teachers import LocalTeacher, Teacher, short_name
+from crosstok.tokenizers import ByteVocab, TextEncoder
+from crosstok.training import Lora, Student, add_lora, compute_dtype, dtype_name
+from crosstok.training.outputs import RECIPE, model_card, save_outputs, to_json
+from crosstok.training.terms import distinct_names
+
+log = logging.getLogger("crosstok")
+
+
+@dataclass(frozen=True)
+class DistilResult:
+    """What a distillation left behind."""
+
+    folder: Path
+    metrics: dict[str, float]
+
+
+def distil(recipe: DistilRecipe) -> DistilResult:
+    """Train the student on what its teachers say of the same texts, and save it.
+
+    Raises:
+        ValueError: something in the recipe cannot be used; nothing was written.
+        NonFiniteLossError: the loss became NaN; the last checkpoint stands.
+        SaveError: the disk is full; the last checkpoint stands.
+    """
+    # A stored teacher needs no model, only its tokenizer.
+    check_request(recipe, [recipe.student, *(recipe.teacher if not recipe.teacher_cache else ())])
+    set_seed(recipe.seed)
+    own, others = load_encoders(recipe)
+    texts = held_out_texts(recipe)
+    rows = rows_of(examples_of(recipe), recipe, own, others)
+    student, saved_dtype = build_student(recipe, own.encoder)
+    teachers = build_teachers(recipe, others)
+    warn_if_swapped(student.model, teachers)
+    held_out = HeldOut(recipe, student, texts)
+    trainer = build_trainer(recipe, student, teachers, (own, others), rows)
+    held_out.watch(trainer)
+    start_output(recipe, trainer)
+    page = watch_run(recipe, trainer, (own, others))
+    metrics = trainer.train_to_end(resume_point(recipe))
+    result = DistilResult(Path(recipe.output), metrics)
+    on_first_rank(lambda: save_student(recipe, student, result, saved_dtype, rows))
+    on_first_rank(lambda: page.write(describe_run(recipe), metrics, {}))
+    return result
+
+
+def load_encoders(recipe: DistilRecipe) -> tuple[ExampleEncoder, list[ExampleEncoder]]:
+    """The student's encoder and each teacher's."""
+    trust = recipe.trust_remote_code
+    own = load_side(recipe.student, recipe.chat_template, trust_remote_code=trust)
+    others = [
+        load_side(name, recipe.template_of_teacher(i, len(recipe.teacher)), trust_remote_code=trust)
+        for i, name in enumerate(recipe.teacher)
+    ]
+    return own, others
+
+
+def build_student(recipe: DistilRecipe, encoder: TextEncoder) -> tuple[Student, torch.dtype]:
+    """The student, ready to train, and the dtype of its own files.
+
+    Raises:
+        ValueError: its tokenizer has ids that the model has no rows for.
+    """
+    if recipe.random_init:
+        model = new_model(recipe.student, trust_remote_code=recipe.trust_remote_code)
+    else:
+        model = load_model(recipe.student, trust_remote_code=recipe.trust_remote_code)
+    check_vocabulary_fits(model, len(encoder.byte_vocab.token_bytes), recipe.student)
+    saved_dtype = model.dtype
+    student = Student(model.float(), encoder)
+    if recipe.lora:
+        student = add_lora(student, Lora(rank=recipe.lora_rank, alpha=recipe.lora_alpha))
+    return student, saved_dtype
+
+
+def build_teachers(recipe: DistilRecipe, encoders: Sequence[ExampleEncoder]) -> list[Teacher]:
+    """The frozen teachers, in the order of the recipe; none where no objective needs one."""
+    if not any(objective.needs.teacher for objective in recipe.objectives()):
+        log.warning("objective %s looks at no teacher: none is loaded", recipe.objective)
+        return []
+    device = training_device(recipe)
+    dtype = compute_dtype(recipe.precision, device)
+    vocabs = [side.encoder.byte_vocab for side in encoders]
+
+    def load(name: str, byte_vocab: ByteVocab) -> Teacher:
+        trust = recipe.trust_remote_code
+        model = load_model(name, dtype=dtype, device=device, trust_remote_code=trust)
+        check_vocabulary_fits(model, len(byte_vocab.token_bytes), name)
+        return LocalTeacher(model, byte_vocab)
+
+    labels = distinct_names([short_name(name) for name in recipe.teacher])
+    return [
+        teacher_of(recipe, name, vocab, dtype_name(dtype), partial(load, name, vocab), label=label)
+        for name, vocab, label in zip(recipe.teacher, vocabs, labels, strict=True)
+    ]
+
+
+def warn_if_swapped(student: PreTrainedModel, teachers: Sequence[Teacher]) -> None:
+    """Say so where a teacher is smaller than the student: the two may have been swapped."""
+    own = student.num_parameters()
+    for teacher in teachers:
+        if isinstance(teacher, LocalTeacher) and teacher.model.num_parameters() < own:
+            log.warning(
+                "teacher %s (%.1fM parameters) is smaller than the student (%.1fM): "
+                "were --teacher and --student swapped?",
+                teacher.name,
+                teacher.model.num_parameters() / 1e6,
+                own / 1e6,
+            )
+
+
+def save_student(
+    recipe: DistilRecipe,
+    student: Student,
+    result: DistilResult,
+    dtype: torch.dtype,
+    rows: Any,
+) -> None:
+    """Write model, tokenizer, recipe, card and figures."""
+    lines = [describe_run(recipe)]
+    text = recipe_yaml(recipe)
+    files = {
+        "README.md": model_card(
+            result.folder.name, lines, result.metrics, text, tag="distillation"
+        ),
+        RECIPE: text,
+        "training.json": to_json(result.metrics),
+    }
+    model = student.export()
+    stop_at_end_of_turn(model, student.encoder.byte_vocab, rows)
+    save_outputs(result.folder, model, student.encoder.tokenizer, files, dtype=dtype)
+
+
+def describe_run(recipe: DistilRecipe) -> str:
+    """What was done, in a sentence."""
+    teachers = " and ".join(f"`{name}`" for name in recipe.teacher)
+    needs_teacher = any(objective.needs.teacher for objective in recipe.objectives())
+    how = f"taught by {teachers} with" if needs_teacher else "trained without a teacher by"
+    start = "random weights of the architecture of " if recipe.random_init else ""
+    return (
+        f"{start}`{recipe.student}`, {how} {recipe.objective} on "
+        f"`{recipe.data}`, {recipe.max_steps} steps."
+    )

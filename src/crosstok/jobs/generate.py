@@ -1,0 +1,177 @@
+"""Let a model, or several as one, continue texts and answer chats.
+
+Prompts are read and checked before a model is loaded. One is answered as it comes, several
+together. Without any, a chat is held line by line. Answers go to standard output, all else to
+standard error.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+
+from crosstok.chats import resolve_chat_template
+from crosstok.choices import DTYPES, Unit
+from crosstok.inference.ensemble import MemberFile, read_ensemble_file
+from crosstok.inference.language_model import LanguageModel, Prompt
+from crosstok.inference.loading import load_language_model, place_and_dtype
+from crosstok.inference.prompts import PromptReader
+from crosstok.jobs.chat import Chat, standard_lines
+from crosstok.jobs.prompts import Answer, Stream, Write, as_json, opening_of, read_prompts, shown
+from crosstok.models import check_model_exists
+from crosstok.recipes import GenerateRecipe
+from crosstok.recipes.generate import unit_of
+from crosstok.tokenizers import TextEncoder, load_tokenizer
+
+log = logging.getLogger("crosstok")
+
+
+def generate(
+    recipe: GenerateRecipe,
+    *,
+    write: Write | None = None,
+    lines: Iterator[str] | None = None,
+) -> list[Answer]:
+    """Answer the prompts of a recipe, or hold a chat where it has none.
+
+    Args:
+        recipe: Which models, what they are asked, and how they answer.
+        write: Receives what is to be shown; by default standard output.
+        lines: What the user says in a chat; by default lines of standard input.
+
+    Returns:
+        The answers, in the order of the prompts; those of a chat in the order of its turns.
+
+    Raises:
+        RecipeError: Options contradict each other.
+        ValueError: A prompt cannot be read or leaves no room for an answer, a model or a template
+            cannot be loaded; says which.
+    """
+    recipe.check()
+    members, unit = read_members(recipe)
+    recipe.check_unit(unit)
+    prompts = read_prompts(recipe, takes_bytes=unit == "byte" and not recipe.chat)
+    check_members(recipe, members, prompts)
+    model = load(recipe, members)
+    show = write or _to_standard_output
+    if not prompts:
+        return Chat(model, recipe, show).hold(standard_lines() if lines is None else lines)
+    return answer(model, recipe, prompts, show)
+
+
+def read_members(recipe: GenerateRecipe) -> tuple[list[MemberFile], Unit]:
+    """The models that answer, and in what.
+
+    Raises:
+        ValueError: There is no such template, or the file that defines an ensemble is wrong.
+    """
+    if recipe.is_definition:
+        read = read_ensemble_file(recipe.model[0])
+        return list(read.members), unit_of(read.combine)
+    members = []
+    for number, name in enumerate(recipe.model):
+        given = recipe.template_of(number)
+        template = None if given is None else resolve_chat_template(given)
+        members.append(MemberFile(name, chat_template=template))
+    return members, "byte" if recipe.bytes else unit_of(recipe.combine)
+
+
+def check_members(
+    recipe: GenerateRecipe, members: Sequence[MemberFile], prompts: Sequence[str | bytes]
+) -> None:
+    """Find what is wrong with models and prompts as far as it can be told from small files.
+
+    Raises:
+        ValueError: There is no such model; it has no chat template, or its template cannot write
+            the messages; or a prompt is empty where nothing starts a text.
+    """
+    for member in members:
+        check_model_exists(member.model)
+    if recipe.chat or not all(prompts):
+        for member in members:
+            _check_reads(recipe, member, prompts)
+
+
+def load(recipe: GenerateRecipe, members: Sequence[MemberFile]) -> LanguageModel:
+    """The object that answers.
+
+    Raises:
+        ValueError: It cannot be loaded.
+    """
+    precision = None if recipe.precision is None else DTYPES[recipe.precision]
+    device, dtype = place_and_dtype(recipe.device, precision)
+    templates = [member.chat_template for member in members]
+    return load_language_model(
+        recipe.model,
+        combine=recipe.combine,
+        bytes_view=recipe.bytes and recipe.combine is None,
+        weights=recipe.weight,
+        alpha=1.0 if recipe.alpha is None else recipe.alpha,
+        target=recipe.target,
+        chat_templates=None if recipe.is_definition else templates,
+        dtype=dtype,
+        device=device,
+        trust_remote_code=recipe.trust_remote_code,
+    )
+
+
+def answer(
+    model: LanguageModel, recipe: GenerateRecipe, prompts: Sequence[str | bytes], write: Write
+) -> list[Answer]:
+    """Answer prompts: a single one as it comes, several together."""
+    times = recipe.num_return_sequences
+    asked = [prompt for prompt in prompts for _ in range(times)]
+    given = [_prompt(recipe, prompt) for prompt in asked]
+    if len(asked) == 1 and not recipe.json:
+        opening = "" if recipe.chat else shown(asked[0])
+        stream = Stream(write, opening)
+        [text] = model.generate(given, recipe.sampling(), on_text=stream)
+        stream.end()
+        return [Answer(asked[0], text)]
+    texts = model.generate(given, recipe.sampling())
+    answers = [Answer(prompt, text) for prompt, text in zip(asked, texts, strict=True)]
+    for number, one in enumerate(answers):
+        if recipe.json:
+            write(json.dumps(as_json(one), ensure_ascii=False) + "\n")
+        else:
+            label = f"{number // times + 1}" + (f", answer {number % times + 1}" * (times > 1))
+            opening = "" if recipe.chat else shown(one.prompt)
+            write(f"--- {label} ---\n{opening}{one.text}\n")
+    return answers
+
+
+def _prompt(recipe: GenerateRecipe, prompt: str | bytes) -> Prompt:
+    if not recipe.chat:
+        return prompt
+    return [*opening_of(recipe), {"role": "user", "content": str(prompt)}]
+
+
+def _check_reads(
+    recipe: GenerateRecipe, member: MemberFile, prompts: Sequence[str | bytes]
+) -> None:
+    """Let a model's tokenizer read the prompts that may be refused."""
+    tokenizer = load_tokenizer(member.model, trust_remote_code=recipe.trust_remote_code)
+    if recipe.chat and member.chat_template is None and not tokenizer.chat_template:
+        advice = "Pass --chat-template FILE (Jinja), or --chat-template plain"
+        if recipe.is_definition:
+            advice = f"Give it chat_template in {recipe.model[0]}: a file (Jinja), or plain"
+        raise ValueError(
+            f"model {member.model!r} has no chat template, and --chat needs one. {advice}, which "
+            "writes 'User: ...' and 'Assistant: ...'."
+        )
+    reader = PromptReader(TextEncoder(tokenizer), member.chat_template)
+    asked = prompts or ["Hello"]  # the first turn of a conversation
+    try:
+        for prompt in asked if recipe.chat else [prompt for prompt in asked if not prompt]:
+            reader.prompt_ids(_prompt(recipe, prompt))
+    except ValueError as error:
+        raise ValueError(f"model {member.model!r}: {error}") from error
+
+
+def _to_standard_output(text: str) -> None:
+    out = sys.stdout
+    try:
+        out.write(text)
+    except UnicodeEncodeError:  # a terminal that does not know all characters
+        out.write(text.encode(out.encoding, "backslashreplace").decode(out.encoding))
+    out.flush()

@@ -1,0 +1,175 @@
+"""The page that a training run leaves behind: ``report.html`` in the output folder.
+
+Gaps on a few texts are measured before the first step and behind the last; those of before are kept
+beside the checkpoints, for a run that is resumed. Whatever fails here costs the page, not the run.
+"""
+
+import json
+import logging
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from transformers import TrainerCallback
+
+from crosstok import __version__
+from crosstok.chats import ExampleEncoder
+from crosstok.recipes import TrainingRecipe, recipe_yaml
+from crosstok.reports import RunNumbers, run_curves, run_page, write_page
+from crosstok.training import (
+    AlignedCollator,
+    DistillationTrainer,
+    chunk_gaps,
+    chunk_views,
+    telling_rows,
+)
+from crosstok.training.outputs import CHECKPOINTS
+
+REPORT = "report.html"
+BEFORE = "chunk_gaps_before.json"
+_PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy")
+
+log = logging.getLogger("crosstok")
+
+
+def watch_run(
+    recipe: TrainingRecipe,
+    trainer: DistillationTrainer,
+    sides: tuple[ExampleEncoder, Sequence[ExampleEncoder]],
+) -> "RunReport":
+    """Let the trainer's run be looked at; call ``write`` when the model is saved.
+
+    Args:
+        recipe: of the run.
+        trainer: before it trains.
+        sides: encoders of the student and of its teachers, of whom the first is looked at.
+    """
+    report = RunReport(recipe, trainer, sides)
+    trainer.add_callback(report)
+    return report
+
+
+class RunReport(TrainerCallback):
+    """What is to be seen of a run."""
+
+    def __init__(
+        self,
+        recipe: TrainingRecipe,
+        trainer: DistillationTrainer,
+        sides: tuple[ExampleEncoder, Sequence[ExampleEncoder]],
+    ) -> None:
+        self.recipe, self.trainer = recipe, trainer
+        self.own, others = sides
+        self.other = others[0] if others else self.own  # a recipe may name no teacher at all
+        self.rows: list[dict[str, Any]] = []
+        self.gaps: dict[str, list[np.ndarray]] = {}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Measure the gaps at the start, or read those of the run that is resumed."""
+        if state.is_world_process_zero:
+            _guarded("the texts of the report", lambda: self._begin(state.global_step))
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Measure the gaps at the end."""
+        if state.is_world_process_zero and self.trainer.teachers:
+            _guarded("the gaps of the report", lambda: self._measure("after"))
+
+    def write(self, summary: str, metrics: Mapping[str, float], counts: Mapping[str, Any]) -> None:
+        """Write the page; a warning where that fails. To be called on one rank.
+
+        Args:
+            summary: one sentence.
+            metrics: the final figures.
+            counts: where the embedding rows came from; empty where nothing was transplanted.
+        """
+        _guarded(REPORT, lambda: self._write(summary, metrics, counts))
+
+    def _begin(self, step: int) -> None:
+        self.rows = telling_rows(self.trainer.train_dataset)
+        if not self.trainer.teachers:
+            return
+        kept = Path(self.recipe.output) / CHECKPOINTS / BEFORE
+        if step == 0:
+            self._measure("before")
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_text(json.dumps([gaps.tolist() for gaps in self.gaps["before"]]))
+        elif kept.is_file():
+            before = [np.array(gaps) for gaps in json.loads(kept.read_text())]
+            if len(before) == len(self.rows):
+                self.gaps["before"] = before
+
+    def _measure(self, name: str) -> None:
+        recipe, trainer = self.recipe, self.trainer
+        lengths = recipe.student_max_length, recipe.teacher_max_length
+        collator = AlignedCollator(self.own, (self.other,), *lengths, recipe.loss_on)
+        self.gaps[name] = chunk_gaps(trainer.student, trainer.teachers[0], collator, self.rows)
+
+    def _write(self, summary: str, metrics: Mapping[str, float], counts: Mapping[str, Any]) -> None:
+        output = Path(self.recipe.output)
+        recipe: dict[str, Any] = yaml.safe_load(recipe_yaml(self.recipe))
+        page = run_page(
+            RunNumbers(
+                title=output.resolve().name,
+                summary=summary,
+                metrics=metrics,
+                counts=counts,
+                curves=run_curves(self.trainer.state.log_history),
+                views=chunk_views(
+                    self.rows, (self.other, self.own), self.recipe.loss_on, self.gaps
+                ),
+                note=self._note(),
+                settings={name: _setting(value) for name, value in recipe.items()},
+                environment=environment(self.trainer.args.device),
+            )
+        )
+        write_page(output / REPORT, page)
+
+    def _note(self) -> str:
+        where = "A few rows of the training data"
+        if not self.gaps:
+            why = "could not be measured" if self.trainer.teachers else "need a teacher"
+            return f"{where}, as the two tokenizers cut them; gaps in likelihood {why}."
+        when = " and ".join(self.gaps)
+        one = "first " if len(self.trainer.teachers) > 1 else ""
+        return (
+            f"{where}, and how likely the {one}teacher and the student find each chunk {when} "
+            "training: the sums over its tokens, without the loss's debiasing and merging."
+        )
+
+
+def environment(device: torch.device) -> dict[str, str]:
+    """Hardware, versions and date."""
+    is_gpu = device.type == "cuda"
+    processor = torch.cuda.get_device_name(device) if is_gpu else platform.machine()
+    packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "device": f"{device.type}, {processor}",
+        "processes": os.environ.get("WORLD_SIZE", "1"),
+        "threads": str(torch.get_num_threads()),
+        "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+        "crosstok": __version__,
+        "packages": packages,
+    }
+
+
+def _setting(value: Any) -> str:
+    """A value of the recipe as YAML would have it, on one line."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
+
+
+def _guarded(what: str, action: Callable[[], None]) -> None:
+    """A run is worth more than its picture: any failure becomes a warning."""
+    try:
+        action()
+    except Exception as error:  # whatever it is
+        log.warning("%s could not be made (%s: %s)", what, type(error).__name__, error)

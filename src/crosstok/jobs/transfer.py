@@ -1,0 +1,177 @@
+"""The main job: give a model another tokenizer."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, set_seed
+
+from crosstok.jobs.byte_lengths import fit_lengths
+from crosstok.jobs.held_out import HeldOut, held_out_texts
+from crosstok.jobs.report import watch_run
+from crosstok.jobs.run import (
+    build_trainer,
+    check_request,
+    examples_of,
+    load_side,
+    on_first_rank,
+    resume_point,
+    rows_of,
+    start_output,
+    stop_at_end_of_turn,
+    training_device,
+)
+from crosstok.jobs.teachers import teacher_of
+from crosstok.jobs.transplant import TransferResult, describe_rows, give_embeddings
+from crosstok.models import (
+    check_is_bytes,
+    describe_expansion,
+    load_config,
+    load_model,
+    max_positions,
+    raise_max_positions,
+)
+from crosstok.recipes import TransferRecipe, recipe_yaml
+from crosstok.teachers import LocalTeacher, Teacher
+from crosstok.tokenizers import TextEncoder
+from crosstok.training import Lora, OriginalEmbeddings, Student, add_lora, compute_dtype, dtype_name
+from crosstok.training.outputs import (
+    RECIPE,
+    model_card,
+    save_outputs,
+    to_json,
+)
+
+log = logging.getLogger("crosstok")
+
+
+def transfer(recipe: TransferRecipe) -> TransferResult:
+    """Transplant the model's embeddings, train it against its old self, and save it.
+
+    Raises:
+        ValueError: something in the recipe cannot be used; nothing was written.
+        NonFiniteLossError: the loss became NaN; the last checkpoint stands.
+        SaveError: the disk is full; the last checkpoint stands.
+    """
+    check_request(recipe, [recipe.model])
+    set_seed(recipe.seed)
+    trust = recipe.trust_remote_code
+    other = load_side(recipe.model, recipe.template_of_teacher(0), trust_remote_code=trust)
+    own = load_side(
+        recipe.tokenizer, recipe.chat_template, bytes_of=recipe.model, trust_remote_code=trust
+    )
+    if recipe.input_expansion:
+        check_is_bytes(own.encoder.byte_vocab)
+    texts = held_out_texts(recipe)
+    examples = examples_of(recipe)
+    fitted = fit_lengths(recipe, examples, own, other) if recipe.to_bytes else recipe
+    rows = rows_of(examples, fitted, own, [other])
+    student, teachers, saved_dtype = build_models(fitted, other.encoder, own.encoder)
+    held_out = HeldOut(fitted, student, texts)
+    trainer = build_trainer(fitted, student, teachers, (own, [other]), rows)
+    held_out.watch(trainer)
+    start_output(recipe, trainer)
+    page = watch_run(fitted, trainer, (own, [other]))
+    metrics = trainer.train_to_end(resume_point(recipe))
+    assert student.report is not None
+    report = student.report
+    result = TransferResult(Path(recipe.output), report, metrics)
+    on_first_rank(lambda: save_transfer(recipe, student, result, saved_dtype, rows))
+    on_first_rank(lambda: page.write(describe_run(recipe), metrics, report.as_dict()))
+    return result
+
+
+def build_models(
+    recipe: TransferRecipe, source: TextEncoder, target: TextEncoder
+) -> tuple[Student, list[Teacher], torch.dtype]:
+    """The student with its new embeddings, its teacher if it needs one, and the files' dtype."""
+    needs_teacher = any(objective.needs.teacher for objective in recipe.objectives())
+    model = load_model(recipe.model, trust_remote_code=recipe.trust_remote_code)
+    saved_dtype = model.dtype
+    device = training_device(recipe)
+    frozen = compute_dtype(recipe.precision, device)
+    model = model.float()
+    original = OriginalEmbeddings.of(model, device) if recipe.lora and needs_teacher else None
+    student = prepare_student(recipe, model, source, target, saved_dtype)
+    if recipe.lora:
+        student = add_lora(student, Lora(rank=recipe.lora_rank, alpha=recipe.lora_alpha))
+    if not needs_teacher:
+        return student, [], saved_dtype
+    shared = None if original is None else original.teacher(student, source)
+
+    def load() -> Teacher:
+        if shared is not None:
+            return shared
+        trust = recipe.trust_remote_code
+        its_model = load_model(recipe.model, dtype=frozen, device=device, trust_remote_code=trust)
+        return LocalTeacher(its_model, source.byte_vocab)
+
+    arithmetic = dtype_name(frozen, shares_fp32_weights=shared is not None)
+    teacher = teacher_of(recipe, recipe.model, source.byte_vocab, arithmetic, load)
+    return student, [teacher], saved_dtype
+
+
+def prepare_student(
+    recipe: TransferRecipe,
+    model: PreTrainedModel,
+    source: TextEncoder,
+    target: TextEncoder,
+    dtype: torch.dtype,
+) -> Student:
+    """The model with the embeddings of the target tokenizer and positions for its lengths.
+
+    Raises:
+        ValueError: the model cannot have as many positions.
+    """
+    model, report = give_embeddings(recipe, model, source, target, dtype)
+    before, length = max_positions(model.config), recipe.student_max_length
+    if recipe.to_bytes and raise_max_positions(model.config, length):
+        log.info("max_position_embeddings raised from %s to %d, for as many bytes", before, length)
+        target.tokenizer.model_max_length = length
+    return Student(model, target, report)
+
+
+def save_transfer(
+    recipe: TransferRecipe,
+    student: Student,
+    result: TransferResult,
+    dtype: torch.dtype,
+    rows: Any,
+) -> None:
+    """Write model, tokenizer, recipe, card and figures."""
+    lines = [
+        describe_run(recipe),
+        *describe_rows(result.report),
+        *describe_positions(recipe, student.model),
+        *describe_expansion(student.model),
+    ]
+    asked = recipe_yaml(recipe)
+    files = {
+        "README.md": model_card(
+            result.folder.name, lines, result.metrics, asked, has_code=recipe.input_expansion
+        ),
+        RECIPE: asked,
+        "transplant.json": to_json(result.report.as_dict()),
+        "training.json": to_json(result.metrics),
+    }
+    model = student.export()
+    stop_at_end_of_turn(model, student.encoder.byte_vocab, rows)
+    save_outputs(result.folder, model, student.encoder.tokenizer, files, dtype=dtype)
+
+
+def describe_run(recipe: TransferRecipe) -> str:
+    """What was done, in a sentence."""
+    return (
+        f"`{recipe.model}` moved to the tokenizer of `{recipe.tokenizer}` by {recipe.objective} on "
+        f"`{recipe.data}`, {recipe.max_steps} steps."
+    )
+
+
+def describe_positions(recipe: TransferRecipe, model: PreTrainedModel) -> list[str]:
+    """What the student's positions are, where they are not the model's."""
+    config = load_config(recipe.model, trust_remote_code=recipe.trust_remote_code)
+    before, after = max_positions(config), max_positions(model.config)
+    if before == after:
+        return []
+    return [f"`max_position_embeddings` was raised from {before:,} tokens to {after:,} bytes."]

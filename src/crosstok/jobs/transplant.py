@@ -1,0 +1,102 @@
+"""The job without training: give a model the embeddings of another tokenizer."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from crosstok.models import (
+    check_is_bytes,
+    check_model_exists,
+    describe_expansion,
+    expand_inputs,
+    load_model,
+)
+from crosstok.recipes import TransplantRecipe, recipe_yaml
+from crosstok.tokenizers import TextEncoder, load_target_tokenizer, load_tokenizer
+from crosstok.training.outputs import (
+    RECIPE,
+    check_output_folder,
+    clear_output_folder,
+    model_card,
+    save_outputs,
+    to_json,
+)
+from crosstok.transplants import TransplantReport, transplant
+
+
+@dataclass(frozen=True)
+class TransferResult:
+    """What a transfer left behind."""
+
+    folder: Path
+    report: TransplantReport
+    metrics: dict[str, float]
+
+
+def transplant_only(recipe: TransplantRecipe) -> TransferResult:
+    """Transplant the model's embeddings and save it: initialisation without training.
+
+    Raises:
+        ValueError: something in the recipe cannot be used; nothing was written.
+        SaveError: the disk is full.
+    """
+    output = Path(recipe.output)
+    check_output_folder(output, overwrite=recipe.overwrite)
+    check_model_exists(recipe.model)
+    trust = recipe.trust_remote_code
+    source = TextEncoder(load_tokenizer(recipe.model, trust_remote_code=trust))
+    target = TextEncoder(
+        load_target_tokenizer(recipe.tokenizer, recipe.model, trust_remote_code=trust)
+    )
+    if recipe.input_expansion:
+        check_is_bytes(target.byte_vocab)
+    model = load_model(recipe.model, trust_remote_code=trust)
+    model, report = give_embeddings(recipe, model, source, target, model.dtype)
+    if recipe.overwrite:
+        clear_output_folder(output)
+    lines = [
+        f"`{recipe.model}` with the tokenizer of `{recipe.tokenizer}`, not trained after that.",
+        *describe_rows(report),
+        *describe_expansion(model),
+    ]
+    card = model_card(output.name, lines, {}, recipe_yaml(recipe), has_code=recipe.input_expansion)
+    files = {"README.md": card, RECIPE: recipe_yaml(recipe)}
+    files["transplant.json"] = to_json(report.as_dict())
+    save_outputs(output, model, target.tokenizer, files, dtype=model.dtype)
+    return TransferResult(output, report, {})
+
+
+def give_embeddings(
+    recipe: TransplantRecipe,
+    model: PreTrainedModel,
+    source: TextEncoder,
+    target: TextEncoder,
+    dtype: torch.dtype,
+) -> tuple[PreTrainedModel, TransplantReport]:
+    """The model with the embeddings of the target tokenizer, its inputs expanded if that is asked.
+
+    Args:
+        recipe: says how.
+        model: changed, and part of what is returned.
+        source: of the model's own tokenizer.
+        target: of the one that it is to have.
+        dtype: in which the old embeddings are kept: that of their files, so nothing is lost.
+    """
+    matrix: Any = model.get_input_embeddings().weight
+    original = matrix.detach().to(dtype)
+    report = transplant(model, source, target, method=recipe.method, untie=recipe.unties)
+    if recipe.input_expansion:
+        model = expand_inputs(model, original, source.byte_vocab, target.byte_vocab)
+    return model, report
+
+
+def describe_rows(report: TransplantReport) -> list[str]:
+    """The transplant's counts, in words."""
+    return [
+        f"Of {report.target_rows:,} embedding rows {report.copied:,} were copied, "
+        f"{report.mapped:,} mapped by role, {report.composed:,} composed from pieces, "
+        f"{report.fallback:,} set to the mean.",
+    ]

@@ -1,0 +1,51 @@
+"""Recipes of the jobs that give a model another tokenizer."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from crosstok.choices import Method
+from crosstok.recipes.fields import option
+from crosstok.recipes.training import DEFAULT_BYTES, DEFAULT_LENGTH, TrainingRecipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransplantRecipe:
+    """Give a model the embeddings of another tokenizer, without training."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    model: str = option("Model to start from: a name on the hub or a folder.")
+    tokenizer: str = option(
+        "Tokenizer it is to have: a tokenizer or model, name or folder; or bytes, for none at all."
+    )
+    output: str = option("Folder to write the new model to.")
+    method: Method = option("How tokens that the old vocabulary lacks get their rows.", "fvt")
+    untie: bool | None = option(
+        "Whether tied embeddings become two matrices; if not given, for bytes only.", None
+    )
+    input_expansion: bool = option(
+        "For bytes: show the model the longest old token that ends at each byte.", False
+    )
+    overwrite: bool = option("Replace what the output folder holds.", False)
+    trust_remote_code: bool = option("Run Python code that comes with the model.", False)
+
+    @property
+    def to_bytes(self) -> bool:
+        """Whether the model is to read and write bytes."""
+        return self.tokenizer == "bytes"  # crosstok.tokenizers.BYTES
+
+    @property
+    def unties(self) -> bool:
+        """Whether tied embeddings become two matrices."""
+        return self.to_bytes if self.untie is None else self.untie
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferRecipe(TrainingRecipe, TransplantRecipe):
+    """Give a model another tokenizer, and train it to be what it was."""
+
+    @property
+    def student_max_length(self) -> int:
+        """Tokens of a window or chat on the student's side, or its bytes."""
+        default = DEFAULT_BYTES if self.to_bytes else DEFAULT_LENGTH
+        return default if self.max_length is None else self.max_length

@@ -1,0 +1,63 @@
+"""What to do for a target token that the source vocabulary does not hold.
+
+* ``fvt``: mean of the embeddings of its pieces under the source tokenizer (Fast Vocabulary
+  Transfer, arXiv 2402.09977; the default of the ALM paper).
+* ``mean``: mean of all source embeddings, the weakest sensible baseline.
+"""
+
+from collections.abc import Sequence
+
+from crosstok.tokenizers import ByteVocab, TextEncoder
+
+_CONTEXTS = ("", "\n", "a")
+"""Tried in turn in front of a token, so that a dummy prefix space falls on them, not on it."""
+
+
+def source_pieces(tokens: Sequence[bytes], encoder: TextEncoder) -> list[tuple[int, ...]]:
+    """Cut each byte string into tokens of the source vocabulary, as its tokenizer would.
+
+    The cut is the tokenizer's own where the bytes are text and it can be had without a prefix space
+    that is not there. Otherwise (half a character, say) it is the greedy longest match over the
+    vocabulary's bytes. An empty tuple means that the source vocabulary cannot spell the bytes.
+    """
+    pieces: list[tuple[int, ...]] = [()] * len(tokens)
+    texts = {i: text for i, token in enumerate(tokens) if (text := _as_text(token)) is not None}
+    for context in _CONTEXTS:
+        open_tokens = [i for i in texts if not pieces[i]]
+        spans = encoder([context + texts[i] for i in open_tokens], add_start=False, add_end=False)
+        for i, span in zip(open_tokens, spans, strict=True):
+            ids = tuple(int(id_) for id_ in span.ids[span.starts >= len(context)])
+            if _spell(ids, encoder.byte_vocab) == tokens[i]:
+                pieces[i] = ids
+    longest = max((len(t) for t in encoder.byte_vocab.token_bytes if t), default=0)
+    for i, token in enumerate(tokens):
+        if not pieces[i]:
+            pieces[i] = _greedy_pieces(token, encoder.byte_vocab, longest)
+    return pieces
+
+
+def _as_text(token: bytes) -> str | None:
+    try:
+        return token.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def _spell(ids: tuple[int, ...], vocab: ByteVocab) -> bytes | None:
+    parts = [vocab.token_bytes[id_] for id_ in ids]
+    return None if None in parts or not parts else b"".join(part for part in parts if part)
+
+
+def _greedy_pieces(token: bytes, vocab: ByteVocab, longest: int) -> tuple[int, ...]:
+    ids: list[int] = []
+    start = 0
+    while start < len(token):
+        for end in range(min(len(token), start + longest), start, -1):
+            found = vocab.ids_of(token[start:end])
+            if found:
+                ids.append(found[0])
+                start = end
+                break
+        else:
+            return ()
+    return tuple(ids)

@@ -1,0 +1,140 @@
+"""Give a model the embedding rows of another tokenizer, in place."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from crosstok.choices import Method
+from crosstok.models import check_vocabulary_fits
+from crosstok.tokenizers import ByteVocab, TextEncoder
+from crosstok.transplants.plan import RowSource, TransplantPlan, plan_rows
+
+
+@dataclass(frozen=True)
+class TransplantReport:
+    """How many target rows came from where."""
+
+    copied: int
+    mapped: int
+    composed: int
+    fallback: int
+    source_rows: int
+    target_rows: int
+    tied: bool
+
+    def as_dict(self) -> dict[str, int | bool]:
+        """Plain values, for JSON and tables."""
+        return asdict(self)
+
+
+def transplant(
+    model: PreTrainedModel,
+    source: TextEncoder,
+    target: TextEncoder,
+    *,
+    method: Method = "fvt",
+    untie: bool = False,
+) -> TransplantReport:
+    """Replace the model's embeddings by rows for the target tokenizer; nothing else changes.
+
+    Input and output embeddings are made separately; tied ones stay tied unless they are to be
+    untied, an output bias is carried over, and rows that pad the source matrix beyond its tokenizer
+    are left behind. The ids of bos, eos and pad in the configuration become the target's.
+
+    Args:
+        model: changed in place.
+        source: encoder of the tokenizer that the model was trained with.
+        target: encoder of the tokenizer it is to have.
+        method: for tokens that the source vocabulary lacks: ``fvt`` or ``mean``.
+        untie: give a model with tied embeddings an output matrix of its own.
+
+    Raises:
+        ValueError: the source tokenizer has more ids than the model has rows.
+    """
+    check_vocabulary_fits(model, len(source.byte_vocab.token_bytes), source.tokenizer.name_or_path)
+    plan = plan_rows(source, target, method)
+    if untie:
+        untie_embeddings(model)
+    num_source, num_target = len(source.byte_vocab.token_bytes), len(plan.sources)
+    inputs: Any = model.get_input_embeddings()
+    output = model.get_output_embeddings()
+    old_input = inputs.weight.detach()
+    tied = output is None or output.weight is inputs.weight
+    new_input = _rows(old_input[:num_source], plan.input_rows)
+    new_output = None if tied else _rows(output.weight.detach()[:num_source], plan.output_rows)
+    old_bias = None if output is None else getattr(output, "bias", None)
+    new_bias = (
+        None if old_bias is None else _rows(old_bias.detach()[:num_source, None], plan.output_rows)
+    )
+
+    model.resize_token_embeddings(num_target, mean_resizing=False)
+    inputs = model.get_input_embeddings()
+    with torch.no_grad():
+        inputs.weight.copy_(new_input)
+        if new_output is not None:
+            model.get_output_embeddings().weight.copy_(new_output)
+        if new_bias is not None:
+            model.get_output_embeddings().bias.copy_(new_bias[:, 0])
+    _set_special_ids(model, target.byte_vocab)
+    return _report(plan, old_input.shape[0], tied)
+
+
+def untie_embeddings(model: PreTrainedModel) -> None:
+    """Make the output matrix a copy of the input matrix where it is the same one, in place."""
+    inputs: Any = model.get_input_embeddings()
+    output: Any = model.get_output_embeddings()
+    if output is None or output.weight is not inputs.weight:
+        return
+    output.weight = nn.Parameter(inputs.weight.detach().clone())
+    for config in (model.config, model.config.get_text_config()):
+        config.tie_word_embeddings = False
+    # What is saved once for both: read from the configuration when the model was made.
+    keys: Any = model.get_expanded_tied_weights_keys(all_submodels=True)
+    model.all_tied_weights_keys = keys
+
+
+def _rows(matrix: Float[Tensor, "V D"], plan: tuple[tuple[int, ...], ...]) -> Float[Tensor, "W D"]:
+    """Mean of the planned rows, in fp32 or wider; a row copied from one other keeps its bits."""
+    counts = torch.tensor([len(ids) for ids in plan])
+    flat = torch.tensor([id_ for ids in plan for id_ in ids], dtype=torch.long)
+    bags = torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)[:-1]])
+    matrix = matrix.detach()
+    wide = matrix.cpu().to(torch.promote_types(matrix.dtype, torch.float32))
+    means = nn.functional.embedding_bag(flat, wide, bags, mode="mean")
+    means[counts == 0] = wide.mean(0)
+    return means.to(dtype=matrix.dtype, device=matrix.device)
+
+
+def _set_special_ids(model: PreTrainedModel, vocab: ByteVocab) -> None:
+    ends = [id_ for id_ in (vocab.document_end, *_last(vocab, "end_of_turn")) if id_ is not None]
+    ends = list(dict.fromkeys(ends))
+    pad = next(iter(vocab.roles.get("pad", ())), vocab.document_end)
+    configs: tuple[Any, ...] = (model.config, model.generation_config)
+    for config in filter(None, configs):
+        config.bos_token_id = vocab.document_start
+        config.eos_token_id = ends[0] if len(ends) == 1 else ends or None
+        config.pad_token_id = pad
+    embeddings: Any = model.get_input_embeddings()
+    if getattr(embeddings, "padding_idx", None) is not None:
+        embeddings.padding_idx = None  # would stop the gradient of whichever row now has that id
+
+
+def _last(vocab: ByteVocab, role: str) -> list[int]:
+    """The special ids of a role: where a generation that reaches it must stop."""
+    return [id_ for id_ in vocab.roles.get(role, ()) if id_ in vocab.special_ids]
+
+
+def _report(plan: TransplantPlan, source_rows: int, tied: bool) -> TransplantReport:
+    return TransplantReport(
+        copied=plan.count(RowSource.COPIED),
+        mapped=plan.count(RowSource.MAPPED),
+        composed=plan.count(RowSource.COMPOSED),
+        fallback=plan.count(RowSource.FALLBACK),
+        source_rows=source_rows,
+        target_rows=len(plan.sources),
+        tied=tied,
+    )

@@ -1,0 +1,39 @@
+"""The public names of every package: what changes here changes what users may import."""
+
+PUBLIC = {
+    "alignment": "Alignment ENDS_OF_CHATS ENDS_OF_TEXTS NearestTokens VocabOverlap align "
+    "align_batch nearest_tokens overlapping_tokens tokens_that_fit",
+    "byteview": "ByteModel ByteScore ByteStream EXACT NoRoomError Pruning STOP",
+    "chats": "ChatDescription ChatPrompts Conversation Example ExampleEncoder PieceMatch "
+    "PromptCompletion compare_templates describe_template parse_example "
+    "resolve_chat_template shared_examples",
+    "corpora": "Corpus Examples load_corpora load_corpus load_examples plain_name read_rows",
+    "evaluation": "BitsPerByte EvaluationError EvaluationOptions ExamResult Fidelity Item Scorer "
+    "bits_per_byte evaluate fidelity read_exam render_table take_exam",
+    "inference": "ByteEnsemble ByteMember ByteView COMBINE ContinuationScore LanguageModel "
+    "MinedEnsemble Prompt Sampling Scorer TokenEnsemble TokenModel is_ensemble_file "
+    "load_language_model",
+    "models": "Scores SubwordLookup check_is_bytes check_model_exists check_vocabulary_fits "
+    "default_device describe_expansion evaluating expand_inputs find_lookup "
+    "hidden_states load_config load_model max_positions new_model output_head "
+    "raise_max_positions subword_lookup token_scores unwrap_model "
+    "why_positions_are_fixed",
+    "objectives": "ALM AlignedBatch BoundObjective CrossEntropy DSKD FixedWeights GOLD "
+    "GradientMagnitude HiddenStates LossSum MinED ModelView Needs Objective Strict "
+    "ULD",
+    "ops": "OutputHead blockwise_sum linear_logprobs",
+    "reports": "Advice ChunkCell ChunkView ExampleCounts ExampleNumbers Flag ModelNumbers "
+    "PairCounts PairReport RunCurves RunNumbers VocabularyNumbers chunk_view "
+    "compare_tokenizers compare_vocabularies examination_page has_errors "
+    "outcome_table pair_page pair_table print_chunks print_examination recommend "
+    "red_flags run_curves run_page shared_teacher_ids write_page",
+    "teachers": "CachedTeacher LocalTeacher SharedMass SharedTeacher Teacher cached_teacher "
+    "check_needs shared_mass short_name vocabulary_masks",
+    "tokenizers": "BYTES ByteVocab Spans TEMPLATE TextEncoder byte_tokenizer is_byte_tokenizer "
+    "load_target_tokenizer load_tokenizer shared_texts",
+    "training": "AlignedCollator DistillationTrainer Lora NonFiniteLossError OriginalEmbeddings "
+    "StepCost Student add_lora batch_of chat_rows chunk_gaps chunk_views "
+    "compute_dtype dtype_name step_cost telling_rows text_windows window_length",
+    "transplants": "RowSource TransplantPlan TransplantReport plan_rows transplant "
+    "untie_embeddings",
+}

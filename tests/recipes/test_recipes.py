@@ -1,0 +1,108 @@
+"""Recipes as files and values. What the command line does with them: test_cli.py."""
+
+from dataclasses import asdict, fields
+
+import pytest
+import yaml
+
+from crosstok import objectives, recipes
+from crosstok.objectives import ALM, CrossEntropy, FixedWeights, GradientMagnitude
+from crosstok.recipes import (
+    DistilRecipe,
+    EvaluateRecipe,
+    GenerateRecipe,
+    InspectRecipe,
+    RecipeError,
+    TransferRecipe,
+    TransplantRecipe,
+    load_recipe,
+    nearest,
+    recipe_yaml,
+    save_recipe,
+)
+
+REQUIRED = {"model": "m", "tokenizer": "t", "output": "o", "data": "d"}
+ALL = (
+    TransferRecipe,
+    DistilRecipe,
+    TransplantRecipe,
+    EvaluateRecipe,
+    InspectRecipe,
+    GenerateRecipe,
+)
+
+
+def recipe(**values) -> TransferRecipe:
+    return load_recipe(TransferRecipe, None, {**REQUIRED, **values})
+
+
+def test_objectives_have_the_names_that_recipes_call_them():
+    assert recipe(objective="alm+cross_entropy").objectives() == [ALM(), CrossEntropy()]
+    for name, cls in recipes.OBJECTIVES.items():
+        assert getattr(objectives, cls).name == name
+
+
+def test_the_defaults_of_a_recipe_are_those_of_the_objective():
+    assert recipe().objectives() == [ALM()]
+
+
+def test_a_saved_recipe_loads_as_the_same(tmp_path):
+    first = recipe(max_slope=float("inf"), learning_rate=1e-5, data="ünïcode")
+    save_recipe(first, tmp_path / "r.yaml")
+    assert load_recipe(TransferRecipe, tmp_path / "r.yaml", {}) == first
+    assert yaml.safe_load(recipe_yaml(first)).keys() == asdict(first).keys()
+
+
+@pytest.mark.parametrize("recipe_type", ALL)
+def test_every_field_has_a_help_text_of_one_sentence(recipe_type):
+    assert recipe_type.__doc__
+    for field in fields(recipe_type):
+        assert field.metadata["help"].endswith("."), field.name
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"max_steps": "x"}, "max_steps = 'x'"),
+        ({"method": "fvd"}, "method = 'fvd'"),
+        ({"lora": "perhaps"}, "lora = 'perhaps'"),
+        ({"weights": {"alm": "a"}}, "weights.alm.float = 'a'"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_named(values, message):
+    with pytest.raises(RecipeError, match=message):
+        recipe(**values)
+
+
+def test_several_objectives_are_combined_by_gradient_magnitude_or_fixed_weights():
+    both = "cross_entropy + alm"
+    assert [o.name for o in recipe(objective=both).objectives()] == ["cross_entropy", "alm"]
+    assert isinstance(recipe(objective=both).combination(), GradientMagnitude)
+    weights = {"alm": 2.0, "cross_entropy": 1.0}
+    fixed = recipe(objective=both, weighting="fixed", weights=weights)
+    assert fixed.combination() == FixedWeights(weights=weights)
+    assert recipe().combination() == FixedWeights()
+    with pytest.raises(RecipeError, match="Add --weighting fixed, or leave the weights out"):
+        recipe(objective=both, weights=weights).combination()
+
+
+def test_one_value_in_a_file_is_a_list_of_one(tmp_path):
+    (tmp_path / "e.yaml").write_text("model: one\ndata: [two, three]\n")
+    loaded = load_recipe(EvaluateRecipe, tmp_path / "e.yaml", {})
+    assert (loaded.model, loaded.data, loaded.exam) == (["one"], ["two", "three"], None)
+
+
+def test_the_nearest_key_is_suggested_only_where_one_is_near():
+    assert nearest("learning_rat", ["learning_rate", "lora"]) == ": did you mean 'learning_rate'?"
+    assert nearest("xyz", ["learning_rate", "lora"]) == "."
+    with pytest.raises(
+        RecipeError, match=r"'tempratur' in the options: did you mean 'temperature'"
+    ):
+        recipe(tempratur=1)
+
+
+def test_evaluation_options_carry_over():
+    options = load_recipe(
+        EvaluateRecipe, None, {"model": ["m"], "limit": 3, "start_every_window": False}
+    ).options()
+    assert (options.max_items, options.start_every_window) == (3, False)
