@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -107,13 +107,13 @@ def _run_distil(recipe: DistilRecipe) -> None:
 
 
 def _run_transplant(recipe: TransplantRecipe) -> None:
-    from crosstok.jobs.transplant import transplant_only
+    from crosstok.jobs.transplant import transplant
 
-    result = transplant_only(recipe)
-    _show_outcome(result.folder, result.report.as_dict(), result.metrics)
+    result = transplant(recipe)
+    _show_outcome(result.folder, result.report.as_dict(), {})
 
 
-def _show_outcome(folder: Path, report: dict[str, Any], metrics: dict[str, float]) -> None:
+def _show_outcome(folder: Path, report: dict[str, Any], metrics: Mapping[str, float]) -> None:
     from crosstok.reports import outcome_table
 
     console = _console()

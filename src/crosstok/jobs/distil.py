@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, set_seed
 from crosstok.chats import ExampleEncoder
 from crosstok.jobs.held_out import HeldOut, held_out_texts
 from crosstok.jobs.report import watch_run
+from crosstok.jobs.result import TrainedResult
 from crosstok.jobs.run import (
     build_trainer,
     check_request,
@@ -27,7 +28,7 @@ from crosstok.jobs.run import (
 )
 from crosstok.jobs.teachers import teacher_of
 from crosstok.models import check_vocabulary_fits, load_model, new_model
-from crosstok.recipes import DistilRecipe, recipe_yaml
+from crosstok.recipes import DistilRecipe, recipe_yaml, takes
 from crosstok.teachers import LocalTeacher, Teacher, short_name
 from crosstok.tokenizers import ByteVocab, TextEncoder
 from crosstok.training import Lora, Student, add_lora, compute_dtype, dtype_name
@@ -37,14 +38,12 @@ from crosstok.training.terms import distinct_names
 log = logging.getLogger("crosstok")
 
 
-@dataclass(frozen=True)
-class DistilResult:
-    """What a distillation left behind."""
-
-    folder: Path
-    metrics: dict[str, float]
+@dataclass(frozen=True, kw_only=True, repr=False)
+class DistilResult(TrainedResult):
+    """What a distillation leaves."""
 
 
+@takes(DistilRecipe)
 def distil(recipe: DistilRecipe) -> DistilResult:
     """Train the student on what its teachers say of the same texts, and save it.
 
@@ -68,7 +67,7 @@ def distil(recipe: DistilRecipe) -> DistilResult:
     start_output(recipe, trainer)
     page = watch_run(recipe, trainer, (own, others))
     metrics = trainer.train_to_end(resume_point(recipe))
-    result = DistilResult(Path(recipe.output), metrics)
+    result = DistilResult(folder=Path(recipe.output), metrics=metrics)
     on_first_rank(lambda: save_student(recipe, student, result, saved_dtype, rows))
     on_first_rank(lambda: page.write(describe_run(recipe), metrics, {}))
     return result

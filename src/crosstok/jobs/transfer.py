@@ -1,6 +1,7 @@
 """The main job: give a model another tokenizer."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from transformers import PreTrainedModel, set_seed
 from crosstok.jobs.byte_lengths import fit_lengths
 from crosstok.jobs.held_out import HeldOut, held_out_texts
 from crosstok.jobs.report import watch_run
+from crosstok.jobs.result import TrainedResult
 from crosstok.jobs.run import (
     build_trainer,
     check_request,
@@ -23,7 +25,7 @@ from crosstok.jobs.run import (
     training_device,
 )
 from crosstok.jobs.teachers import teacher_of
-from crosstok.jobs.transplant import TransferResult, describe_rows, give_embeddings
+from crosstok.jobs.transplant import describe_rows, give_embeddings
 from crosstok.models import (
     check_is_bytes,
     describe_expansion,
@@ -32,7 +34,7 @@ from crosstok.models import (
     max_positions,
     raise_max_positions,
 )
-from crosstok.recipes import TransferRecipe, recipe_yaml
+from crosstok.recipes import TransferRecipe, recipe_yaml, takes
 from crosstok.teachers import LocalTeacher, Teacher
 from crosstok.tokenizers import TextEncoder
 from crosstok.training import Lora, OriginalEmbeddings, Student, add_lora, compute_dtype, dtype_name
@@ -42,10 +44,23 @@ from crosstok.training.outputs import (
     save_outputs,
     to_json,
 )
+from crosstok.transplants import TransplantReport
 
 log = logging.getLogger("crosstok")
 
 
+@dataclass(frozen=True, kw_only=True, repr=False)
+class TransferResult(TrainedResult):
+    """What a transfer leaves.
+
+    Attributes:
+        report: where the embedding rows came from.
+    """
+
+    report: TransplantReport
+
+
+@takes(TransferRecipe)
 def transfer(recipe: TransferRecipe) -> TransferResult:
     """Transplant the model's embeddings, train it against its old self, and save it.
 
@@ -76,7 +91,7 @@ def transfer(recipe: TransferRecipe) -> TransferResult:
     metrics = trainer.train_to_end(resume_point(recipe))
     assert student.report is not None
     report = student.report
-    result = TransferResult(Path(recipe.output), report, metrics)
+    result = TransferResult(folder=Path(recipe.output), metrics=metrics, report=report)
     on_first_rank(lambda: save_transfer(recipe, student, result, saved_dtype, rows))
     on_first_rank(lambda: page.write(describe_run(recipe), metrics, report.as_dict()))
     return result
