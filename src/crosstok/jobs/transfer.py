@@ -24,7 +24,7 @@ from crosstok.jobs.run import (
     stop_at_end_of_turn,
     training_device,
 )
-from crosstok.jobs.teachers import teacher_of
+from crosstok.jobs.teachers import open_teachers
 from crosstok.jobs.transplant import describe_rows, give_embeddings
 from crosstok.models import (
     check_is_bytes,
@@ -35,9 +35,9 @@ from crosstok.models import (
     raise_max_positions,
 )
 from crosstok.recipes import TransferRecipe, recipe_yaml, takes
-from crosstok.teachers import LocalTeacher, Teacher
+from crosstok.teachers import Teacher
 from crosstok.tokenizers import TextEncoder
-from crosstok.training import Lora, OriginalEmbeddings, Student, add_lora, compute_dtype, dtype_name
+from crosstok.training import Lora, OriginalEmbeddings, Student, add_lora
 from crosstok.training.outputs import (
     RECIPE,
     model_card,
@@ -105,7 +105,6 @@ def build_models(
     model = load_model(recipe.model, trust_remote_code=recipe.trust_remote_code)
     saved_dtype = model.dtype
     device = training_device(recipe)
-    frozen = compute_dtype(recipe.precision, device)
     model = model.float()
     original = OriginalEmbeddings.of(model, device) if recipe.lora and needs_teacher else None
     student = prepare_student(recipe, model, source, target, saved_dtype)
@@ -113,18 +112,11 @@ def build_models(
         student = add_lora(student, Lora(rank=recipe.lora_rank, alpha=recipe.lora_alpha))
     if not needs_teacher:
         return student, [], saved_dtype
-    shared = None if original is None else original.teacher(student, source)
-
-    def load() -> Teacher:
-        if shared is not None:
-            return shared
-        trust = recipe.trust_remote_code
-        its_model = load_model(recipe.model, dtype=frozen, device=device, trust_remote_code=trust)
-        return LocalTeacher(its_model, source.byte_vocab)
-
-    arithmetic = dtype_name(frozen, shares_fp32_weights=shared is not None)
-    teacher = teacher_of(recipe, recipe.model, source.byte_vocab, arithmetic, load)
-    return student, [teacher], saved_dtype
+    own_weights = None if original is None else original.teacher(student, source)
+    teachers = open_teachers(
+        recipe, [recipe.model], [source.byte_vocab], device, running=own_weights
+    )
+    return student, teachers, saved_dtype
 
 
 def prepare_student(
