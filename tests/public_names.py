@@ -13,10 +13,10 @@ PUBLIC = {
     "inference": "ByteEnsemble ByteMember ByteView COMBINE ContinuationScore LanguageModel "
     "MinedEnsemble Prompt Sampling Scorer TokenEnsemble TokenModel is_ensemble_file "
     "load_language_model",
-    "models": "Scores SubwordLookup check_is_bytes check_model_exists check_vocabulary_fits "
-    "default_device describe_expansion evaluating expand_inputs find_lookup "
-    "hidden_states load_config load_model max_positions new_model output_head "
-    "raise_max_positions subword_lookup token_scores unwrap_model "
+    "models": "ExtraInputs Scores SubwordLookup check_is_bytes check_model_exists "
+    "check_vocabulary_fits default_device describe_architecture evaluating expand_inputs "
+    "extra_inputs hidden_states load_config load_model max_positions needs_code new_model "
+    "output_head plain_model raise_max_positions subword_lookup token_scores unwrap_model "
     "why_positions_are_fixed",
     "objectives": "ALM AlignedBatch BoundObjective CrossEntropy DSKD FixedWeights GOLD "
     "GradientMagnitude HiddenStates LossSum MinED ModelView Needs Objective Strict "

@@ -24,7 +24,7 @@ from crosstok.chats import (
 )
 from crosstok.corpora import Examples, load_examples
 from crosstok.jobs.teachers import check_teacher_cache
-from crosstok.models import check_model_exists, default_device, find_lookup
+from crosstok.models import check_model_exists, default_device, extra_inputs
 from crosstok.recipes import TrainingRecipe, recipe_yaml, save_recipe
 from crosstok.teachers import Teacher
 from crosstok.tokenizers import ByteVocab, TextEncoder, load_target_tokenizer, load_tokenizer
@@ -277,7 +277,7 @@ def build_trainer(
         recipe.student_max_length,
         recipe.teacher_max_length,
         recipe.loss_on,
-        find_lookup(student.model),
+        extra_inputs(student.model),
     )
     check_something_is_left(recipe, collator, rows)
     student.ends = ENDS_OF_CHATS if is_chat(rows) else ENDS_OF_TEXTS

@@ -28,10 +28,11 @@ from crosstok.jobs.teachers import open_teachers
 from crosstok.jobs.transplant import describe_rows, give_embeddings
 from crosstok.models import (
     check_is_bytes,
-    describe_expansion,
+    describe_architecture,
     load_config,
     load_model,
     max_positions,
+    needs_code,
     raise_max_positions,
 )
 from crosstok.recipes import TransferRecipe, recipe_yaml, takes
@@ -151,12 +152,12 @@ def save_transfer(
         describe_run(recipe),
         *describe_rows(result.report),
         *describe_positions(recipe, student.model),
-        *describe_expansion(student.model),
+        *describe_architecture(student.model),
     ]
     asked = recipe_yaml(recipe)
     files = {
         "README.md": model_card(
-            result.folder.name, lines, result.metrics, asked, has_code=recipe.input_expansion
+            result.folder.name, lines, result.metrics, asked, has_code=needs_code(student.model)
         ),
         RECIPE: asked,
         "transplant.json": to_json(result.report.as_dict()),

@@ -11,9 +11,10 @@ from crosstok.jobs.result import TrainedResult
 from crosstok.models import (
     check_is_bytes,
     check_model_exists,
-    describe_expansion,
+    describe_architecture,
     expand_inputs,
     load_model,
+    needs_code,
 )
 from crosstok.recipes import TransplantRecipe, recipe_yaml, takes
 from crosstok.tokenizers import TextEncoder, load_target_tokenizer, load_tokenizer
@@ -65,9 +66,9 @@ def transplant(recipe: TransplantRecipe) -> TransplantResult:
     lines = [
         f"`{recipe.model}` with the tokenizer of `{recipe.tokenizer}`, not trained after that.",
         *describe_rows(report),
-        *describe_expansion(model),
+        *describe_architecture(model),
     ]
-    card = model_card(output.name, lines, {}, recipe_yaml(recipe), has_code=recipe.input_expansion)
+    card = model_card(output.name, lines, {}, recipe_yaml(recipe), has_code=needs_code(model))
     files = {"README.md": card, RECIPE: recipe_yaml(recipe)}
     counts = report.as_dict()
     files["transplant.json"] = to_json(counts)

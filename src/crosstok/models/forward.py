@@ -42,8 +42,8 @@ def hidden_states(
         model: A causal language model of transformers, possibly wrapped.
         input_ids: Ids, padded on the right.
         attention_mask: 1 (or True) for tokens, 0 for padding.
-        more: Further inputs of the model: `expansion_ids` of one with input expansion, which looks
-            them up itself where they are not given.
+        more: Further inputs of the model (`crosstok.models.extra_inputs`); one that has them finds
+            them itself where they are not given.
 
     Raises:
         ValueError: A row is padded on the left or in the middle, or the model does not pass its

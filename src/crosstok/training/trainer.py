@@ -25,7 +25,7 @@ from crosstok.objectives.weighting import Weighting, gradient, last_layer_parame
 from crosstok.reports.tables import is_held_out
 from crosstok.teachers import Teacher, check_needs
 from crosstok.training.checkpoints import mark_complete, saving
-from crosstok.training.collator import EXPANSION_IDS, batch_of
+from crosstok.training.collator import batch_of, extra_of
 from crosstok.training.meters import Meters
 from crosstok.training.student import Student
 from crosstok.training.terms import Term, attach_modules, bind, distinct_names, own_rates
@@ -237,6 +237,7 @@ class DistillationTrainer(Trainer):
     def _losses(self, model: nn.Module, inputs: dict[str, Any]) -> dict[str, Tensor]:
         """Every term's loss, divided by its global count (times ranks: DDP takes the mean)."""
         batch = batch_of(inputs)
+        more: dict[str, Any] = dict(extra_of(inputs))
         scores = token_scores(
             model,
             self.student.head,
@@ -245,7 +246,7 @@ class DistillationTrainer(Trainer):
             self.student.boundary_mask if self.needs.boundary_mass else None,
             valid_ids=self.student.valid_ids,
             keep_hidden=self.needs.distributions or self.needs.hidden_states,
-            **_inputs_of_student(inputs),
+            **more,
         )
         losses = {}
         for term in self._terms():
@@ -318,11 +319,6 @@ class DistillationTrainer(Trainer):
         if checkpoint and norms.is_file():
             self._norms = json.loads(norms.read_text())
             self._norms_are_measured = True
-
-
-def _inputs_of_student(inputs: dict[str, Any]) -> dict[str, Any]:
-    """What the student's model is given besides ids and mask."""
-    return {"expansion_ids": inputs[EXPANSION_IDS]} if EXPANSION_IDS in inputs else {}
 
 
 def _reads_outputs(needs: Needs) -> bool:
