@@ -7,12 +7,11 @@ import torch
 
 from crosstok.alignment import overlapping_tokens
 from crosstok.tokenizers import TextEncoder
-from crosstok.transplants import transplant
+from crosstok.transplants import METHODS, transplant
 from tests.tiny import KINDS, tiny_tokenizer
 from tests.tiny_models import ARCHITECTURES, tiny_model
 
 ENCODERS = {kind: TextEncoder(tiny_tokenizer(kind)) for kind in KINDS}
-METHODS = ["fvt", "mean"]
 
 
 def model_for(kind: str, architecture: str = "llama", **overrides):
