@@ -1,6 +1,6 @@
 """Which source rows each row of the target's embedding matrix is made from, with which weights."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -117,15 +117,8 @@ def plan_rows(
         input_rows[id_], output_rows[id_] = read, write
         sources[id_] = RowSource.COMPOSED if read.ids or write.ids else RowSource.FALLBACK
 
-    for id_ in sorted(vocab.special_ids):
-        as_read = _special_twin(id_, source, target, READ_ROLES + WRITE_ROLES)
-        as_written = _special_twin(id_, source, target, WRITE_ROLES + READ_ROLES)
-        if as_read is not None and as_written is not None:
-            input_rows[id_], output_rows[id_] = (
-                SourceRows((as_read[0],)),
-                SourceRows((as_written[0],)),
-            )
-            sources[id_] = as_read[1]
+    for id_, read, write, where_from in _special_rows(source, target):
+        input_rows[id_], output_rows[id_], sources[id_] = read, write, where_from
     return TransplantPlan(tuple(input_rows), tuple(output_rows), tuple(sources))
 
 
@@ -175,6 +168,17 @@ def _ask(
                     f"{num_ids - 1}. Use ids of inputs.source."
                 )
     return both
+
+
+def _special_rows(
+    source: TextEncoder, target: TextEncoder
+) -> Iterator[tuple[int, SourceRows, SourceRows, RowSource]]:
+    """Target specials that have twins: id, input row, output row, where they come from."""
+    for id_ in sorted(target.byte_vocab.special_ids):
+        read = _special_twin(id_, source, target, READ_ROLES + WRITE_ROLES)
+        write = _special_twin(id_, source, target, WRITE_ROLES + READ_ROLES)
+        if read is not None and write is not None:
+            yield id_, SourceRows((read[0],)), SourceRows((write[0],)), read[1]
 
 
 def _special_twin(
