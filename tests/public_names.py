@@ -36,5 +36,5 @@ PUBLIC = {
     "compute_dtype dtype_name step_cost telling_rows text_windows window_length",
     "transplants": "METHODS MethodInputs MethodNeeds MethodRows Resources RowSource SourceMatrices "
     "SourceRows TransplantMethod TransplantPlan TransplantReport check_resources find_method "
-    "make_method plan_rows split_options transplant untie_embeddings",
+    "make_method plan_rows source_pieces split_options transplant untie_embeddings",
 }

@@ -10,6 +10,7 @@ from crosstok.transplants.base import (
     SourceRows,
     TransplantMethod,
 )
+from crosstok.transplants.fvt import source_pieces
 from crosstok.transplants.methods import check_resources, find_method, make_method, split_options
 from crosstok.transplants.plan import RowSource, TransplantPlan, plan_rows
 from crosstok.transplants.transplant import TransplantReport, transplant, untie_embeddings
@@ -30,6 +31,7 @@ __all__ = [
     "find_method",
     "make_method",
     "plan_rows",
+    "source_pieces",
     "split_options",
     "transplant",
     "untie_embeddings",
