@@ -1,5 +1,6 @@
 """A toy method with weights, which needs the source model's embeddings and has an option."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -45,3 +46,15 @@ class Donated(Neighbours):
         assert inputs.resources.donor
         assert inputs.resources.vectors
         return MethodRows([SourceRows((0, 1), (2.0, -1.0))] * len(inputs.tokens))
+
+
+@dataclass(frozen=True)
+class Particular(Neighbours):
+    """Has an option without default, and one that must be even."""
+
+    _: dataclasses.KW_ONLY
+    power: int
+
+    def __post_init__(self) -> None:
+        if self.power % 2:
+            raise ValueError("power must be even.")

@@ -16,6 +16,7 @@ from tests.folders import save_model, weights
 from tests.tiny import SENTENCES, tiny_tokenizer
 
 NAME = "tests.transplants.neighbours:Neighbours"
+PARTICULAR = "tests.transplants.neighbours:Particular"
 DONATED = "tests.transplants.neighbours:Donated"
 
 
@@ -98,6 +99,8 @@ BAD = [
     ({"method_options": {"num": 1}}, "'fvt' has no option 'num'. Its options are: none"),
     ({"method": NAME, "method_options": {"num": 1}}, "Its options are: num_neighbours"),
     ({"method": NAME, "method_options": {"num_neighbours": 0}}, "num_neighbours = 0"),
+    ({"method": PARTICULAR}, "power is missing. Set them in method_options, as KEY=VALUE"),
+    ({"method": PARTICULAR, "method_options": {"power": 1}}, "power must be even"),
     ({"method": DONATED, "method_options": {"donor": "d"}}, "needs vectors, the path of a file"),
     ({"method": DONATED}, "Give it in method_options, as donor=..."),
     ({"method_options": {"texts": "t"}}, "texts is 't', but transplant method 'fvt' does not use"),

@@ -65,17 +65,20 @@ def make_method(name: str, options: Mapping[str, Any]) -> TransplantMethod:
             "Let it be a dataclass, whose fields method_options set."
         ) from error
     except pydantic.ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}"
-            if e["type"] != "missing"
-            else f"{e['loc'][-1]} is missing"
-            for e in error.errors()
-        )
+        problems = "; ".join(map(_problem, error.errors()))
         raise ValueError(
             f"the options of transplant method {name!r} do not fit: {problems}. "
             "Set them in method_options, as KEY=VALUE."
         ) from error
     return _checked(made, name)
+
+
+def _problem(error: Any) -> str:
+    """One of pydantic's, with the name of the option where it is about one."""
+    option = ".".join(map(str, error["loc"]))
+    if error["type"] == "missing":
+        return f"{option} is missing"
+    return f"{option} = {error['input']!r}: {error['msg']}" if option else str(error["msg"])
 
 
 def split_options(
@@ -84,10 +87,11 @@ def split_options(
     """Resources and the method's own options, from the one mapping that a recipe has for both.
 
     Args:
-        options: donor, vectors and texts name resources; all others are the method's own.
+        options: donor, vectors and texts name resources (None: none); all others are the method's
+            own.
         trust_remote_code: whether Python code that comes with the donor may run.
     """
-    given = {name: str(value) for name, value in options.items() if name in _RESOURCES}
+    given = {name: str(options[name]) for name in _RESOURCES if options.get(name) is not None}
     own = {name: value for name, value in options.items() if name not in _RESOURCES}
     return Resources(**given, trust_remote_code=trust_remote_code), own
 
