@@ -35,6 +35,7 @@ PUBLIC = {
     "training": "AlignedCollator DistillationTrainer Lora NonFiniteLossError OriginalEmbeddings "
     "StepCost Student add_lora batch_of chat_rows chunk_gaps chunk_views "
     "compute_dtype dtype_name step_cost telling_rows text_windows window_length",
-    "transplants": "RowSource TransplantPlan TransplantReport plan_rows transplant "
-    "untie_embeddings",
+    "transplants": "METHODS MethodInputs MethodNeeds MethodRows Resources RowSource SourceMatrices "
+    "SourceRows TransplantMethod TransplantPlan TransplantReport check_resources find_method "
+    "make_method plan_rows source_pieces split_options transplant untie_embeddings",
 }

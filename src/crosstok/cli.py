@@ -229,6 +229,8 @@ def _add_command(
         if isinstance(recipe, TrainingRecipe):
             recipe.objectives()  # what cannot be is said before a screen full of options
             recipe.combination()
+        if isinstance(recipe, TransplantRecipe):
+            recipe.transplant_method()
         if show_recipe:
             typer.echo(recipe_yaml(recipe), err=True)
         run(recipe)

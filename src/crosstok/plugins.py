@@ -56,6 +56,23 @@ def names(known: Mapping[str, str], group: str) -> list[str]:
     return [*known, *sorted(announced - known.keys())]
 
 
+def check_name(name: str, known: Mapping[str, str], group: str, what: str) -> None:
+    """Check that a name can be one, without importing what it names.
+
+    Raises:
+        ValueError: the name is unknown (names the nearest) and not of the form ``module:Class``.
+    """
+    module, colon, path = name.partition(":")
+    if colon and all(part.isidentifier() for part in f"{module}.{path}".split(".")):
+        return
+    listed = names(known, group)
+    if name not in listed:
+        raise ValueError(
+            f"unknown {what} {name!r}{_nearest(name, listed)} There are {', '.join(listed)}; "
+            "one of your own is written module:Class."
+        )
+
+
 def import_typed(name: str, what: str) -> None:
     """Import the class of a ``module:Class`` that was typed; its module may be a file right here.
 

@@ -291,6 +291,6 @@ def test_figures_of_a_byte_model_are_those_of_its_logits(to_bytes):
 def test_pieces_of_sentencepiece_come_before_its_byte_tokens():
     source = TextEncoder(tiny_tokenizer("spm_bpe"))
     plan = plan_rows(source, TextEncoder(byte_tokenizer(source.tokenizer)))
-    names = [source.tokenizer.convert_ids_to_tokens(rows[0]) for rows in plan.input_rows[:256]]
+    names = [source.tokenizer.convert_ids_to_tokens(rows.ids[0]) for rows in plan.input_rows[:256]]
     assert (names[ord("a")], names[ord(" ")], names[0xE7]) == ("a", "▁", "<0xE7>")
     assert names[1] == "<0x01>"

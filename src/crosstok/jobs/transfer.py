@@ -71,6 +71,7 @@ def transfer(recipe: TransferRecipe) -> TransferResult:
         SaveError: the disk is full; the last checkpoint stands.
     """
     check_request(recipe, [recipe.model])
+    recipe.transplant_method()
     set_seed(recipe.seed)
     trust = recipe.trust_remote_code
     other = load_side(recipe.model, recipe.template_of_teacher(0), trust_remote_code=trust)

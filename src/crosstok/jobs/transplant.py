@@ -52,6 +52,7 @@ def transplant(recipe: TransplantRecipe) -> TransplantResult:
     output = Path(recipe.output)
     check_output_folder(output, overwrite=recipe.overwrite)
     check_model_exists(recipe.model)
+    recipe.transplant_method()  # what it lacks is said before anything is loaded
     trust = recipe.trust_remote_code
     source = TextEncoder(load_tokenizer(recipe.model, trust_remote_code=trust))
     target = TextEncoder(
@@ -94,7 +95,10 @@ def give_embeddings(
     """
     matrix: Any = model.get_input_embeddings().weight
     original = matrix.detach().to(dtype)
-    report = transplant_rows(model, source, target, method=recipe.method, untie=recipe.unties)
+    method, resources = recipe.transplant_method()
+    report = transplant_rows(
+        model, source, target, method=method, untie=recipe.unties, resources=resources
+    )
     if recipe.input_expansion:
         model = expand_inputs(model, original, source.byte_vocab, target.byte_vocab)
     return model, report
@@ -102,8 +106,6 @@ def give_embeddings(
 
 def describe_rows(report: TransplantReport) -> list[str]:
     """The transplant's counts, in words."""
-    return [
-        f"Of {report.target_rows:,} embedding rows {report.copied:,} were copied, "
-        f"{report.mapped:,} mapped by role, {report.composed:,} composed from pieces, "
-        f"{report.fallback:,} set to the mean.",
-    ]
+    counts = [f"{getattr(report, name):,} {label}" for name, label in report.labels.items()]
+    counts[0] = counts[0].replace(" ", " were ", 1)
+    return [f"Of {report.target_rows:,} embedding rows {', '.join(counts)}."]

@@ -50,9 +50,10 @@ def _pair_rows(numbers: Mapping[str, Any]) -> Iterator[Row]:
 
 
 OUTCOMES: dict[str, tuple[str, str]] = {
-    "copied": ("rows copied (same bytes)", "{:,}"),
-    "mapped": ("rows mapped (same role)", "{:,}"),
-    "composed": ("rows composed (from pieces)", "{:,}"),
+    "method": ("method", "{}"),
+    "copied": ("rows copied", "{:,}"),
+    "mapped": ("rows mapped", "{:,}"),
+    "composed": ("rows composed", "{:,}"),
     "fallback": ("rows set to the mean", "{:,}"),
     "source_rows": ("rows before", "{:,}"),
     "target_rows": ("rows after", "{:,}"),
@@ -79,7 +80,15 @@ OUTCOMES: dict[str, tuple[str, str]] = {
 
 
 def outcome_figures(counts: Mapping[str, Any], metrics: Mapping[str, float]) -> list[Figures]:
-    """What a run did: where the embedding rows came from (if any), and its metrics at the end."""
+    """What a run did: where the embedding rows came from (if any), and its metrics at the end.
+
+    Args:
+        counts: as ``TransplantReport.as_dict`` gives them: its ``labels`` say what was done to the
+            rows of each count. Counts without labels are called by their names.
+        metrics: name to value.
+    """
+    labels = {name: f"rows {label}" for name, label in counts.get("labels", {}).items()}
+    counts = {name: value for name, value in counts.items() if name != "labels"}
     held_out = {name: value for name, value in metrics.items() if is_held_out(name)}
     means = {name: value for name, value in metrics.items() if name not in held_out}
     parts = [
@@ -87,14 +96,14 @@ def outcome_figures(counts: Mapping[str, Any], metrics: Mapping[str, float]) -> 
         ("training, mean of the last tenth", means),
         ("held-out texts, at the end", held_out),
     ]
-    return [Figures(title, list(_outcomes(values))) for title, values in parts if values]
+    return [Figures(title, list(_outcomes(values, labels))) for title, values in parts if values]
 
 
-def _outcomes(values: Mapping[str, Any]) -> Iterator[Row]:
+def _outcomes(values: Mapping[str, Any], labels: Mapping[str, str]) -> Iterator[Row]:
     for name in in_order(values):
         plain, _, teacher = name.partition("@")
         label, form = label_and_form(plain)
-        value = values[name]
+        label, value = labels.get(name, label), values[name]
         if isinstance(value, bool):
             shown = "yes" if value else "no"
         else:
