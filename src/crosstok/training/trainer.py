@@ -28,7 +28,14 @@ from crosstok.training.checkpoints import mark_complete, saving
 from crosstok.training.collator import EXPANSION_IDS, batch_of
 from crosstok.training.meters import Meters
 from crosstok.training.student import Student
-from crosstok.training.terms import Term, attach_modules, bind, distinct_names, own_rates
+from crosstok.training.terms import (
+    NO_TEACHER,
+    Term,
+    attach_modules,
+    bind,
+    distinct_names,
+    own_rates,
+)
 
 _NORMS_FILE = "objective_norms.json"
 
@@ -336,8 +343,8 @@ def _nothing_of(tensors: Iterable[Tensor]) -> Tensor:
     return 0.0 * torch.stack([tensor.flatten()[0] for tensor in tensors]).sum()
 
 
-def _seen(inputs: dict[str, Any], term: Term) -> tuple[AlignedBatch, Scores | None]:
+def _seen(inputs: dict[str, Any], term: Term) -> tuple[AlignedBatch, Scores]:
     """The batch as one term sees it, and its teacher's scores."""
     if term.teacher is None:
-        return batch_of(inputs), None
+        return batch_of(inputs), NO_TEACHER
     return batch_of(inputs, term.teacher), inputs[f"scores.{term.teacher}"]
