@@ -33,6 +33,7 @@ from crosstok.recipes import (
     pairs,
     recipe_yaml,
 )
+from crosstok.recipes.objectives import import_typed_objectives
 
 app = typer.Typer(
     help="Move language models, and what they know, across tokenizers.",
@@ -95,7 +96,7 @@ def _run_transfer(recipe: TransferRecipe) -> None:
     from crosstok.jobs.transfer import transfer
 
     result = transfer(recipe)
-    _show_outcome(result.folder, result.report.as_dict(), result.metrics)
+    _show_outcome(result.folder, result.report.as_dict(), result.metrics, _labels_of(recipe))
 
 
 def _run_distil(recipe: DistilRecipe) -> None:
@@ -103,21 +104,32 @@ def _run_distil(recipe: DistilRecipe) -> None:
     from crosstok.jobs.distil import distil
 
     result = distil(recipe)
-    _show_outcome(result.folder, {}, result.metrics)
+    _show_outcome(result.folder, {}, result.metrics, _labels_of(recipe))
 
 
 def _run_transplant(recipe: TransplantRecipe) -> None:
     from crosstok.jobs.transplant import transplant_only
 
     result = transplant_only(recipe)
-    _show_outcome(result.folder, result.report.as_dict(), result.metrics)
+    _show_outcome(result.folder, result.report.as_dict(), result.metrics, {})
 
 
-def _show_outcome(folder: Path, report: dict[str, Any], metrics: dict[str, float]) -> None:
+def _labels_of(recipe: TrainingRecipe) -> dict[str, tuple[str, str]]:
+    from crosstok.objectives import label_metrics
+
+    return label_metrics(recipe.objectives())
+
+
+def _show_outcome(
+    folder: Path,
+    report: dict[str, Any],
+    metrics: dict[str, float],
+    labels: dict[str, tuple[str, str]],
+) -> None:
     from crosstok.reports import outcome_table
 
     console = _console()
-    console.print(outcome_table(report, metrics))
+    console.print(outcome_table(report, metrics, labels))
     console.print(f"saved to {escape(str(folder))}", highlight=False, soft_wrap=True)
 
 
@@ -225,6 +237,7 @@ def _add_command(
             for key, value in flags.items()
             if value not in (None, [])
         }
+        import_typed_objectives(str(given.get("objective", "")))
         recipe = load_recipe(recipe_type, file, given)
         if isinstance(recipe, TrainingRecipe):
             recipe.objectives()  # what cannot be is said before a screen full of options

@@ -1,9 +1,11 @@
 """``--teacher-cache``: what a job's teacher says is kept, and asked once."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from crosstok.jobs.objectives import need_teacher
+from crosstok.objectives import Objective
 from crosstok.recipes import TrainingRecipe
 from crosstok.teachers import Teacher, cached_teacher, short_name
 from crosstok.tokenizers import ByteVocab
@@ -11,7 +13,9 @@ from crosstok.tokenizers import ByteVocab
 log = logging.getLogger("crosstok")
 
 
-def check_teacher_cache(recipe: TrainingRecipe, output: Path) -> None:
+def check_teacher_cache(
+    recipe: TrainingRecipe, output: Path, objectives: Sequence[Objective]
+) -> None:
     """Refuse a folder for the teacher's scores that cannot be one, or that would not last.
 
     Raises:
@@ -27,7 +31,7 @@ def check_teacher_cache(recipe: TrainingRecipe, output: Path) -> None:
             f"--teacher-cache {cache} lies in --output {output}, which --overwrite empties; give a "
             "folder outside it, for other runs to read too."
         )
-    if not any(objective.needs.teacher for objective in recipe.objectives()):
+    if not need_teacher(objectives):
         log.warning(
             "--teacher-cache is not used: objective %s looks at no teacher", recipe.objective
         )

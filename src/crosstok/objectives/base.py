@@ -65,6 +65,11 @@ class Metric:
     format: str = ".4g"
     """Format specification of the number: ``.4g``, ``.2%``."""
 
+    @property
+    def form(self) -> str:
+        """How a number is written, for ``str.format``."""
+        return f"{{:{self.format}}} {self.unit}".rstrip()
+
 
 @dataclass(frozen=True)
 class Needs:
@@ -169,16 +174,17 @@ class FitsAnyPair:
         return self
 
 
-def label_metrics(objectives: Iterable[Objective]) -> dict[str, Metric]:
-    """What the figures of these objectives are called, by the names under which they are logged.
+def label_metrics(objectives: Iterable[Objective]) -> dict[str, tuple[str, str]]:
+    """Label and form of the figures of these objectives, by the names under which they are logged.
 
     The loss of an objective is logged as ``loss_NAME``, its other metrics by their own names.
     """
-    labels: dict[str, Metric] = {}
+    labels: dict[str, tuple[str, str]] = {}
     for objective in objectives:
         own: Mapping[str, Metric] = getattr(objective, "metrics", {})
         for name, metric in own.items():
-            labels.setdefault(f"loss_{objective.name}" if name == "loss" else name, metric)
+            logged = f"loss_{objective.name}" if name == "loss" else name
+            labels.setdefault(logged, (metric.label, metric.form))
     return labels
 
 

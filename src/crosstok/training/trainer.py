@@ -72,6 +72,7 @@ class DistillationTrainer(Trainer):
     ) -> None:
         check_needs(objectives, teachers)
         self.student, self.teachers = student, tuple(teachers)
+        self.objectives = tuple(objectives)
         self.needs = Needs.all_of(objective.needs for objective in objectives)
         self._reads_outputs = any(_reads_outputs(objective.needs) for objective in objectives)
         self.terms = bind(objectives, student.view(args.device), self.teachers)
