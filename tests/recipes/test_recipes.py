@@ -5,7 +5,6 @@ from dataclasses import asdict, fields
 import pytest
 import yaml
 
-from crosstok import objectives, recipes
 from crosstok.objectives import ALM, CrossEntropy, FixedWeights, GradientMagnitude
 from crosstok.recipes import (
     DistilRecipe,
