@@ -18,9 +18,9 @@ PUBLIC = {
     "extra_inputs hidden_states load_config load_model max_positions needs_code new_model "
     "output_head plain_model raise_max_positions subword_lookup token_scores unwrap_model "
     "why_positions_are_fixed",
-    "objectives": "ALM AlignedBatch BoundObjective CrossEntropy DSKD FixedWeights GOLD "
-    "GradientMagnitude HiddenStates LossSum MinED ModelView Needs Objective Strict "
-    "ULD",
+    "objectives": "ALM AlignedBatch BoundObjective CrossEntropy DSKD FitsAnyPair FixedWeights GOLD "
+    "GradientMagnitude HiddenStates LossSum Metric MinED ModelView Needs Objective Strict "
+    "ULD count_true label_metrics require_boundary require_hidden",
     "ops": "OutputHead blockwise_sum linear_logprobs",
     "reports": "Advice ChunkCell ChunkView ExampleCounts ExampleNumbers Flag ModelNumbers "
     "PairCounts PairReport RunCurves RunNumbers VocabularyNumbers chunk_view "

@@ -10,7 +10,7 @@ import yaml
 from crosstok.jobs import transfer as transfer_job
 from crosstok.jobs import transplant as transplant_job
 from crosstok.jobs.transfer import transfer
-from crosstok.jobs.transplant import transplant_only
+from crosstok.jobs.transplant import transplant
 from crosstok.recipes import RecipeError, TransferRecipe, TransplantRecipe, load_recipe
 from tests.folders import save_model, weights
 from tests.tiny import SENTENCES, tiny_tokenizer
@@ -47,7 +47,7 @@ def flags(asked: dict[str, str], *more: object) -> list[object]:
 
 def test_a_recipe_names_a_class_and_sets_its_options(asked):
     recipe = TransplantRecipe(**asked, method=NAME, method_options={"num_neighbours": 2})
-    result = transplant_only(recipe)
+    result = transplant(recipe)
     assert result.report.method == NAME
     saved = json.loads((result.folder / "transplant.json").read_text())
     assert saved["composed"] == result.report.composed > 50
@@ -58,7 +58,7 @@ def test_a_recipe_names_a_class_and_sets_its_options(asked):
     assert again.method_options == {"num_neighbours": 2}
     first = weights(result.folder)
     assert all(
-        first[name].equal(value) for name, value in weights(transplant_only(again).folder).items()
+        first[name].equal(value) for name, value in weights(transplant(again).folder).items()
     )
 
 
@@ -118,7 +118,7 @@ def test_what_cannot_be_is_refused_before_anything_is_loaded(
     for module in (transplant_job, transfer_job):
         monkeypatch.setattr(module, "load_model", loads)
     if job == "transplant":
-        run, recipe = transplant_only, TransplantRecipe(**asked, **changes)
+        run, recipe = transplant, TransplantRecipe(**asked, **changes)
     else:
         run = transfer
         recipe = TransferRecipe(**asked, data=str(made / "texts.jsonl"), **changes)
@@ -141,5 +141,5 @@ def test_the_command_line_refuses_it_before_it_prints_the_recipe(
 def test_a_method_is_given_the_resources_that_the_recipe_names(asked, made, tmp_path):
     (tmp_path / "words.vec").write_text("dog 1 2\n")
     given = {"donor": str(made / "model"), "vectors": str(tmp_path / "words.vec")}
-    result = transplant_only(TransplantRecipe(**asked, method=DONATED, method_options=given))
+    result = transplant(TransplantRecipe(**asked, method=DONATED, method_options=given))
     assert result.report.labels["composed"] == "donated"

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, set_seed
 
 from crosstok.chats import ExampleEncoder
 from crosstok.jobs.held_out import HeldOut, held_out_texts
+from crosstok.jobs.objectives import choose_objectives, need_teacher
 from crosstok.jobs.report import watch_run
 from crosstok.jobs.result import TrainedResult
 from crosstok.jobs.run import (
@@ -27,6 +28,7 @@ from crosstok.jobs.run import (
 )
 from crosstok.jobs.teachers import open_teachers
 from crosstok.models import check_vocabulary_fits, load_model, new_model
+from crosstok.objectives import Objective
 from crosstok.recipes import DistilRecipe, recipe_yaml, takes
 from crosstok.teachers import Teacher, TeacherName
 from crosstok.tokenizers import TextEncoder
@@ -42,15 +44,22 @@ class DistilResult(TrainedResult):
 
 
 @takes(DistilRecipe)
-def distil(recipe: DistilRecipe) -> DistilResult:
+def distil(recipe: DistilRecipe, objectives: Sequence[Objective] | None = None) -> DistilResult:
     """Train the student on what its teachers say of the same texts, and save it.
+
+    Args:
+        recipe: of the run.
+        objectives: instances to train by, which win over the recipe's `objective` and `options`.
+            The saved recipe and the card then name their classes (`alm`, `my_losses:MyLoss`) and
+            the values of their fields.
 
     Raises:
         ValueError: something in the recipe cannot be used; nothing was written.
         NonFiniteLossError: the loss became NaN; the last checkpoint stands.
         SaveError: the disk is full; the last checkpoint stands.
     """
-    check_request(recipe, [recipe.student])
+    recipe, objectives = choose_objectives(recipe, objectives)
+    check_request(recipe, [recipe.student], objectives)
     if recipe.teacher_cache is None:  # a stored teacher needs no model, only its tokenizer
         for name in recipe.teacher:
             TeacherName.parse(name).check()
@@ -59,17 +68,18 @@ def distil(recipe: DistilRecipe) -> DistilResult:
     texts = held_out_texts(recipe)
     rows = rows_of(examples_of(recipe), recipe, own, others)
     student, saved_dtype = build_student(recipe, own.encoder)
-    teachers = build_teachers(recipe, others)
+    teachers = build_teachers(recipe, others) if need_teacher(objectives) else no_teachers(recipe)
     warn_if_swapped(student.model, teachers)
     held_out = HeldOut(recipe, student, texts)
-    trainer = build_trainer(recipe, student, teachers, (own, others), rows)
+    trainer = build_trainer(recipe, student, teachers, (own, others), rows, objectives)
     held_out.watch(trainer)
     start_output(recipe, trainer)
     page = watch_run(recipe, trainer, (own, others))
     metrics = trainer.train_to_end(resume_point(recipe))
     result = DistilResult(folder=Path(recipe.output), metrics=metrics)
-    on_first_rank(lambda: save_student(recipe, student, result, saved_dtype, rows))
-    on_first_rank(lambda: page.write(describe_run(recipe), metrics, {}))
+    summary = describe_run(recipe, is_taught=bool(teachers))
+    on_first_rank(lambda: save_student(recipe, student, result, saved_dtype, rows, summary))
+    on_first_rank(lambda: page.write(summary, metrics, {}))
     return result
 
 
@@ -107,12 +117,15 @@ def build_student(recipe: DistilRecipe, encoder: TextEncoder) -> tuple[Student, 
 
 
 def build_teachers(recipe: DistilRecipe, encoders: Sequence[ExampleEncoder]) -> list[Teacher]:
-    """The frozen teachers, in the order of the recipe; none where no objective needs one."""
-    if not any(objective.needs.teacher for objective in recipe.objectives()):
-        log.warning("objective %s looks at no teacher: none is loaded", recipe.objective)
-        return []
+    """The frozen teachers, in the order of the recipe."""
     vocabs = [side.encoder.byte_vocab for side in encoders]
     return open_teachers(recipe, recipe.teacher, vocabs, training_device(recipe))
+
+
+def no_teachers(recipe: DistilRecipe) -> list[Teacher]:
+    """None, with a warning: the recipe names some."""
+    log.warning("objective %s looks at no teacher: none is loaded", recipe.objective)
+    return []
 
 
 def warn_if_swapped(student: PreTrainedModel, teachers: Sequence[Teacher]) -> None:
@@ -135,9 +148,10 @@ def save_student(
     result: DistilResult,
     dtype: torch.dtype,
     rows: Any,
+    summary: str,
 ) -> None:
     """Write model, tokenizer, recipe, card and figures."""
-    lines = [describe_run(recipe)]
+    lines = [summary]
     text = recipe_yaml(recipe)
     files = {
         "README.md": model_card(
@@ -151,11 +165,10 @@ def save_student(
     save_outputs(result.folder, model, student.encoder.tokenizer, files, dtype=dtype)
 
 
-def describe_run(recipe: DistilRecipe) -> str:
+def describe_run(recipe: DistilRecipe, *, is_taught: bool) -> str:
     """What was done, in a sentence."""
     teachers = " and ".join(f"`{name}`" for name in recipe.teacher)
-    needs_teacher = any(objective.needs.teacher for objective in recipe.objectives())
-    how = f"taught by {teachers} with" if needs_teacher else "trained without a teacher by"
+    how = f"taught by {teachers} with" if is_taught else "trained without a teacher by"
     start = "random weights of the architecture of " if recipe.random_init else ""
     return (
         f"{start}`{recipe.student}`, {how} {recipe.objective} on "

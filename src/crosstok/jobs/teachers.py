@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from crosstok.jobs.objectives import need_teacher
+from crosstok.objectives import Objective
 from crosstok.recipes import TrainingRecipe
 from crosstok.teachers import Teacher, TeacherName, TeacherRequest, open_teacher, short_name
 from crosstok.tokenizers import ByteVocab
@@ -15,7 +17,9 @@ from crosstok.training.terms import distinct_names
 log = logging.getLogger("crosstok")
 
 
-def check_teacher_cache(recipe: TrainingRecipe, output: Path) -> None:
+def check_teacher_cache(
+    recipe: TrainingRecipe, output: Path, objectives: Sequence[Objective]
+) -> None:
     """Refuse a folder for the teacher's scores that cannot be one, or that would not last.
 
     Raises:
@@ -31,7 +35,7 @@ def check_teacher_cache(recipe: TrainingRecipe, output: Path) -> None:
             f"teacher_cache {cache} lies in the output {output}, which overwrite empties; give a "
             "folder outside it, for other runs to read too."
         )
-    if not any(objective.needs.teacher for objective in recipe.objectives()):
+    if not need_teacher(objectives):
         log.warning("teacher_cache is not used: objective %s needs no teacher", recipe.objective)
 
 

@@ -1,6 +1,7 @@
 """The main job: give a model another tokenizer."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from transformers import PreTrainedModel, set_seed
 
 from crosstok.jobs.byte_lengths import fit_lengths
 from crosstok.jobs.held_out import HeldOut, held_out_texts
+from crosstok.jobs.objectives import choose_objectives, need_teacher
 from crosstok.jobs.report import watch_run
 from crosstok.jobs.result import TrainedResult
 from crosstok.jobs.run import (
@@ -35,6 +37,7 @@ from crosstok.models import (
     needs_code,
     raise_max_positions,
 )
+from crosstok.objectives import Objective
 from crosstok.recipes import TransferRecipe, recipe_yaml, takes
 from crosstok.teachers import Teacher
 from crosstok.tokenizers import TextEncoder
@@ -62,15 +65,24 @@ class TransferResult(TrainedResult):
 
 
 @takes(TransferRecipe)
-def transfer(recipe: TransferRecipe) -> TransferResult:
+def transfer(
+    recipe: TransferRecipe, objectives: Sequence[Objective] | None = None
+) -> TransferResult:
     """Transplant the model's embeddings, train it against its old self, and save it.
+
+    Args:
+        recipe: of the run.
+        objectives: instances to train by, which win over the recipe's `objective` and `options`.
+            The saved recipe and the card then name their classes (`alm`, `my_losses:MyLoss`) and
+            the values of their fields.
 
     Raises:
         ValueError: something in the recipe cannot be used; nothing was written.
         NonFiniteLossError: the loss became NaN; the last checkpoint stands.
         SaveError: the disk is full; the last checkpoint stands.
     """
-    check_request(recipe, [recipe.model])
+    recipe, objectives = choose_objectives(recipe, objectives)
+    check_request(recipe, [recipe.model], objectives)
     recipe.transplant_method()
     set_seed(recipe.seed)
     trust = recipe.trust_remote_code
@@ -84,9 +96,11 @@ def transfer(recipe: TransferRecipe) -> TransferResult:
     examples = examples_of(recipe)
     fitted = fit_lengths(recipe, examples, own, other) if recipe.to_bytes else recipe
     rows = rows_of(examples, fitted, own, [other])
-    student, teachers, saved_dtype = build_models(fitted, other.encoder, own.encoder)
+    student, teachers, saved_dtype = build_models(
+        fitted, other.encoder, own.encoder, needs_teacher=need_teacher(objectives)
+    )
     held_out = HeldOut(fitted, student, texts)
-    trainer = build_trainer(fitted, student, teachers, (own, [other]), rows)
+    trainer = build_trainer(fitted, student, teachers, (own, [other]), rows, objectives)
     held_out.watch(trainer)
     start_output(recipe, trainer)
     page = watch_run(fitted, trainer, (own, [other]))
@@ -100,10 +114,9 @@ def transfer(recipe: TransferRecipe) -> TransferResult:
 
 
 def build_models(
-    recipe: TransferRecipe, source: TextEncoder, target: TextEncoder
+    recipe: TransferRecipe, source: TextEncoder, target: TextEncoder, *, needs_teacher: bool = True
 ) -> tuple[Student, list[Teacher], torch.dtype]:
     """The student with its new embeddings, its teacher if it needs one, and the files' dtype."""
-    needs_teacher = any(objective.needs.teacher for objective in recipe.objectives())
     model = load_model(recipe.model, trust_remote_code=recipe.trust_remote_code)
     saved_dtype = model.dtype
     device = training_device(recipe)

@@ -74,7 +74,7 @@ def transplant(recipe: TransplantRecipe) -> TransplantResult:
     counts = report.as_dict()
     files["transplant.json"] = to_json(counts)
     save_outputs(output, model, target.tokenizer, files, dtype=model.dtype)
-    return TransplantResult(folder=output, metrics=counts, report=report)
+    return TransplantResult(folder=output, metrics=_figures(counts), report=report)
 
 
 def give_embeddings(
@@ -109,3 +109,8 @@ def describe_rows(report: TransplantReport) -> list[str]:
     counts = [f"{getattr(report, name):,} {label}" for name, label in report.labels.items()]
     counts[0] = counts[0].replace(" ", " were ", 1)
     return [f"Of {report.target_rows:,} embedding rows {', '.join(counts)}."]
+
+
+def _figures(counts: dict[str, Any]) -> dict[str, float]:
+    """What of a report is a number."""
+    return {name: float(value) for name, value in counts.items() if isinstance(value, int)}

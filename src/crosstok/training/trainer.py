@@ -28,7 +28,14 @@ from crosstok.training.checkpoints import mark_complete, saving
 from crosstok.training.collator import batch_of, extra_of
 from crosstok.training.meters import Meters
 from crosstok.training.student import Student
-from crosstok.training.terms import Term, attach_modules, bind, distinct_names, own_rates
+from crosstok.training.terms import (
+    NO_TEACHER,
+    Term,
+    attach_modules,
+    bind,
+    distinct_names,
+    own_rates,
+)
 
 _NORMS_FILE = "objective_norms.json"
 
@@ -65,6 +72,7 @@ class DistillationTrainer(Trainer):
     ) -> None:
         check_needs(objectives, teachers)
         self.student, self.teachers = student, tuple(teachers)
+        self.objectives = tuple(objectives)
         self.needs = Needs.all_of(objective.needs for objective in objectives)
         self._reads_outputs = any(_reads_outputs(objective.needs) for objective in objectives)
         self.terms = bind(objectives, student.view(args.device), self.teachers)
@@ -331,8 +339,8 @@ def _nothing_of(tensors: Iterable[Tensor]) -> Tensor:
     return 0.0 * torch.stack([tensor.flatten()[0] for tensor in tensors]).sum()
 
 
-def _seen(inputs: dict[str, Any], term: Term) -> tuple[AlignedBatch, Scores | None]:
+def _seen(inputs: dict[str, Any], term: Term) -> tuple[AlignedBatch, Scores]:
     """The batch as one term sees it, and its teacher's scores."""
     if term.teacher is None:
-        return batch_of(inputs), None
+        return batch_of(inputs), NO_TEACHER
     return batch_of(inputs, term.teacher), inputs[f"scores.{term.teacher}"]
