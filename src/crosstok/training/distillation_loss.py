@@ -137,8 +137,8 @@ class DistillationLoss:
         """
         loss = self._divided(self._sums(model, inputs))
         if num_items_in_batch is not None:
-            learned = inputs["student_loss_mask"].sum()
-            loss = loss * (learned * _num_ranks() / num_items_in_batch)
+            learned = inputs["student_loss_mask"].sum().double()
+            loss = loss * (learned * _num_ranks() / num_items_in_batch).to(loss.dtype)
         return (loss, {}) if return_outputs else loss
 
     def _sums(self, model: nn.Module, batch: Batch) -> dict[str, LossSum]:
