@@ -186,3 +186,22 @@ def test_a_peft_student_trains_its_adapters_and_is_saved_merged(folders, tmp_pat
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed
     assert all("proj" in name for name in changed)
+
+
+def test_training_goes_on_from_a_checkpoint_to_the_same_weights(folders, tmp_path):
+    whole, first, second = (
+        CrossTokenizerTrainer(
+            **folders,
+            train_dataset=CHATS,
+            args=arguments(tmp_path / name, save_strategy="steps", save_steps=2, max_steps=steps),
+        )
+        for name, steps in (("whole", 4), ("halves", 2), ("halves", 4))
+    )
+    for trainer in (whole, first, second):
+        trainer.args.lr_scheduler_type = "constant"
+    whole.train()
+    first.train()
+    second.train(resume_from_checkpoint=True)
+    assert second.state.global_step == 4
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, second.model.state_dict()[name])

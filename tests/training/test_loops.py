@@ -12,10 +12,10 @@ from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
 from crosstok.chats import ExampleEncoder
-from crosstok.models import token_scores
+from crosstok.models import expand_inputs, token_scores
 from crosstok.objectives import ALM, DSKD, CrossEntropy, FixedWeights, GradientMagnitude, Strict
 from crosstok.teachers import LocalTeacher
-from crosstok.tokenizers import TextEncoder
+from crosstok.tokenizers import TextEncoder, byte_tokenizer
 from crosstok.training import (
     AlignedCollator,
     DistillationCollator,
@@ -25,7 +25,9 @@ from crosstok.training import (
     alm_loss,
     batch_of,
 )
+from crosstok.training.collator import EXPANSION_IDS
 from tests.folders import CHATS
+from tests.pretend_gpu import pretend_gpu
 from tests.tiny import SENTENCES
 from tests.tiny_models import tiny_model
 from tests.training.pairs import (
@@ -297,3 +299,36 @@ def test_accumulation_in_a_subclass_adds_up_to_the_mean_over_tokens(tmp_path):
         states.append(trainer.model.state_dict())
     for name, tensor in states[0].items():
         torch.testing.assert_close(tensor, states[1][name])
+
+
+def test_a_loss_follows_a_student_that_is_moved():
+    student, teacher = pair()
+    loss_fn = DistillationLoss(student, teacher, **TOKENIZERS, objective=[ALM(), Strict()])
+    with torch.no_grad():
+        wanted = loss_fn(TEXTS)
+    with pretend_gpu():
+        student.to("cuda:0")
+        found = loss_fn(TEXTS)
+        found.backward()
+        assert found.device.type == teacher.device.type == "cuda"
+        torch.testing.assert_close(found.detach().cpu(), wanted)
+
+
+def test_a_student_with_input_expansion_gets_its_subwords():
+    source = TextEncoder(TEACHER_TOKENIZER)
+    tokenizer = byte_tokenizer(TEACHER_TOKENIZER)
+    vocab = TextEncoder(tokenizer).byte_vocab
+    teacher = tiny_model("llama", len(TEACHER_TOKENIZER))
+    student = expand_inputs(
+        tiny_model("llama", len(vocab.token_bytes), seed=1),
+        teacher.get_input_embeddings().weight,
+        source.byte_vocab,
+        vocab,
+    )
+    both = {"student_tokenizer": tokenizer, "teacher_tokenizer": TEACHER_TOKENIZER}
+    loss_fn = DistillationLoss(student, teacher, **both)
+    batch = loss_fn.collator(TEXTS)
+    assert EXPANSION_IDS in batch
+    without = DistillationCollator(tokenizer, TEACHER_TOKENIZER)(TEXTS)  # the model looks them up
+    assert EXPANSION_IDS not in without
+    torch.testing.assert_close(loss_fn(batch), loss_fn(without))

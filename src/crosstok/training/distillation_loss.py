@@ -34,8 +34,8 @@ Batch = Any
 class DistillationLoss:
     """The loss of a student against a teacher whose tokenizer differs.
 
-    Both models run on the student's device: the teacher is brought there, put into evaluation mode,
-    and its parameters are frozen. No tensor is [tokens, vocabulary].
+    Both models run on the student's device: the teacher is brought there (unless a device map has
+    spread it), put into evaluation mode, and frozen. No tensor is [tokens, vocabulary].
 
     Args:
         student: a causal language model of transformers, possibly wrapped (DistributedDataParallel,
@@ -83,6 +83,7 @@ class DistillationLoss:
         self._student = Student(unwrap_model(student), own.encoder)
         self._teacher = LocalTeacher(unwrap_model(teacher), other.encoder.byte_vocab)
         check_needs(self.objectives, (self._teacher,))
+        self._device: torch.device | None = None
         self._terms: dict[bool, dict[str, Term]] = {}  # by whether the rows are chats
         terms = self._terms_on(self._student.head.weight.device, is_chat=False)
         self._weights = _constant_weights(weighting, terms)
@@ -153,17 +154,20 @@ class DistillationLoss:
     def _scores_of_teacher(self, inputs: Mapping[str, Tensor]) -> Scores | None:
         if not self.needs.teacher:
             return None
+        there, here = self._teacher.head.weight.device, self._device
+        ids, mask = inputs["teacher_ids.0"], inputs["teacher_attention_mask.0"]
         with evaluating(self._teacher.model):
-            return self._teacher.scores(
-                inputs["teacher_ids.0"], inputs["teacher_attention_mask.0"], self.needs
-            )
+            scores = self._teacher.scores(ids.to(there), mask.to(there), self.needs)
+        parts = (scores.token_logprobs, scores.boundary_logprobs, scores.hidden)
+        return Scores(*(None if part is None else part.to(here) for part in parts))  # type: ignore[arg-type]
 
     def _terms_on(self, device: torch.device, *, is_chat: bool) -> dict[str, Term]:
         """The objectives bound to both models on this device, for rows that end so."""
-        if device != self._teacher.boundary_mask.device:  # a trainer has moved the student
-            model, view = bring_to(self._teacher.model, device), self._teacher.view
-            self._teacher = LocalTeacher(model, view.byte_vocab, self._teacher.name)
-            self._terms = {}
+        if device != self._device:
+            if device != self._teacher.head.weight.device:
+                model, view = bring_to(self._teacher.model, device), self._teacher.view
+                self._teacher = LocalTeacher(model, view.byte_vocab, self._teacher.name)
+            self._device, self._terms = device, {}
         if is_chat not in self._terms:
             ends = ENDS_OF_CHATS if is_chat else ENDS_OF_TEXTS
             view = replace(self._student.view(device), ends=ends)
