@@ -7,7 +7,8 @@ PUBLIC = {
     "chats": "ChatDescription ChatPrompts Conversation Example ExampleEncoder PieceMatch "
     "PromptCompletion compare_templates describe_template parse_example "
     "resolve_chat_template shared_examples",
-    "corpora": "Corpus Examples load_corpora load_corpus load_examples plain_name read_rows",
+    "corpora": "Corpus Examples as_examples as_row load_corpora load_corpus load_examples "
+    "plain_name read_rows",
     "evaluation": "BitsPerByte EvaluationError EvaluationOptions ExamResult Fidelity Item Scorer "
     "bits_per_byte evaluate fidelity read_exam render_table take_exam",
     "inference": "ByteEnsemble ByteMember ByteView COMBINE ContinuationScore LanguageModel "
@@ -32,8 +33,9 @@ PUBLIC = {
     "vocabulary_masks",
     "tokenizers": "BYTES ByteVocab Spans TEMPLATE TextEncoder byte_tokenizer is_byte_tokenizer "
     "load_target_tokenizer load_tokenizer shared_texts",
-    "training": "AlignedCollator DistillationTrainer Lora NonFiniteLossError OriginalEmbeddings "
-    "StepCost Student add_lora batch_of chat_rows chunk_gaps chunk_views "
+    "training": "AlignedCollator CrossTokenizerTrainer DistillationCollator DistillationLoss "
+    "DistillationTrainer Lora NonFiniteLossError OriginalEmbeddings "
+    "StepCost Student add_lora alm_loss batch_of chat_rows chunk_gaps chunk_views "
     "compute_dtype dtype_name step_cost telling_rows text_windows window_length",
     "transplants": "METHODS MethodInputs MethodNeeds MethodRows Resources RowSource SourceMatrices "
     "SourceRows TransplantMethod TransplantPlan TransplantReport check_resources find_method "

@@ -30,12 +30,44 @@ if TYPE_CHECKING:
     from crosstok.jobs.generate import generate
     from crosstok.jobs.transfer import transfer
     from crosstok.jobs.transplant import transplant
+    from crosstok.objectives import ALM, DSKD, GOLD, ULD, CrossEntropy, HiddenStates, MinED, Strict
+    from crosstok.recipes import (
+        DistilRecipe,
+        EvaluateRecipe,
+        GenerateRecipe,
+        TransferRecipe,
+        TransplantRecipe,
+    )
+    from crosstok.training import (
+        CrossTokenizerTrainer,
+        DistillationCollator,
+        DistillationLoss,
+        alm_loss,
+    )
+
 
 __version__ = "0.1.0"
 
 _MODULES = ("objectives", "recipes")
 _HOMES = {
+    "ALM": "objectives",
+    "CrossEntropy": "objectives",
+    "CrossTokenizerTrainer": "training",
+    "DSKD": "objectives",
+    "DistilRecipe": "recipes",
+    "DistillationCollator": "training",
+    "DistillationLoss": "training",
+    "EvaluateRecipe": "recipes",
+    "GOLD": "objectives",
+    "GenerateRecipe": "recipes",
+    "HiddenStates": "objectives",
+    "MinED": "objectives",
+    "Strict": "objectives",
+    "TransferRecipe": "recipes",
+    "TransplantRecipe": "recipes",
+    "ULD": "objectives",
     "align": "alignment",
+    "alm_loss": "training",
     "distil": "jobs.distil",
     "distill": "jobs.distil:distil",
     "evaluate": "jobs.evaluate",
@@ -47,8 +79,25 @@ _HOMES = {
 """Where each public name lives, as ``module`` or ``module:name``."""
 
 __all__ = [
+    "ALM",
+    "DSKD",
+    "GOLD",
+    "ULD",
+    "CrossEntropy",
+    "CrossTokenizerTrainer",
+    "DistilRecipe",
+    "DistillationCollator",
+    "DistillationLoss",
+    "EvaluateRecipe",
+    "GenerateRecipe",
+    "HiddenStates",
+    "MinED",
+    "Strict",
+    "TransferRecipe",
+    "TransplantRecipe",
     "__version__",
     "align",
+    "alm_loss",
     "distil",
     "distill",
     "evaluate",

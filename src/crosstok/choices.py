@@ -11,14 +11,23 @@ TextUnit: TypeAlias = Literal["line", "paragraph", "document"]
 LossOn: TypeAlias = Literal["all", "assistant", "last"]
 """Which part of a chat is learned."""
 
+OBJECTIVES = {
+    "alm": "crosstok.objectives.alm:ALM",
+    "cross_entropy": "crosstok.objectives.cross_entropy:CrossEntropy",
+    "dskd": "crosstok.objectives.dskd:DSKD",
+    "gold": "crosstok.objectives.gold:GOLD",
+    "hidden_states": "crosstok.objectives.hidden_states:HiddenStates",
+    "mined": "crosstok.objectives.mined:MinED",
+    "strict": "crosstok.objectives.strict:Strict",
+    "uld": "crosstok.objectives.uld:ULD",
+}
+"""Objectives: name -> "module:Class", imported when asked for. A new one is one file and a row."""
+
 METHODS = {
     "fvt": "crosstok.transplants.fvt:FVT",
     "mean": "crosstok.transplants.mean:Mean",
 }
-"""How tokens that the source vocabulary lacks get their embeddings: name -> "module:Class".
-
-A new method is one file and one row here.
-"""
+"""Transplant methods, by which tokens that the source vocabulary lacks get their embeddings."""
 
 Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
 """Arithmetic of the passes, or dtype of the weights."""

@@ -32,6 +32,7 @@ from crosstok.recipes import (
     TransferRecipe,
     load_recipe,
 )
+from crosstok.training import cross_tokenizer_trainer
 from tests.docs.pages import ROOT, Piece, lines_of
 
 TYPED = b"Why does the dog not mind?\n"  # where a command asks
@@ -52,7 +53,7 @@ class Reader:
 
     Attributes:
         printed: Standard output of what was run last.
-        excused: Beginning of a command -> why it is not run.
+        excused: Beginning of a command or of a block of Python -> why it is not run.
     """
 
     def __init__(self, excused: dict[str, str]) -> None:
@@ -70,6 +71,8 @@ class Reader:
             self.printed = "".join(printed)
         elif piece.language == "python" and piece.file_name is not None:
             compile(piece.content, piece.file_name, "exec")  # a file, which others import
+        elif piece.language == "python" and self._is_excused(piece.content):
+            self.printed = ""
         elif piece.language == "python":
             self.printed = self._run(piece.place, lambda: self._python(piece), piece.mark == "run")
         elif piece.language in ("yaml", "yml"):
@@ -83,7 +86,7 @@ class Reader:
     def _type(self, piece: Piece, line: int, command: str) -> str:
         command = ENVIRONMENT.sub("", command, count=1)
         place = f"{replace(piece, line=line).place}: {command}"
-        if any(command.startswith(beginning) for beginning in self.excused):
+        if self._is_excused(command):
             return ""
         if command in self._typed:  # what a page shows twice is typed once
             return ""
@@ -105,6 +108,9 @@ class Reader:
             self._expect(program == ".venv/bin/pytest", place, "a command that no test runs")
             self._expect(all((ROOT / path).exists() for path in paths), place, "no such path")
         return ""
+
+    def _is_excused(self, shown: str) -> bool:
+        return any(shown.startswith(beginning) for beginning in self.excused)
 
     def _main(self, main: Callable[[], object], words: list[str]) -> None:
         with pytest.MonkeyPatch.context() as patch:
@@ -227,10 +233,16 @@ def _own_part(error: BaseException) -> str:
 def cut_short() -> Iterator[None]:
     """Two optimizer steps on two rows each, saved at the end, and answers of a few tokens."""
     arguments_of, limit_of = run.training_arguments, Sampling.__post_init__
+    usable = cross_tokenizer_trainer.usable_arguments
 
     def arguments(recipe: Any, model: Any) -> Any:
         short = {"max_steps": 2, "save_every": 2, "batch_size": 2, "num_workers": 0}
         return arguments_of(replace(recipe, **short), model)
+
+    def few_steps(args: Any) -> Any:
+        short = usable(args)
+        short.max_steps, short.per_device_train_batch_size = 2, 2
+        return short
 
     def limit(sampling: Sampling) -> None:
         limit_of(sampling)
@@ -240,5 +252,6 @@ def cut_short() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as within:
         within.setattr(run, "training_arguments", arguments)
+        within.setattr(cross_tokenizer_trainer, "usable_arguments", few_steps)
         within.setattr(Sampling, "__post_init__", limit)
         yield

@@ -5,6 +5,7 @@ What the pages name is there in small (`stand_ins`). Blocks whose output a page 
 """
 
 import gc
+import importlib.util
 import re
 import sys
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ NOT_RUN = {
     "source .venv/bin/activate": "changes nothing but the reader's shell",
     "crosstok demo": "takes minutes; tests/demo runs it in small",
 }
+if importlib.util.find_spec("trl") is None:
+    NOT_RUN["from trl import"] = "no dependency of ours; tests/training/test_trl.py runs it"
 PAGES_WITH_PIECES = [page for page in PAGES if page.name != "CHANGELOG.md" and pieces(page)]
 
 
@@ -114,6 +117,7 @@ def test_nothing_is_excused_or_stood_in_for_that_no_page_names():
     shown = [piece for page in PAGES_WITH_PIECES for piece in pieces(page)]
     shell = [piece for piece in shown if piece.language in ("sh", "command")]
     typed = [command for piece in shell for _, command in lines_of(piece)]
+    typed += [piece.content for piece in shown if piece.language == "python"]
     for beginning in NOT_RUN:
         assert any(command.startswith(beginning) for command in typed), beginning
     text = "\n".join(piece.content for piece in shown)

@@ -1,4 +1,4 @@
-"""The example of one page gives the library's numbers, and trains."""
+"""The examples train, and the one of one page gives the library's numbers."""
 
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
@@ -15,7 +15,7 @@ from tests.docs.pages import ROOT
 
 
 def test_alm_on_one_page_gives_the_numbers_of_the_library():
-    example = load_example()
+    example = load_example("alm_from_scratch")
     teacher, student, source, target, texts = example.build()
     texts = texts[:3]
     rows = [{"text": text, "row": i, "is_end": False} for i, text in enumerate(texts)]
@@ -45,16 +45,22 @@ def test_alm_on_one_page_gives_the_numbers_of_the_library():
 
 def test_alm_on_one_page_brings_the_student_nearer_to_its_teacher(capsys):
     torch.manual_seed(0)
-    teacher, before, after = load_example().main(steps=12, texts_per_step=3)
+    teacher, before, after = load_example("alm_from_scratch").main(steps=12, texts_per_step=3)
     assert teacher < after < before
     assert "bits per byte" in capsys.readouterr().out
 
 
-def load_example():
-    file = ROOT / "examples" / "alm_from_scratch.py"
-    spec = spec_from_file_location("alm_from_scratch", file)
+def test_a_plain_loop_lowers_the_loss(capsys):
+    before, after = load_example("own_loop").main(steps=10)
+    assert after < 0.9 * before
+    assert "a chunk" in capsys.readouterr().out
+
+
+def load_example(name):
+    file = ROOT / "examples" / f"{name}.py"
+    spec = spec_from_file_location(name, file)
     module = module_from_spec(spec)
-    sys.modules["alm_from_scratch"] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     assert len(file.read_text().splitlines()) < 150
     return module

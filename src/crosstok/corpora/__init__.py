@@ -1,12 +1,15 @@
 """Texts from data set names, files and folders, as `datasets` data sets with one column `text`."""
 
 from crosstok.corpora.examples import Examples, load_examples
+from crosstok.corpora.in_memory import as_examples, as_row
 from crosstok.corpora.load import Corpus, load_corpora, load_corpus, read_rows
 from crosstok.corpora.read import plain_name
 
 __all__ = [
     "Corpus",
     "Examples",
+    "as_examples",
+    "as_row",
     "load_corpora",
     "load_corpus",
     "load_examples",

@@ -6,7 +6,7 @@ last row of a long training run would be dear.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +28,7 @@ from crosstok.corpora.load import (
 from crosstok.corpora.read import MissingFieldError, data_suffix, json_rows, open_parquet, usable
 
 _READER = "1"  # in the cache key: change it when the reader yields other rows for the same file
-_FEATURES = datasets.Features(
+CHAT_FEATURES = datasets.Features(
     {"example": datasets.Value("large_string"), "where": datasets.Value("string")}
 )
 _FIELDS = ("messages", "conversations", "prompt", "completion", "tools")
@@ -69,9 +69,9 @@ def load_examples(
     if named is None:
         rows = open_hub(source, split, streaming)
         columns = rows.column_names or list(next(iter(rows), {}))
-        if _is_chat(columns, text_field):
-            return _from_hub(source, rows, list(columns), streaming)
-    elif _is_chat(_fields(named[1]), text_field):
+        if holds_chats(columns, text_field):
+            return chats_of_rows(source, rows, list(columns))
+    elif holds_chats(_fields(named[1]), text_field):
         return _from_files(named[0], source, named[1], streaming)
     try:
         corpus = load_corpus(
@@ -84,7 +84,8 @@ def load_examples(
     return Examples(corpus.name, corpus.dataset, corpus._skipped)
 
 
-def _is_chat(fields: list[str], text_field: str) -> bool:
+def holds_chats(fields: Collection[str], text_field: str = "text") -> bool:
+    """Whether rows with these fields are chats, or prompts with completions."""
     if text_field != "text" and text_field in fields:
         return False
     is_pair = "prompt" in fields and "completion" in fields
@@ -108,23 +109,28 @@ def _file_rows(path: Path) -> Iterator[object]:
             with open_parquet(path) as file:
                 columns = [name for name in file.schema_arrow.names if name in _FIELDS]
                 for batch in file.iter_batches(batch_size=256, columns=columns):
-                    yield from map(_without_none, batch.to_pylist())
+                    yield from map(without_none, batch.to_pylist())
         case ".txt":
             raise ValueError(f"{path} is plain text among files of chat data. Name one kind only.")
         case _:
             yield from json_rows(path)
 
 
-def _without_none(value: Any) -> Any:
+def without_none(value: Any) -> Any:
     """Arrow gives every row the fields of all rows; those that are not there are None."""
     if isinstance(value, Mapping):
-        return {key: _without_none(item) for key, item in value.items() if item is not None}
+        return {key: without_none(item) for key, item in value.items() if item is not None}
     if isinstance(value, list):
-        return [_without_none(item) for item in value]
+        return [without_none(item) for item in value]
     return value
 
 
-def _checked(row: object, where: str) -> dict[str, str]:
+def checked_row(row: object, where: str) -> dict[str, str]:
+    """A row of chat data as its JSON, with the place that errors name.
+
+    Raises:
+        ValueError: it is no example.
+    """
     kept = {key: row[key] for key in _FIELDS if key in row} if isinstance(row, Mapping) else row
     # A row that has the fields of another kind, empty, is told with all of its fields.
     parse_example(kept if kept else row, where)  # type: ignore[arg-type]
@@ -139,34 +145,39 @@ def _chat_rows(files: list[tuple[str, int, int]], reader: str) -> Iterator[dict[
     """Rows of all files; size and time of change of each, and `reader`, are for the cache key."""
     for path, _, _ in files:
         for number, row in enumerate(_file_rows(Path(path)), start=1):
-            yield _checked(row, f"{Path(path).name}, row {number}")
+            yield checked_row(row, f"{Path(path).name}, row {number}")
 
 
 def _from_files(name: str, source: str, files: list[Path], streaming: bool) -> Examples:
     kwargs = {"files": file_stats(files), "reader": _READER}
     if streaming:
         rows = datasets.IterableDataset.from_generator(
-            _chat_rows, features=_FEATURES, gen_kwargs=kwargs
+            _chat_rows, features=CHAT_FEATURES, gen_kwargs=kwargs
         )
         next(iter(rows))  # so that an error in the first row comes early
         return Examples(name, rows, Skipped(source), "chat")
     try:
-        table = datasets.Dataset.from_generator(_chat_rows, features=_FEATURES, gen_kwargs=kwargs)
+        table = datasets.Dataset.from_generator(
+            _chat_rows, features=CHAT_FEATURES, gen_kwargs=kwargs
+        )
     except datasets.exceptions.DatasetGenerationError as error:
         raise root_cause(error) from error
     return Examples(name, table, Skipped(source), "chat")
 
 
-def _from_hub(
-    source: str,
-    rows: datasets.Dataset | datasets.IterableDataset,
-    columns: list[str],
-    streaming: bool,
+def chats_of_rows(
+    source: str, rows: datasets.Dataset | datasets.IterableDataset, columns: list[str]
 ) -> Examples:
-    def checked(row: dict[str, Any], index: int) -> dict[str, str]:
-        return _checked(_without_none(row), f"{source}, row {index + 1}")
+    """The chats in the columns of a data set; a stream is read while it is iterated.
 
-    mapped = rows.map(checked, with_indices=True, remove_columns=columns, features=_FEATURES)
-    if streaming:
+    Raises:
+        ValueError: a row that is no example; names it. Of a stream, while it is read.
+    """
+
+    def checked(row: dict[str, Any], index: int) -> dict[str, str]:
+        return checked_row(without_none(row), f"{source}, row {index + 1}")
+
+    mapped = rows.map(checked, with_indices=True, remove_columns=columns, features=CHAT_FEATURES)
+    if isinstance(mapped, datasets.IterableDataset):
         next(iter(mapped))
     return Examples(hub_name(source), mapped, Skipped(source), "chat")

@@ -334,9 +334,21 @@ def _from_hub(source: str, text_field: str, split: str, streaming: bool) -> Corp
     columns = rows.column_names
     if columns is not None and text_field not in columns:
         raise missing_field(source, text_field, list(columns))
+    return texts_of_rows(source, rows, text_field)
+
+
+def texts_of_rows(
+    source: str, rows: datasets.Dataset | datasets.IterableDataset, text_field: str = "text"
+) -> Corpus:
+    """The texts of a column of a data set, as a corpus; a stream is read while it is iterated.
+
+    Raises:
+        ValueError: no row holds text.
+    """
+    is_stream = isinstance(rows, datasets.IterableDataset)
+    columns, short = rows.column_names, hub_name(source)
     rows = rows.map(_hub_row, input_columns=text_field, remove_columns=columns, features=_FEATURES)
-    short = hub_name(source)
-    return _streamed(short, source, rows) if streaming else _loaded(short, source, rows)
+    return _streamed(short, source, rows) if is_stream else _loaded(short, source, rows)
 
 
 def _hub_row(value: object) -> dict[str, str | None]:

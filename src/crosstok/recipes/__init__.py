@@ -5,6 +5,7 @@ Nothing heavy is imported here, so that a mistyped flag is answered at once: wha
 imported where it is built.
 """
 
+from crosstok.choices import OBJECTIVES
 from crosstok.recipes.calls import Job, takes
 from crosstok.recipes.distil import DistilRecipe
 from crosstok.recipes.evaluate import EvaluateRecipe
@@ -19,7 +20,6 @@ from crosstok.recipes.fields import (
 )
 from crosstok.recipes.generate import GenerateRecipe
 from crosstok.recipes.inspect import InspectRecipe
-from crosstok.recipes.objectives import OBJECTIVES
 from crosstok.recipes.training import TrainingRecipe
 from crosstok.recipes.transfer import TransferRecipe, TransplantRecipe
 

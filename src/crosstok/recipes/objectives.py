@@ -6,26 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 
+from crosstok.choices import OBJECTIVES
 from crosstok.plugins import resolve
 from crosstok.recipes.fields import RecipeError, nearest
 
 if TYPE_CHECKING:
     from crosstok.objectives import Objective
-
-OBJECTIVES = {
-    "alm": "crosstok.objectives.alm:ALM",
-    "cross_entropy": "crosstok.objectives.cross_entropy:CrossEntropy",
-    "dskd": "crosstok.objectives.dskd:DSKD",
-    "gold": "crosstok.objectives.gold:GOLD",
-    "hidden_states": "crosstok.objectives.hidden_states:HiddenStates",
-    "mined": "crosstok.objectives.mined:MinED",
-    "strict": "crosstok.objectives.strict:Strict",
-    "uld": "crosstok.objectives.uld:ULD",
-}
-"""Our own by name, as ``module:Class``. A new one is a row here, and is imported when asked for."""
-
-ENTRY_POINTS = "crosstok.objectives"
-"""Group of the entry points by which installed packages announce theirs."""
 
 
 def objective_places(joined: str) -> dict[str, str]:
@@ -135,7 +121,7 @@ def _defines(cls: type, method: str) -> bool:
 
 def _class_of(place: str) -> "type[Objective]":
     try:
-        cls = resolve(place, OBJECTIVES, ENTRY_POINTS, "objective")
+        cls = resolve(place, OBJECTIVES, "crosstok.objectives", "objective")
     except ValueError as error:
         raise RecipeError(str(error)) from error
     check_is_objective(cls, f"objective {place!r}")

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from crosstok.choices import LossOn, TextUnit
+from crosstok.choices import OBJECTIVES, LossOn, TextUnit
 from crosstok.recipes.fields import RecipeError, Strings, nearest, option
 from crosstok.recipes.objectives import (
-    OBJECTIVES,
     make_objective,
     objective_names,
     objective_places,

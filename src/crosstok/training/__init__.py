@@ -2,6 +2,9 @@
 
 from crosstok.training.chunk_gaps import chunk_gaps, chunk_views, telling_rows
 from crosstok.training.collator import AlignedCollator, batch_of
+from crosstok.training.cross_tokenizer_trainer import CrossTokenizerTrainer
+from crosstok.training.distillation_collator import DistillationCollator
+from crosstok.training.distillation_loss import DistillationLoss, alm_loss
 from crosstok.training.rows import chat_rows
 from crosstok.training.step_cost import StepCost, step_cost
 from crosstok.training.student import (
@@ -17,6 +20,9 @@ from crosstok.training.windows import text_windows, window_length
 
 __all__ = [
     "AlignedCollator",
+    "CrossTokenizerTrainer",
+    "DistillationCollator",
+    "DistillationLoss",
     "DistillationTrainer",
     "Lora",
     "NonFiniteLossError",
@@ -24,6 +30,7 @@ __all__ = [
     "StepCost",
     "Student",
     "add_lora",
+    "alm_loss",
     "batch_of",
     "chat_rows",
     "chunk_gaps",

@@ -19,17 +19,16 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import Trainer, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
-from crosstok.models import Scores, token_scores
-from crosstok.objectives import AlignedBatch, LossSum, Needs, Objective
+from crosstok.objectives import Needs, Objective
 from crosstok.objectives.weighting import Weighting, gradient, last_layer_parameters
 from crosstok.reports.tables import is_held_out
 from crosstok.teachers import Teacher, check_needs
 from crosstok.training.checkpoints import mark_complete, saving
-from crosstok.training.collator import batch_of, extra_of
+from crosstok.training.collator import batch_of
+from crosstok.training.loss_sums import loss_sums, seen_by, student_scores
 from crosstok.training.meters import Meters
 from crosstok.training.student import Student
 from crosstok.training.terms import (
-    NO_TEACHER,
     Term,
     attach_modules,
     bind,
@@ -99,7 +98,7 @@ class DistillationTrainer(Trainer):
         counts = torch.zeros(len(self.terms), dtype=torch.float64, device=device)
         for inputs in scored:
             self._meter(inputs)
-            counts += torch.stack([t.objective.count(*_seen(inputs, t)) for t in self._terms()])
+            counts += torch.stack([t.objective.count(*seen_by(t, inputs)) for t in self._terms()])
         counts = self._over_ranks(counts).clamp(min=1)
         self._counts = dict(zip(self.terms, counts, strict=True))
         if self.weighting.measures_gradients and not self._norms_are_measured:
@@ -244,26 +243,13 @@ class DistillationTrainer(Trainer):
 
     def _losses(self, model: nn.Module, inputs: dict[str, Any]) -> dict[str, Tensor]:
         """Every term's loss, divided by its global count (times ranks: DDP takes the mean)."""
-        batch = batch_of(inputs)
-        more: dict[str, Any] = dict(extra_of(inputs))
-        scores = token_scores(
-            model,
-            self.student.head,
-            batch.student_ids,
-            batch.student_attention_mask,
-            self.student.boundary_mask if self.needs.boundary_mass else None,
-            valid_ids=self.student.valid_ids,
-            keep_hidden=self.needs.distributions or self.needs.hidden_states,
-            **more,
-        )
+        scores = student_scores(model, self.student, self.needs, inputs)
         losses = {}
-        for term in self._terms():
-            own_batch, teacher = _seen(inputs, term)
-            loss_sum: LossSum = term.objective(own_batch, scores, teacher)
-            self.meters.add_loss(term.name, loss_sum)
-            scale = self.accelerator.num_processes / self._counts[term.name]
-            losses[term.name] = loss_sum.total * scale
-        self.meters.add_student(batch, scores)
+        for name, loss_sum in loss_sums(self.terms, inputs, scores).items():
+            self.meters.add_loss(name, loss_sum)
+            scale = self.accelerator.num_processes / self._counts[name]
+            losses[name] = loss_sum.total * scale
+        self.meters.add_student(batch_of(inputs), scores)
         return losses
 
     def _measure_norms(self, scored: list[dict[str, Any]]) -> None:
@@ -337,10 +323,3 @@ def _reads_outputs(needs: Needs) -> bool:
 def _nothing_of(tensors: Iterable[Tensor]) -> Tensor:
     """A zero that depends on them: ranks wait for a gradient of every trained parameter."""
     return 0.0 * torch.stack([tensor.flatten()[0] for tensor in tensors]).sum()
-
-
-def _seen(inputs: dict[str, Any], term: Term) -> tuple[AlignedBatch, Scores]:
-    """The batch as one term sees it, and its teacher's scores."""
-    if term.teacher is None:
-        return batch_of(inputs), NO_TEACHER
-    return batch_of(inputs, term.teacher), inputs[f"scores.{term.teacher}"]
