@@ -1,20 +1,30 @@
 import pytest
 import torch
 
-from crosstok.evaluation import Scorer
+from crosstok.inference import Scorer, TokenModel
 from tests.tiny import tiny_tokenizer
 from tests.tiny_models import tiny_model
 
 
 @pytest.fixture
-def make_scorer():
-    """A tiny random model with a tokenizer of one kind."""
+def make_model():
+    """A tiny random model with a tokenizer of one kind; options are those of its window."""
 
-    def make(kind="bytelevel_bpe", architecture="llama", seed=0, **options) -> Scorer:
+    def make(kind="bytelevel_bpe", architecture="llama", seed=0, **options) -> TokenModel:
         tokenizer = tiny_tokenizer(kind)
         size = max(tokenizer.get_vocab().values()) + 1
         model = tiny_model(architecture, size, seed=seed)
-        return Scorer(model, tokenizer, name=f"{kind}-{seed}", **options)
+        return TokenModel(model, tokenizer, name=f"{kind}-{seed}").with_window(**options)
+
+    return make
+
+
+@pytest.fixture
+def make_scorer(make_model):
+    """What scores its tokens."""
+
+    def make(*arguments, **options) -> Scorer:
+        return make_model(*arguments, **options).scorer
 
     return make
 

@@ -12,8 +12,8 @@ import yaml
 
 import crosstok.jobs.generate as job
 from crosstok import cli
+from crosstok.inference import RULES, Sampling, load_language_model
 from crosstok.inference.answers import AnswerText, begun_character
-from crosstok.inference.loading import COMBINE, Sampling, load_language_model
 from crosstok.jobs.generate import Chat, generate
 from crosstok.recipes import GenerateRecipe, RecipeError
 from tests.tiny import tiny_tokenizer, with_chat_template
@@ -151,7 +151,7 @@ def test_bytes_may_end_inside_a_character(crosstok, models, tmp_path):
     assert begun_character(b"a\xff\xe4\xb8") == b"\xe4\xb8"
 
 
-@pytest.mark.parametrize("combine", COMBINE)
+@pytest.mark.parametrize("combine", RULES)
 def test_several_models_answer_as_one(crosstok, models, combine):
     names = {"mined": ("one", "two"), "proxy": ("one", "two", "three")}.get(
         combine, ("one", "three")

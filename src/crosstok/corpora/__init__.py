@@ -2,11 +2,12 @@
 
 from crosstok.corpora.examples import Examples, load_examples
 from crosstok.corpora.load import Corpus, load_corpora, load_corpus, read_rows
-from crosstok.corpora.read import plain_name
+from crosstok.corpora.read import distinct_names, plain_name
 
 __all__ = [
     "Corpus",
     "Examples",
+    "distinct_names",
     "load_corpora",
     "load_corpus",
     "load_examples",

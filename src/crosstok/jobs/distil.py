@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel, set_seed
 
 from crosstok.chats import ExampleEncoder
+from crosstok.corpora import distinct_names
 from crosstok.jobs.held_out import HeldOut, held_out_texts
 from crosstok.jobs.report import watch_run
 from crosstok.jobs.run import (
@@ -32,7 +33,6 @@ from crosstok.teachers import LocalTeacher, Teacher, short_name
 from crosstok.tokenizers import ByteVocab, TextEncoder
 from crosstok.training import Lora, Student, add_lora, compute_dtype, dtype_name
 from crosstok.training.outputs import RECIPE, model_card, save_outputs, to_json
-from crosstok.training.terms import distinct_names
 
 log = logging.getLogger("crosstok")
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from crosstok.corpora import distinct_names
 from crosstok.objectives import BoundObjective, ModelView, Objective
 from crosstok.teachers import Teacher
 
@@ -45,18 +46,6 @@ def bind(
             name = objective.name if len(teachers) == 1 else f"{objective.name}@{teacher_name}"
             terms[name] = Term(name, objective.bind(student, teacher.view), i)
     return terms
-
-
-def distinct_names(names: Sequence[str]) -> list[str]:
-    """The names, with ``-2``, ``-3``, ... behind those that stood there before."""
-    distinct: list[str] = []
-    for name in names:
-        candidate, number = name, 1
-        while candidate in distinct:
-            number += 1
-            candidate = f"{name}-{number}"
-        distinct.append(candidate)
-    return distinct
 
 
 def attach_modules(model: nn.Module, terms: dict[str, Term]) -> None:

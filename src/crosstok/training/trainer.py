@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import Trainer, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
+from crosstok.corpora import distinct_names
 from crosstok.models import Scores, token_scores
 from crosstok.objectives import AlignedBatch, LossSum, Needs, Objective
 from crosstok.objectives.weighting import Weighting, gradient, last_layer_parameters
@@ -28,7 +29,7 @@ from crosstok.training.checkpoints import mark_complete, saving
 from crosstok.training.collator import EXPANSION_IDS, batch_of
 from crosstok.training.meters import Meters
 from crosstok.training.student import Student
-from crosstok.training.terms import Term, attach_modules, bind, distinct_names, own_rates
+from crosstok.training.terms import Term, attach_modules, bind, own_rates
 
 _NORMS_FILE = "objective_norms.json"
 
