@@ -34,8 +34,10 @@ def naive_logprobs():
     """Log-probabilities [T - 1, V] of what follows each token but the last, from full logits."""
 
     def score(scorer, ids):
+        known = {*scorer.encoder.tokenizer.get_vocab().values()}
         with torch.no_grad():
             logits = scorer.model(torch.tensor([list(ids)])).logits[0, :-1]
+        logits[:, [i for i in range(logits.shape[1]) if i not in known]] = -torch.inf
         return logits.double().log_softmax(-1).numpy()
 
     return score

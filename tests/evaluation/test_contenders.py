@@ -142,7 +142,7 @@ def test_what_cannot_be_is_said_before_a_model_is_loaded(models, ensemble_file, 
         run(models, combine="probs", alpha=2.0)
     with pytest.raises(ValueError, match="there must be one for each of the 2 models"):
         run(models[:2], combine="probs", weights=[1.0])
-    with pytest.raises(ValueError, match="combine is 'probs', .* leave bytes_view out"):
+    with pytest.raises(ValueError, match=r"combine is 'probs', .* leave bytes_view out"):
         run(models, combine="probs", bytes_view=True)
     with pytest.raises(ValueError, match="is the byte view of a single model; several take"):
         run([models[0], f"bytes:{models[1]}"], combine="probs")

@@ -93,7 +93,8 @@ def test_a_tie_is_not_right(make_model):
 
 def test_batch_size_changes_no_answer(make_model):
     items = read_exam(CHOICES * 3, "exam")
-    answers = [take_exam(make_model(tokens_per_batch=size), items).as_json() for size in (1, 8192)]
+    models = [make_model(tokens_per_batch=size) for size in (1, 8192)]
+    answers = [take_exam(model, items).as_json() for model in models]
     assert answers[0] == answers[1]
 
 

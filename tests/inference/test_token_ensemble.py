@@ -196,7 +196,7 @@ def test_tokens_that_not_all_have_are_an_error_and_few_common_ones_a_warning(cap
 def test_bad_weights_and_rules_are_refused():
     one = model()
     with pytest.raises(
-        ValueError, match="combine is 'mean'; for TokenEnsemble it must be one of probs, logprobs"
+        ValueError, match="combine is 'mean'; for TokenEnsemble it must be one of probs"
     ):
         TokenEnsemble([one, one], "mean")
     with pytest.raises(ValueError, match="one for each of the 2 models"):

@@ -85,7 +85,7 @@ def evaluate(
             "evaluate needs a model and something to evaluate it on: data, exams or tasks."
         )
     columns = contenders(models, options)
-    judge = None if teacher is None else contender(teacher)
+    judge = None if teacher is None else contender(teacher, EvaluationOptions())
     _check(columns, judge, options)
     options = _with_windows(columns, options)
     texts, questions = _read_data(data, options), _read_exams(exams, options)

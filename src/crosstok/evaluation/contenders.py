@@ -101,8 +101,7 @@ def contenders(models: Sequence[Model], options: EvaluationOptions) -> list[Cont
         ValueError: models that are no names are combined; or see `Ensemble`.
     """
     if options.combine is None:
-        Ensemble((Member("each"),), weights=options.weights, alpha=options.alpha)
-        columns = [contender(model, bytes_view=options.bytes_view) for model in models]
+        columns = [contender(model, options) for model in models]
     else:
         names = [model for model in models if isinstance(model, str)]
         if len(names) < len(models):
@@ -117,27 +116,28 @@ def contenders(models: Sequence[Model], options: EvaluationOptions) -> list[Cont
             weights=options.weights,
             alpha=options.alpha,
         )
-        columns = [contender(ensemble)]
+        columns = [Contender(_name(ensemble), ensemble)]
     return columns if options.target == "all" else _with_target(columns, options.target)
 
 
-def contender(model: Model, *, bytes_view: bool = False) -> Contender:
+def contender(model: Model, options: EvaluationOptions) -> Contender:
     """The column of one model.
 
     Raises:
-        ValueError: an ensemble is to be read byte by byte.
+        ValueError: see `Ensemble`; an ensemble file is to be read byte by byte.
     """
+    own: dict[str, Any] = {"weights": options.weights, "alpha": options.alpha}
     if isinstance(model, str):
-        ensemble = Ensemble.of([model], bytes_view=bytes_view)
+        ensemble = Ensemble.of([model], bytes_view=options.bytes_view, **own)
         is_file = ensemble.combine is not None
         return Contender(model if is_file else _name(ensemble), ensemble)
     if isinstance(model, tuple):
         name, *parts = model
-        ensemble = Ensemble((Member(name),), bytes_view=bytes_view)
+        ensemble = Ensemble((Member(name),), bytes_view=options.bytes_view, **own)
         return Contender(_name(ensemble), ensemble, (parts[0], parts[1]))
-    if isinstance(model, Ensemble):
-        return Contender(_name(model), model)
-    return Contender(model.name, model)
+    name = _name(model) if isinstance(model, Ensemble) else model.name
+    Ensemble((Member(name),), **own)  # which it has not
+    return Contender(name, model)
 
 
 def _name(ensemble: Ensemble) -> str:
