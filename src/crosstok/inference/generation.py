@@ -35,7 +35,7 @@ _TOKENS_PER_BATCH_ACCELERATOR = 65536
 
 
 class Steps(Protocol):
-    """Rows of outcomes that grow together, behind their prompts."""
+    """Rows of outcomes that grow together, each after its prompt."""
 
     def scores(self, num: int = 1) -> Float[Tensor, "B num U"]:
         """Logits or log-probabilities of what comes after each of the last `num` outcomes.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -53,32 +55,24 @@ def load_language_model(  # noqa: PLR0913 (the options of the command line)
         ValueError: a name, a file or an option is wrong; says which.
     """
     loading = _Loading(dtype or "auto", device, trust_remote_code)
-    if isinstance(models, Ensemble):
-        is_given = {
-            "combine": combine is not None,
-            "bytes_view": bytes_view,
-            "weights": weights is not None,
-            "alpha": alpha != 1,
-            "target": target != "all",
-            "chat_templates": chat_templates is not None,
-        }
-        if wrong := [name for name, is_there in is_given.items() if is_there]:
-            raise ValueError(
-                f"an Ensemble says itself how its models answer; leave {', '.join(wrong)} out."
-            )
-        return loading.load(models)
     if isinstance(models, str):
         raise ValueError("load_language_model takes a list of models; pass [model].")
-    ensemble = Ensemble.of(
-        models,
-        combine=combine,
-        bytes_view=bytes_view,
-        weights=weights,
-        alpha=alpha,
-        target=target,
-        chat_templates=chat_templates,
-    )
-    return loading.load(ensemble)
+    how: dict[str, Any] = {
+        "combine": combine,
+        "bytes_view": bytes_view,
+        "weights": weights,
+        "alpha": alpha,
+        "target": target,
+        "chat_templates": chat_templates,
+    }
+    if not isinstance(models, Ensemble):
+        return loading.load(Ensemble.of(models, **how))
+    defaults = inspect.signature(Ensemble.of).parameters
+    if wrong := [name for name, value in how.items() if value != defaults[name].default]:
+        raise ValueError(
+            f"an Ensemble says itself how its models answer; leave {', '.join(wrong)} out."
+        )
+    return loading.load(models)
 
 
 def place_and_dtype(
