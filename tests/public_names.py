@@ -14,27 +14,29 @@ PUBLIC = {
     "inference": "ByteEnsemble ByteMember ByteView ContinuationScore Decoder Ensemble "
     "LanguageModel Member MinedEnsemble OneByOne Prompt RULES Sampling Scorer Steps "
     "TokenEnsemble TokenModel is_ensemble_file load_language_model",
-    "models": "Scores SubwordLookup check_is_bytes check_model_exists check_vocabulary_fits "
-    "default_device describe_expansion evaluating expand_inputs find_lookup "
-    "hidden_states load_config load_model max_positions new_model output_head "
-    "raise_max_positions subword_lookup token_scores unwrap_model "
+    "models": "ExtraInputs Scores SubwordLookup check_is_bytes check_model_exists "
+    "check_vocabulary_fits default_device describe_architecture evaluating expand_inputs "
+    "extra_inputs hidden_states load_config load_model max_positions needs_code new_model "
+    "output_head plain_model raise_max_positions subword_lookup token_scores unwrap_model "
     "why_positions_are_fixed",
-    "objectives": "ALM AlignedBatch BoundObjective CrossEntropy DSKD FixedWeights GOLD "
-    "GradientMagnitude HiddenStates LossSum MinED ModelView Needs Objective Strict "
-    "ULD",
+    "objectives": "ALM AlignedBatch BoundObjective CrossEntropy DSKD FitsAnyPair FixedWeights GOLD "
+    "GradientMagnitude HiddenStates LossSum Metric MinED ModelView Needs Objective Strict "
+    "ULD count_true label_metrics require_boundary require_hidden",
     "ops": "OutputHead blockwise_sum linear_logprobs",
     "reports": "Advice ChunkCell ChunkView ExampleCounts ExampleNumbers Flag ModelNumbers "
     "PairCounts PairReport RunCurves RunNumbers VocabularyNumbers chunk_view "
     "compare_tokenizers compare_vocabularies examination_page has_errors "
     "outcome_table pair_page pair_table print_chunks print_examination recommend "
     "red_flags run_curves run_page shared_teacher_ids write_page",
-    "teachers": "CachedTeacher LocalTeacher SharedMass SharedTeacher Teacher cached_teacher "
-    "check_needs shared_mass short_name vocabulary_masks",
+    "teachers": "CachedTeacher LocalTeacher SharedMass SharedTeacher TEACHERS Teacher "
+    "TeacherName TeacherRequest cached_teacher check_needs open_teacher shared_mass short_name "
+    "vocabulary_masks",
     "tokenizers": "BYTES ByteVocab Spans TEMPLATE TextEncoder byte_tokenizer is_byte_tokenizer "
     "load_target_tokenizer load_tokenizer shared_texts",
     "training": "AlignedCollator DistillationTrainer Lora NonFiniteLossError OriginalEmbeddings "
     "StepCost Student add_lora batch_of chat_rows chunk_gaps chunk_views "
     "compute_dtype dtype_name step_cost telling_rows text_windows window_length",
-    "transplants": "RowSource TransplantPlan TransplantReport plan_rows transplant "
-    "untie_embeddings",
+    "transplants": "METHODS MethodInputs MethodNeeds MethodRows Resources RowSource SourceMatrices "
+    "SourceRows TransplantMethod TransplantPlan TransplantReport check_resources find_method "
+    "make_method plan_rows source_pieces split_options transplant untie_embeddings",
 }

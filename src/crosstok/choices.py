@@ -11,8 +11,14 @@ TextUnit: TypeAlias = Literal["line", "paragraph", "document"]
 LossOn: TypeAlias = Literal["all", "assistant", "last"]
 """Which part of a chat is learned."""
 
-Method: TypeAlias = Literal["fvt", "mean"]
-"""How tokens that the source vocabulary lacks get their embeddings."""
+METHODS = {
+    "fvt": "crosstok.transplants.fvt:FVT",
+    "mean": "crosstok.transplants.mean:Mean",
+}
+"""How tokens that the source vocabulary lacks get their embeddings: name -> "module:Class".
+
+A new method is one file and one row here.
+"""
 
 Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
 """Arithmetic of the passes, or dtype of the weights."""

@@ -8,9 +8,10 @@ import inspect
 import json
 import logging
 import os
+import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -20,6 +21,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from crosstok import __version__
+from crosstok.plugins import import_typed
 from crosstok.recipes import (
     DistilRecipe,
     EvaluateRecipe,
@@ -95,7 +97,7 @@ def _run_transfer(recipe: TransferRecipe) -> None:
     from crosstok.jobs.transfer import transfer
 
     result = transfer(recipe)
-    _show_outcome(result.folder, result.report.as_dict(), result.metrics)
+    _show_outcome(result.folder, result.report.as_dict(), result.metrics, _labels_of(recipe))
 
 
 def _run_distil(recipe: DistilRecipe) -> None:
@@ -103,21 +105,32 @@ def _run_distil(recipe: DistilRecipe) -> None:
     from crosstok.jobs.distil import distil
 
     result = distil(recipe)
-    _show_outcome(result.folder, {}, result.metrics)
+    _show_outcome(result.folder, {}, result.metrics, _labels_of(recipe))
 
 
 def _run_transplant(recipe: TransplantRecipe) -> None:
-    from crosstok.jobs.transplant import transplant_only
+    from crosstok.jobs.transplant import transplant
 
-    result = transplant_only(recipe)
-    _show_outcome(result.folder, result.report.as_dict(), result.metrics)
+    result = transplant(recipe)
+    _show_outcome(result.folder, result.report.as_dict(), {}, {})
 
 
-def _show_outcome(folder: Path, report: dict[str, Any], metrics: dict[str, float]) -> None:
+def _labels_of(recipe: TrainingRecipe) -> dict[str, tuple[str, str]]:
+    from crosstok.objectives import label_metrics
+
+    return label_metrics(recipe.objectives())
+
+
+def _show_outcome(
+    folder: Path,
+    report: dict[str, Any],
+    metrics: Mapping[str, float],
+    labels: dict[str, tuple[str, str]],
+) -> None:
     from crosstok.reports import outcome_table
 
     console = _console()
-    console.print(outcome_table(report, metrics))
+    console.print(outcome_table(report, metrics, labels))
     console.print(f"saved to {escape(str(folder))}", highlight=False, soft_wrap=True)
 
 
@@ -225,10 +238,13 @@ def _add_command(
             for key, value in flags.items()
             if value not in (None, [])
         }
+        _import_typed(given)
         recipe = load_recipe(recipe_type, file, given)
         if isinstance(recipe, TrainingRecipe):
             recipe.objectives()  # what cannot be is said before a screen full of options
             recipe.combination()
+        if isinstance(recipe, TransplantRecipe):
+            recipe.transplant_method()
         if show_recipe:
             typer.echo(recipe_yaml(recipe), err=True)
         run(recipe)
@@ -249,6 +265,26 @@ def _add_command(
     app.command(name, help=recipe_type.__doc__)(command)
     if other_spelling is not None:
         app.command(other_spelling, help=recipe_type.__doc__, hidden=True)(command)
+
+
+# Options that may name a class of one's own, as package.module:Class.
+_CLASSES = {"objective": "objective", "method": "transplant method", "teacher": "teacher"}
+_CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def _import_typed(flags: Mapping[str, Any]) -> None:
+    """Import the classes that were typed: their files may lie in the current folder."""
+    for option, what in _CLASSES.items():
+        typed = flags.get(option) or ()
+        names = typed if isinstance(typed, list) else str(typed).split("+") if typed else ()
+        for name in names:
+            found = _CLASS.match(name)
+            if found is None or Path(name).expanduser().exists():
+                continue
+            try:
+                import_typed(found[0], what)
+            except ValueError as error:
+                raise RecipeError(str(error)) from error
 
 
 def _help(text: str, default: Any) -> str:

@@ -21,7 +21,7 @@ _FENCED = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _SPAN = re.compile(r"(?<!`)`([^`\n]+(?:\n[^`\n]+)?)`(?!`)")
-_FILE = re.compile(r"# ([\w./-]+\.ya?ml)(?:$|[:,\s])", re.MULTILINE)
+_FILE = re.compile(r"# ([\w./-]+\.(?:ya?ml|py))(?:$|[:,\s])", re.MULTILINE)
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 

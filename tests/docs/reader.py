@@ -68,6 +68,8 @@ class Reader:
         elif piece.language in ("sh", "command"):
             printed = [self._type(piece, line, command) for line, command in lines_of(piece)]
             self.printed = "".join(printed)
+        elif piece.language == "python" and piece.file_name is not None:
+            compile(piece.content, piece.file_name, "exec")  # a file, which others import
         elif piece.language == "python":
             self.printed = self._run(piece.place, lambda: self._python(piece), piece.mark == "run")
         elif piece.language in ("yaml", "yml"):
@@ -113,7 +115,9 @@ class Reader:
     def _python(self, piece: Piece) -> None:
         # Line numbers of the page in tracebacks.
         code = compile("\n" * (piece.line - 1) + piece.content, str(piece.page), "exec")
-        exec(code, self._names)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.syspath_prepend(Path.cwd())  # as for a script in the reader's folder
+            exec(code, self._names)
 
     def _yaml(self, piece: Piece) -> None:
         values = yaml.safe_load(piece.content)

@@ -6,6 +6,7 @@ What the pages name is there in small (`stand_ins`). Blocks whose output a page 
 
 import gc
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,8 +74,12 @@ def test_what_a_page_prints_runs_from_top_to_bottom(page, tmp_path, monkeypatch)
             Path(piece.file_name).parent.mkdir(parents=True, exist_ok=True)
             Path(piece.file_name).write_text(piece.content, encoding="utf-8")
     reader = Reader(NOT_RUN)
-    for piece in shown:
-        reader.read(piece)
+    try:
+        for piece in shown:
+            reader.read(piece)
+    finally:
+        for file in folder.glob("*.py"):  # the next page may show another of that name
+            sys.modules.pop(file.stem, None)
 
 
 def is_expected(name: str, shown: list[Piece]) -> bool:

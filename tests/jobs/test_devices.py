@@ -35,6 +35,7 @@ from crosstok.jobs.transfer import transfer
 from crosstok.models import expand_inputs
 from crosstok.models.forward import scores_from_hidden
 from crosstok.objectives import AlignedBatch, GradientMagnitude, ModelView
+from crosstok.objectives.example_pairs import Pair, random_pair
 from crosstok.recipes import OBJECTIVES, InspectRecipe
 from crosstok.recipes.objectives import make_objective
 from crosstok.teachers import LocalTeacher
@@ -45,7 +46,6 @@ from crosstok.training.step_cost import step_cost
 from crosstok.transplants import transplant
 from tests.laws.objectives import OBJECTIVES as EVERY_OBJECTIVE
 from tests.laws.objectives import name_of
-from tests.objectives.batches import Pair, random_pair
 from tests.pretend_gpu import GPU, pretend_gpu
 from tests.tiny import SENTENCES, tiny_tokenizer
 from tests.tiny_models import tiny_model

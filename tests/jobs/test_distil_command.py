@@ -19,7 +19,7 @@ def test_distil_as_typed(crosstok, models, chats, tmp_path):
         "--weighting", "fixed", "--weights", "alm=[0, 1]", *FEW_STEPS,
     )  # fmt: skip
     assert status == 0, err
-    assert "loss of strict" in out
+    assert "Strict loss" in out
     assert f"saved to {output}" in out
     recipe = yaml.safe_load((output / "recipe.yaml").read_text())
     assert recipe["options"] == {"strict": {"top_k": 8, "divergence": "forward_kl"}}

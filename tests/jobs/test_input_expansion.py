@@ -8,15 +8,15 @@ from safetensors.torch import load_file
 
 from crosstok.chats import ExampleEncoder
 from crosstok.jobs.transfer import build_models, transfer
-from crosstok.jobs.transplant import transplant_only
-from crosstok.models import find_lookup, load_model, new_model
+from crosstok.jobs.transplant import transplant
+from crosstok.models import extra_inputs, load_model, new_model
 from crosstok.objectives import Needs
 from crosstok.recipes import TransplantRecipe
 from crosstok.tokenizers import TextEncoder, load_tokenizer
 from crosstok.tokenizers.byte_tokenizer import byte_tokenizer
 from crosstok.training import AlignedCollator
 from crosstok.training.checkpoints import last_checkpoint
-from crosstok.training.collator import EXPANSION_IDS
+from crosstok.training.collator import extra_of
 from tests.folders import save_model, weights
 from tests.tiny import tiny_tokenizer
 
@@ -72,14 +72,14 @@ def test_workers_find_the_subwords_and_the_training_step_finds_none(to_bytes, mo
     import crosstok.models.modeling_byte_expanded as module
 
     student, _, _ = build_models(to_bytes(), SOURCE, TARGET)
-    lookup = find_lookup(student.model)
+    lookup = extra_inputs(student.model)
     collator = AlignedCollator(
         ExampleEncoder(TARGET), (ExampleEncoder(SOURCE),), 60, 60, "all", lookup
     )
     rows = [{"text": text, "row": row} for row, text in enumerate(("Hello world, é", "one"))]
     batch = collator([{**row, "is_start": True, "is_end": True} for row in rows])
-    found = lookup(batch["student_ids"], batch["student_attention_mask"])
-    assert torch.equal(batch[EXPANSION_IDS], found)
+    found = lookup(batch["student_ids"], batch["student_attention_mask"])["expansion_ids"]
+    assert torch.equal(extra_of(batch)["expansion_ids"], found)
     inputs = {"input_ids": batch["student_ids"], "attention_mask": batch["student_attention_mask"]}
     given = student.model(**inputs, expansion_ids=found).logits
     torch.testing.assert_close(given, student.model(**inputs).logits)
@@ -100,7 +100,7 @@ def test_training_is_the_same_whoever_finds_the_subwords(to_bytes, monkeypatch, 
     import crosstok.jobs.run as module
 
     one = transfer(to_bytes(output=str(tmp_path / "workers")))
-    monkeypatch.setattr(module, "find_lookup", lambda model: None)
+    monkeypatch.setattr(module, "extra_inputs", lambda model: None)
     other = transfer(to_bytes(output=str(tmp_path / "model")))
     ours, theirs = weights(one.folder), weights(other.folder)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
@@ -162,7 +162,7 @@ def test_other_targets_than_bytes_are_refused_before_anything_is_loaded(recipe, 
     ):
         transfer(recipe(input_expansion=True))
     with pytest.raises(ValueError, match="is for models over bytes"):
-        transplant_only(
+        transplant(
             TransplantRecipe(
                 model=recipe().model, tokenizer=recipe().tokenizer,
                 output=str(tmp_path / "only"), input_expansion=True,
@@ -174,7 +174,7 @@ def test_a_transplant_alone_expands_too(recipe, tmp_path):
     asked = TransplantRecipe(
         model=recipe().model, tokenizer="bytes", output=str(tmp_path / "only"), input_expansion=True
     )
-    folder = transplant_only(asked).folder
+    folder = transplant(asked).folder
     batch = load_tokenizer(str(folder))("Hello  wörld", return_tensors="pt")
     model = load_model(str(folder))
     assert model.generate(**batch, max_new_tokens=3).shape[1] > 12
@@ -185,9 +185,9 @@ def test_what_is_made_is_no_start_for_another_vocabulary_or_random_weights(recip
     asked = TransplantRecipe(
         model=recipe().model, tokenizer="bytes", output=str(tmp_path / "only"), input_expansion=True
     )
-    folder = str(transplant_only(asked).folder)
+    folder = str(transplant(asked).folder)
     with pytest.raises(ValueError, match="keeps its vocabulary of bytes"):
-        transplant_only(
+        transplant(
             TransplantRecipe(
                 model=folder, tokenizer=recipe().tokenizer, output=str(tmp_path / "more")
             )

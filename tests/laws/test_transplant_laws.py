@@ -7,19 +7,20 @@ import torch
 
 from crosstok.alignment import overlapping_tokens
 from crosstok.tokenizers import TextEncoder
-from crosstok.transplants import transplant
+from crosstok.transplants import METHODS, transplant
 from tests.tiny import KINDS, tiny_tokenizer
 from tests.tiny_models import ARCHITECTURES, tiny_model
+from tests.transplants.neighbours import Neighbours
 
 ENCODERS = {kind: TextEncoder(tiny_tokenizer(kind)) for kind in KINDS}
-METHODS = ["fvt", "mean"]
+ALL_METHODS = [*METHODS, Neighbours()]
 
 
 def model_for(kind: str, architecture: str = "llama", **overrides):
     return tiny_model(architecture, len(ENCODERS[kind].byte_vocab.token_bytes), **overrides)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ALL_METHODS, ids=str)
 @pytest.mark.parametrize(("source", "target"), list(permutations(KINDS, 2)))
 def test_overlapping_tokens_are_copied_bit_for_bit(source, target, method):
     model = model_for(source, tie_word_embeddings=False)
@@ -37,7 +38,7 @@ def test_overlapping_tokens_are_copied_bit_for_bit(source, target, method):
     assert len(new_in) == len(ENCODERS[target].byte_vocab.token_bytes)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ALL_METHODS, ids=str)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_tokenizer_is_the_identity(kind, method):
     model = model_for(kind)

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from crosstok.byteview import ByteModel
 from crosstok.models import (
     expand_inputs,
-    find_lookup,
+    extra_inputs,
     hidden_states,
     load_model,
     output_head,
@@ -161,7 +161,7 @@ def test_both_embeddings_pass_the_models_own_embedding_module(architecture):
     own = model.get_input_embeddings()
     scale = float((own(ids[:, :1]) / own.weight[ids[:, :1]]).detach().mean())
     assert scale == pytest.approx(32**0.5 if "gemma" in architecture else 1.0, rel=1e-5)
-    found = find_lookup(model)(ids)
+    found = extra_inputs(model)(ids)["expansion_ids"]
     subwords = model.subwords[found.clamp(min=0)] * (found >= 0)[..., None]
     inputs = scale * (own.weight[ids] + subwords)
     with torch.no_grad():
@@ -299,7 +299,7 @@ def test_branches_that_share_a_cache_are_recomputing(architecture):
 def test_subwords_found_beforehand_change_nothing():
     model = expanded()
     ids, mask = rows(b"the quick brown fox", b"jumps")
-    found = find_lookup(model)(ids, mask)
+    found = extra_inputs(model)(ids, mask)["expansion_ids"]
     torch.testing.assert_close(
         hidden_states(model, ids, mask, expansion_ids=found), hidden_states(model, ids, mask)
     )
@@ -308,7 +308,7 @@ def test_subwords_found_beforehand_change_nothing():
         token_scores(model, head, ids, mask, expansion_ids=given) for given in (found, None)
     )
     torch.testing.assert_close(ours.token_logprobs, theirs.token_logprobs)
-    assert find_lookup(tiny_model("llama", 8)) is None
+    assert extra_inputs(tiny_model("llama", 8)) is None
 
 
 LOAD_EVERYWHERE = """

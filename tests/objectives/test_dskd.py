@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from crosstok.objectives import DSKD
+from crosstok.objectives.example_pairs import random_pair, same_pair
 from crosstok.objectives.projectors import projector
-from tests.objectives.batches import random_pair, same_pair
 
 VARIANTS = ("cma", "v2")
 each_variant = pytest.mark.parametrize("variant", VARIANTS)

@@ -7,9 +7,10 @@ import torch
 from torch.nn.functional import pad
 
 from crosstok.objectives import GOLD
+from crosstok.objectives.example_pairs import random_pair, same_pair, vocab_of
 from crosstok.objectives.gold import earlier_tokens, log_complement
 from crosstok.objectives.token_pairs import chunk_ends
-from tests.objectives.batches import Spelled, random_pair, same_pair, spelled_pair, vocab_of
+from tests.objectives.batches import Spelled, spelled_pair
 
 XY = vocab_of(b"x", b"y")
 MERGED = vocab_of(b"xy", b"z")

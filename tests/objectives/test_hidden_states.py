@@ -7,8 +7,9 @@ import torch
 
 from crosstok.models import Scores
 from crosstok.objectives import HiddenStates
+from crosstok.objectives.example_pairs import random_pair, same_pair
 from crosstok.objectives.hidden_states import PRIOR
-from tests.objectives.batches import batch_of, random_pair, same_pair
+from tests.objectives.batches import batch_of
 
 
 def scores_with(hidden):

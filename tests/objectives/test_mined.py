@@ -4,14 +4,9 @@ import pytest
 import torch
 
 from crosstok.objectives import CrossEntropy, MinED
+from crosstok.objectives.example_pairs import STUDENT_VOCAB, TEACHER_VOCAB, random_pair, same_pair
 from crosstok.ops.row_divergences import row_divergence
-from tests.objectives.batches import (
-    STUDENT_VOCAB,
-    TEACHER_VOCAB,
-    batch_of,
-    random_pair,
-    same_pair,
-)
+from tests.objectives.batches import batch_of
 
 SEEDS = range(3)
 

@@ -8,18 +8,17 @@ import torch
 from torch.nn.functional import pad
 
 from crosstok.objectives import Strict
-from crosstok.objectives.shared_ids import SharedIds
-from crosstok.objectives.token_pairs import one_to_one
-from tests.objectives.batches import (
+from crosstok.objectives.example_pairs import (
     STUDENT_VOCAB,
     TEACHER_VOCAB,
-    Spelled,
     random_pair,
     same_pair,
-    spelled_pair,
     view_of,
     vocab_of,
 )
+from crosstok.objectives.shared_ids import SharedIds
+from crosstok.objectives.token_pairs import one_to_one
+from tests.objectives.batches import Spelled, spelled_pair
 
 XYW = vocab_of(b"x", b"y", b"w")
 YXZ = vocab_of(b"y", b"x", b"z")

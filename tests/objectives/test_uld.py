@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from crosstok.objectives import GOLD, ULD
-from tests.objectives.batches import Spelled, random_pair, same_pair, spelled_pair, vocab_of
+from crosstok.objectives.example_pairs import random_pair, same_pair, vocab_of
+from tests.objectives.batches import Spelled, spelled_pair
 
 XY = vocab_of(b"x", b"y")  # ids 2 and 3 behind bos and eos
 XYZ = vocab_of(b"z", b"x", b"y")

@@ -87,6 +87,18 @@ def test_the_pairs_numbers_fit_in_eighty_columns():
     assert max(map(cell_len, table.splitlines())) <= 80
 
 
+def test_rows_are_called_what_the_report_calls_them_or_by_the_name_of_their_count():
+    labels = {"copied": "copied", "composed": "weighted from neighbours"}
+    counts = {"copied": 12, "composed": 3, "method": "mine:Mine", "labels": labels}
+    table = shown(lambda console: console.print(outcome_table(counts, {})))
+    assert re.search(r"rows weighted from neighbours +│ 3 ", table)
+    assert "mine:Mine" in table
+    assert "labels" not in table
+    del counts["labels"]  # of a folder that was written before there were any
+    table = shown(lambda console: console.print(outcome_table(counts, {})))
+    assert re.search(r"rows composed +│ 3 ", table)
+
+
 def test_the_outcome_of_a_transplant_and_of_a_transfer():
     counts = {"copied": 1234, "mapped": 2, "composed": 3, "fallback": 0, "tied": True}
     table = shown(lambda console: console.print(outcome_table(counts, {})))

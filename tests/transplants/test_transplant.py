@@ -6,7 +6,7 @@ from torch import nn
 
 from crosstok.tokenizers import TextEncoder
 from crosstok.transplants import RowSource, plan_rows, transplant
-from crosstok.transplants.heuristics import source_pieces
+from crosstok.transplants.fvt import source_pieces
 from tests.tiny import tiny_tokenizer
 from tests.tiny_models import tiny_model
 
@@ -34,7 +34,7 @@ def test_a_composed_row_is_the_mean_of_its_pieces():
     new = model.get_input_embeddings().weight
     assert composed
     for id_ in composed:
-        torch.testing.assert_close(new[id_], old[list(plan.input_rows[id_])].mean(0))
+        torch.testing.assert_close(new[id_], old[list(plan.input_rows[id_].ids)].mean(0))
 
 
 def test_mean_gives_every_missing_token_the_mean_row():
@@ -56,14 +56,14 @@ def test_specials_are_mapped_by_role():
     for role in ("bos", "eos"):
         id_ = SPM.byte_vocab.roles[role][0]
         assert plan.sources[id_] == RowSource.MAPPED
-        assert plan.input_rows[id_] == plan.output_rows[id_] == (end_of_text,)
+        assert plan.input_rows[id_].ids == plan.output_rows[id_].ids == (end_of_text,)
 
 
 def test_a_special_with_two_roles_is_read_as_one_and_predicted_as_the_other():
     plan = plan_rows(SPM, BPE)
     end_of_text = BPE.byte_vocab.roles["bos"][0]
-    assert plan.input_rows[end_of_text] == SPM.byte_vocab.roles["bos"]
-    assert plan.output_rows[end_of_text] == SPM.byte_vocab.roles["eos"]
+    assert plan.input_rows[end_of_text].ids == SPM.byte_vocab.roles["bos"]
+    assert plan.output_rows[end_of_text].ids == SPM.byte_vocab.roles["eos"]
 
 
 def test_output_biases_are_carried_over():
@@ -77,7 +77,7 @@ def test_output_biases_are_carried_over():
     new = model.get_output_embeddings().bias
     assert new.shape == (len(plan.sources),)
     copied = [i for i, s in enumerate(plan.sources) if s == RowSource.COPIED]
-    assert torch.equal(new[copied], torch.stack([bias[plan.output_rows[i][0]] for i in copied]))
+    assert torch.equal(new[copied], torch.stack([bias[plan.output_rows[i].ids[0]] for i in copied]))
 
 
 def test_rows_that_pad_the_source_matrix_are_left_behind():

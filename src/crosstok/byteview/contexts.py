@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from crosstok.models import find_lookup, hidden_states, unwrap_model
+from crosstok.models import extra_inputs, hidden_states, unwrap_model
 from crosstok.models.head_probe import output_matrix_module
 from crosstok.ops import OutputHead
 
@@ -43,7 +43,7 @@ class Context:
         self.token, self.length, self.hidden = token, length, hidden
         self.following: Context | None = None
         self.slots: np.ndarray = np.zeros(0, dtype=np.int64)
-        self.ids: tuple[int, ...] = ()  # without sharing; with input expansion the last few
+        self.ids: tuple[int, ...] = ()  # without sharing, or the last few for further inputs
 
 
 class Contexts:
@@ -61,7 +61,7 @@ class Contexts:
         self._config = unwrap_model(model).config.get_text_config()
         self.max_length = max_length or max_positions(self._config)
         self.num_evaluated = 0
-        self._subwords = find_lookup(model)
+        self._extra = extra_inputs(model)
         self._cache = DynamicCache()
         self._num_slots = 0
         self._alive: weakref.WeakSet[Context] = weakref.WeakSet()
@@ -112,7 +112,7 @@ class Contexts:
                 position_ids=torch.tensor([positions], device=device),
                 past_key_values=self._cache,
                 use_cache=True,
-                **self._expansion(requests),
+                **self._extra_inputs(requests),
             )
         self._num_slots += len(tokens)
         self.num_evaluated += len(tokens)
@@ -125,8 +125,8 @@ class Contexts:
             for step, token in enumerate(chain):
                 context = Context(token, before + step + 1, hidden[row])
                 context.slots = own[: before + step + 1]
-                if self._subwords is not None:
-                    tail = context.ids = (*tail, token)[-self._subwords.longest :]
+                if self._extra is not None:
+                    tail = context.ids = (*tail, token)[-self._extra.context :]
                 self._alive.add(context)
                 contexts.append(context)
                 row += 1
@@ -134,20 +134,26 @@ class Contexts:
         return made
 
     def _tail(self, parent: Context | None) -> tuple[int, ...]:
-        """The last tokens before a chain, as far back as a subword may begin."""
+        """The last tokens before a chain, as far back as its further inputs look."""
         return parent.ids if parent is not None else ()
 
-    def _expansion(
+    def _extra_inputs(
         self, requests: Sequence[tuple[Context | None, Sequence[int]]]
     ) -> dict[str, Tensor]:
-        """The subwords of the new tokens, for a model with input expansion."""
-        if self._subwords is None:
+        """What the model is given besides the ids of the new tokens."""
+        if self._extra is None:
             return {}
         found = [
-            self._subwords(torch.tensor([[*self._tail(parent), *chain]]))[:, -len(chain) :]
+            {
+                name: values[:, -len(chain) :]
+                for name, values in self._extra(
+                    torch.tensor([[*self._tail(parent), *chain]])
+                ).items()
+            }
             for parent, chain in requests
         ]
-        return {"expansion_ids": torch.cat(found, dim=1).to(self._model.device)}
+        device = self._model.device
+        return {name: torch.cat([one[name] for one in found], 1).to(device) for name in found[0]}
 
     def _place(
         self, requests: Sequence[tuple[Context | None, Sequence[int]]]

@@ -4,7 +4,7 @@ Names are imported when they are asked for: what an `Ensemble` may be, and what 
 checked without torch.
 """
 
-import importlib
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from crosstok.inference.token_ensemble import TokenEnsemble
     from crosstok.inference.token_model import TokenModel
 
-_MODULES = {
+_HOMES = {
     "ByteEnsemble": "byte_ensemble",
     "ByteMember": "byte_member",
     "ByteView": "byte_ensemble",
@@ -70,11 +70,18 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name from its module.
+    """Import what is asked for, once.
 
     Raises:
         AttributeError: there is no such name.
     """
-    if name not in _MODULES:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion and `help`."""
+    return sorted({*globals(), *__all__})

@@ -7,7 +7,6 @@ Nothing heavy is imported here, so that a mistake is found before libraries load
 from __future__ import annotations
 
 import difflib
-import importlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from crosstok.choices import Target, Unit
+from crosstok.plugins import resolve
 
 BYTE_VIEW_OF = "bytes:"
 """In front of a name: the byte view of that model."""
@@ -42,10 +42,13 @@ class Rule:
     options: tuple[str, ...] = ("weights",)
     roles: tuple[str, ...] = ()
 
-    def load_engine(self) -> Any:
-        """Import the class."""
-        module, _, name = self.engine.partition(":")
-        return getattr(importlib.import_module(module), name)
+    def load_engine(self) -> type:
+        """Import the class.
+
+        Raises:
+            ValueError: there is no such class.
+        """
+        return resolve(self.engine, {}, "crosstok.rules", "engine")
 
 
 RULES: dict[str, Rule] = {

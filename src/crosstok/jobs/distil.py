@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,10 @@ import torch
 from transformers import PreTrainedModel, set_seed
 
 from crosstok.chats import ExampleEncoder
-from crosstok.corpora import distinct_names
 from crosstok.jobs.held_out import HeldOut, held_out_texts
+from crosstok.jobs.objectives import choose_objectives, need_teacher
 from crosstok.jobs.report import watch_run
+from crosstok.jobs.result import TrainedResult
 from crosstok.jobs.run import (
     build_trainer,
     check_request,
@@ -26,51 +26,60 @@ from crosstok.jobs.run import (
     stop_at_end_of_turn,
     training_device,
 )
-from crosstok.jobs.teachers import teacher_of
+from crosstok.jobs.teachers import open_teachers
 from crosstok.models import check_vocabulary_fits, load_model, new_model
-from crosstok.recipes import DistilRecipe, recipe_yaml
-from crosstok.teachers import LocalTeacher, Teacher, short_name
-from crosstok.tokenizers import ByteVocab, TextEncoder
-from crosstok.training import Lora, Student, add_lora, compute_dtype, dtype_name
+from crosstok.objectives import Objective
+from crosstok.recipes import DistilRecipe, recipe_yaml, takes
+from crosstok.teachers import Teacher, TeacherName
+from crosstok.tokenizers import TextEncoder
+from crosstok.training import Lora, Student, add_lora
 from crosstok.training.outputs import RECIPE, model_card, save_outputs, to_json
 
 log = logging.getLogger("crosstok")
 
 
-@dataclass(frozen=True)
-class DistilResult:
-    """What a distillation left behind."""
-
-    folder: Path
-    metrics: dict[str, float]
+@dataclass(frozen=True, kw_only=True, repr=False)
+class DistilResult(TrainedResult):
+    """What a distillation leaves."""
 
 
-def distil(recipe: DistilRecipe) -> DistilResult:
+@takes(DistilRecipe)
+def distil(recipe: DistilRecipe, objectives: Sequence[Objective] | None = None) -> DistilResult:
     """Train the student on what its teachers say of the same texts, and save it.
+
+    Args:
+        recipe: of the run.
+        objectives: instances to train by, which win over the recipe's `objective` and `options`.
+            The saved recipe and the card then name their classes (`alm`, `my_losses:MyLoss`) and
+            the values of their fields.
 
     Raises:
         ValueError: something in the recipe cannot be used; nothing was written.
         NonFiniteLossError: the loss became NaN; the last checkpoint stands.
         SaveError: the disk is full; the last checkpoint stands.
     """
-    # A stored teacher needs no model, only its tokenizer.
-    check_request(recipe, [recipe.student, *(recipe.teacher if not recipe.teacher_cache else ())])
+    recipe, objectives = choose_objectives(recipe, objectives)
+    check_request(recipe, [recipe.student], objectives)
+    if recipe.teacher_cache is None:  # a stored teacher needs no model, only its tokenizer
+        for name in recipe.teacher:
+            TeacherName.parse(name).check()
     set_seed(recipe.seed)
     own, others = load_encoders(recipe)
     texts = held_out_texts(recipe)
     rows = rows_of(examples_of(recipe), recipe, own, others)
     student, saved_dtype = build_student(recipe, own.encoder)
-    teachers = build_teachers(recipe, others)
+    teachers = build_teachers(recipe, others) if need_teacher(objectives) else no_teachers(recipe)
     warn_if_swapped(student.model, teachers)
     held_out = HeldOut(recipe, student, texts)
-    trainer = build_trainer(recipe, student, teachers, (own, others), rows)
+    trainer = build_trainer(recipe, student, teachers, (own, others), rows, objectives)
     held_out.watch(trainer)
     start_output(recipe, trainer)
     page = watch_run(recipe, trainer, (own, others))
     metrics = trainer.train_to_end(resume_point(recipe))
-    result = DistilResult(Path(recipe.output), metrics)
-    on_first_rank(lambda: save_student(recipe, student, result, saved_dtype, rows))
-    on_first_rank(lambda: page.write(describe_run(recipe), metrics, {}))
+    result = DistilResult(folder=Path(recipe.output), metrics=metrics)
+    summary = describe_run(recipe, is_taught=bool(teachers))
+    on_first_rank(lambda: save_student(recipe, student, result, saved_dtype, rows, summary))
+    on_first_rank(lambda: page.write(summary, metrics, {}))
     return result
 
 
@@ -79,7 +88,11 @@ def load_encoders(recipe: DistilRecipe) -> tuple[ExampleEncoder, list[ExampleEnc
     trust = recipe.trust_remote_code
     own = load_side(recipe.student, recipe.chat_template, trust_remote_code=trust)
     others = [
-        load_side(name, recipe.template_of_teacher(i, len(recipe.teacher)), trust_remote_code=trust)
+        load_side(
+            TeacherName.parse(name).tokenizer,
+            recipe.template_of_teacher(i, len(recipe.teacher)),
+            trust_remote_code=trust,
+        )
         for i, name in enumerate(recipe.teacher)
     ]
     return own, others
@@ -104,37 +117,27 @@ def build_student(recipe: DistilRecipe, encoder: TextEncoder) -> tuple[Student, 
 
 
 def build_teachers(recipe: DistilRecipe, encoders: Sequence[ExampleEncoder]) -> list[Teacher]:
-    """The frozen teachers, in the order of the recipe; none where no objective needs one."""
-    if not any(objective.needs.teacher for objective in recipe.objectives()):
-        log.warning("objective %s looks at no teacher: none is loaded", recipe.objective)
-        return []
-    device = training_device(recipe)
-    dtype = compute_dtype(recipe.precision, device)
+    """The frozen teachers, in the order of the recipe."""
     vocabs = [side.encoder.byte_vocab for side in encoders]
+    return open_teachers(recipe, recipe.teacher, vocabs, training_device(recipe))
 
-    def load(name: str, byte_vocab: ByteVocab) -> Teacher:
-        trust = recipe.trust_remote_code
-        model = load_model(name, dtype=dtype, device=device, trust_remote_code=trust)
-        check_vocabulary_fits(model, len(byte_vocab.token_bytes), name)
-        return LocalTeacher(model, byte_vocab)
 
-    labels = distinct_names([short_name(name) for name in recipe.teacher])
-    return [
-        teacher_of(recipe, name, vocab, dtype_name(dtype), partial(load, name, vocab), label=label)
-        for name, vocab, label in zip(recipe.teacher, vocabs, labels, strict=True)
-    ]
+def no_teachers(recipe: DistilRecipe) -> list[Teacher]:
+    """None, with a warning: the recipe names some."""
+    log.warning("objective %s looks at no teacher: none is loaded", recipe.objective)
+    return []
 
 
 def warn_if_swapped(student: PreTrainedModel, teachers: Sequence[Teacher]) -> None:
     """Say so where a teacher is smaller than the student: the two may have been swapped."""
     own = student.num_parameters()
     for teacher in teachers:
-        if isinstance(teacher, LocalTeacher) and teacher.model.num_parameters() < own:
+        if teacher.num_parameters is not None and teacher.num_parameters < own:
             log.warning(
                 "teacher %s (%.1fM parameters) is smaller than the student (%.1fM): "
-                "were --teacher and --student swapped?",
+                "were teacher and student swapped?",
                 teacher.name,
-                teacher.model.num_parameters() / 1e6,
+                teacher.num_parameters / 1e6,
                 own / 1e6,
             )
 
@@ -145,9 +148,10 @@ def save_student(
     result: DistilResult,
     dtype: torch.dtype,
     rows: Any,
+    summary: str,
 ) -> None:
     """Write model, tokenizer, recipe, card and figures."""
-    lines = [describe_run(recipe)]
+    lines = [summary]
     text = recipe_yaml(recipe)
     files = {
         "README.md": model_card(
@@ -161,11 +165,10 @@ def save_student(
     save_outputs(result.folder, model, student.encoder.tokenizer, files, dtype=dtype)
 
 
-def describe_run(recipe: DistilRecipe) -> str:
+def describe_run(recipe: DistilRecipe, *, is_taught: bool) -> str:
     """What was done, in a sentence."""
     teachers = " and ".join(f"`{name}`" for name in recipe.teacher)
-    needs_teacher = any(objective.needs.teacher for objective in recipe.objectives())
-    how = f"taught by {teachers} with" if needs_teacher else "trained without a teacher by"
+    how = f"taught by {teachers} with" if is_taught else "trained without a teacher by"
     start = "random weights of the architecture of " if recipe.random_init else ""
     return (
         f"{start}`{recipe.student}`, {how} {recipe.objective} on "

@@ -21,6 +21,7 @@ from transformers import TrainerCallback
 
 from crosstok import __version__
 from crosstok.chats import ExampleEncoder
+from crosstok.objectives import label_metrics
 from crosstok.recipes import TrainingRecipe, recipe_yaml
 from crosstok.reports import RunNumbers, run_curves, run_page, write_page
 from crosstok.training import (
@@ -113,6 +114,7 @@ class RunReport(TrainerCallback):
 
     def _write(self, summary: str, metrics: Mapping[str, float], counts: Mapping[str, Any]) -> None:
         output = Path(self.recipe.output)
+        labels = label_metrics(self.trainer.objectives)
         recipe: dict[str, Any] = yaml.safe_load(recipe_yaml(self.recipe))
         page = run_page(
             RunNumbers(
@@ -120,13 +122,14 @@ class RunReport(TrainerCallback):
                 summary=summary,
                 metrics=metrics,
                 counts=counts,
-                curves=run_curves(self.trainer.state.log_history),
+                curves=run_curves(self.trainer.state.log_history, labels),
                 views=chunk_views(
                     self.rows, (self.other, self.own), self.recipe.loss_on, self.gaps
                 ),
                 note=self._note(),
                 settings={name: _setting(value) for name, value in recipe.items()},
                 environment=environment(self.trainer.args.device),
+                labels=labels,
             )
         )
         write_page(output / REPORT, page)

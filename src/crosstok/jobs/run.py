@@ -24,7 +24,8 @@ from crosstok.chats import (
 )
 from crosstok.corpora import Examples, load_examples
 from crosstok.jobs.teachers import check_teacher_cache
-from crosstok.models import check_model_exists, default_device, find_lookup
+from crosstok.models import check_model_exists, default_device, extra_inputs
+from crosstok.objectives import Objective
 from crosstok.recipes import TrainingRecipe, recipe_yaml, save_recipe
 from crosstok.teachers import Teacher
 from crosstok.tokenizers import ByteVocab, TextEncoder, load_target_tokenizer, load_tokenizer
@@ -46,7 +47,9 @@ log = logging.getLogger("crosstok")
 _ROWS_LOOKED_AT = 64  # before training, for something to learn
 
 
-def check_request(recipe: TrainingRecipe, models: Sequence[str]) -> None:
+def check_request(
+    recipe: TrainingRecipe, models: Sequence[str], objectives: Sequence[Objective]
+) -> None:
     """Refuse what cannot be done before anything is loaded.
 
     Raises:
@@ -55,9 +58,8 @@ def check_request(recipe: TrainingRecipe, models: Sequence[str]) -> None:
     output = Path(recipe.output)
     check_output_folder(output, resume=recipe.resume, overwrite=recipe.overwrite)
     check_same_recipe(recipe, output)
-    recipe.objectives()
-    recipe.combination()
-    check_teacher_cache(recipe, output)
+    recipe.combination([objective.name for objective in objectives])
+    check_teacher_cache(recipe, output, objectives)
     for model in models:
         check_model_exists(model)
     if recipe.precision == "fp16" and not torch.cuda.is_available():
@@ -255,6 +257,7 @@ def build_trainer(
     teachers: Sequence[Teacher],
     sides: tuple[ExampleEncoder, Sequence[ExampleEncoder]],
     rows: Any,
+    objectives: Sequence[Objective] | None = None,
 ) -> DistillationTrainer:
     """The trainer of a recipe, with its progress bar; nothing is written yet.
 
@@ -266,26 +269,28 @@ def build_trainer(
         teachers: none where no objective needs one.
         sides: encoders of the student and of its teachers.
         rows: as `rows_of` gives them.
+        objectives: what is trained; what the recipe names if not given.
 
     Raises:
         ValueError: the objectives cannot be used for these models, or weights fit none of them.
     """
     own, others = sides
+    objectives = recipe.objectives() if objectives is None else objectives
     collator = AlignedCollator(
         own,
         tuple(others) if teachers else (),
         recipe.student_max_length,
         recipe.teacher_max_length,
         recipe.loss_on,
-        find_lookup(student.model),
+        extra_inputs(student.model),
     )
     check_something_is_left(recipe, collator, rows)
     student.ends = ENDS_OF_CHATS if is_chat(rows) else ENDS_OF_TEXTS
     trainer = DistillationTrainer(
         student,
         teachers,
-        recipe.objectives(),
-        recipe.combination(),
+        objectives,
+        recipe.combination([objective.name for objective in objectives]),
         training_arguments(recipe, student.model),
         data_collator=collator,
         processing_class=student.encoder.tokenizer,

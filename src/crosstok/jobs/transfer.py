@@ -1,6 +1,8 @@
 """The main job: give a model another tokenizer."""
 
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,9 @@ from transformers import PreTrainedModel, set_seed
 
 from crosstok.jobs.byte_lengths import fit_lengths
 from crosstok.jobs.held_out import HeldOut, held_out_texts
+from crosstok.jobs.objectives import choose_objectives, need_teacher
 from crosstok.jobs.report import watch_run
+from crosstok.jobs.result import TrainedResult
 from crosstok.jobs.run import (
     build_trainer,
     check_request,
@@ -22,39 +26,64 @@ from crosstok.jobs.run import (
     stop_at_end_of_turn,
     training_device,
 )
-from crosstok.jobs.teachers import teacher_of
-from crosstok.jobs.transplant import TransferResult, describe_rows, give_embeddings
+from crosstok.jobs.teachers import open_teachers
+from crosstok.jobs.transplant import describe_rows, give_embeddings
 from crosstok.models import (
     check_is_bytes,
-    describe_expansion,
+    describe_architecture,
     load_config,
     load_model,
     max_positions,
+    needs_code,
     raise_max_positions,
 )
-from crosstok.recipes import TransferRecipe, recipe_yaml
-from crosstok.teachers import LocalTeacher, Teacher
+from crosstok.objectives import Objective
+from crosstok.recipes import TransferRecipe, recipe_yaml, takes
+from crosstok.teachers import Teacher
 from crosstok.tokenizers import TextEncoder
-from crosstok.training import Lora, OriginalEmbeddings, Student, add_lora, compute_dtype, dtype_name
+from crosstok.training import Lora, OriginalEmbeddings, Student, add_lora
 from crosstok.training.outputs import (
     RECIPE,
     model_card,
     save_outputs,
     to_json,
 )
+from crosstok.transplants import TransplantReport
 
 log = logging.getLogger("crosstok")
 
 
-def transfer(recipe: TransferRecipe) -> TransferResult:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class TransferResult(TrainedResult):
+    """What a transfer leaves.
+
+    Attributes:
+        report: where the embedding rows came from.
+    """
+
+    report: TransplantReport
+
+
+@takes(TransferRecipe)
+def transfer(
+    recipe: TransferRecipe, objectives: Sequence[Objective] | None = None
+) -> TransferResult:
     """Transplant the model's embeddings, train it against its old self, and save it.
+
+    Args:
+        recipe: of the run.
+        objectives: instances to train by, which win over the recipe's `objective` and `options`.
+            The saved recipe and the card then name their classes (`alm`, `my_losses:MyLoss`) and
+            the values of their fields.
 
     Raises:
         ValueError: something in the recipe cannot be used; nothing was written.
         NonFiniteLossError: the loss became NaN; the last checkpoint stands.
         SaveError: the disk is full; the last checkpoint stands.
     """
-    check_request(recipe, [recipe.model])
+    recipe, objectives = choose_objectives(recipe, objectives)
+    check_request(recipe, [recipe.model], objectives)
+    recipe.transplant_method()
     set_seed(recipe.seed)
     trust = recipe.trust_remote_code
     other = load_side(recipe.model, recipe.template_of_teacher(0), trust_remote_code=trust)
@@ -67,30 +96,30 @@ def transfer(recipe: TransferRecipe) -> TransferResult:
     examples = examples_of(recipe)
     fitted = fit_lengths(recipe, examples, own, other) if recipe.to_bytes else recipe
     rows = rows_of(examples, fitted, own, [other])
-    student, teachers, saved_dtype = build_models(fitted, other.encoder, own.encoder)
+    student, teachers, saved_dtype = build_models(
+        fitted, other.encoder, own.encoder, needs_teacher=need_teacher(objectives)
+    )
     held_out = HeldOut(fitted, student, texts)
-    trainer = build_trainer(fitted, student, teachers, (own, [other]), rows)
+    trainer = build_trainer(fitted, student, teachers, (own, [other]), rows, objectives)
     held_out.watch(trainer)
     start_output(recipe, trainer)
     page = watch_run(fitted, trainer, (own, [other]))
     metrics = trainer.train_to_end(resume_point(recipe))
     assert student.report is not None
     report = student.report
-    result = TransferResult(Path(recipe.output), report, metrics)
+    result = TransferResult(folder=Path(recipe.output), metrics=metrics, report=report)
     on_first_rank(lambda: save_transfer(recipe, student, result, saved_dtype, rows))
     on_first_rank(lambda: page.write(describe_run(recipe), metrics, report.as_dict()))
     return result
 
 
 def build_models(
-    recipe: TransferRecipe, source: TextEncoder, target: TextEncoder
+    recipe: TransferRecipe, source: TextEncoder, target: TextEncoder, *, needs_teacher: bool = True
 ) -> tuple[Student, list[Teacher], torch.dtype]:
     """The student with its new embeddings, its teacher if it needs one, and the files' dtype."""
-    needs_teacher = any(objective.needs.teacher for objective in recipe.objectives())
     model = load_model(recipe.model, trust_remote_code=recipe.trust_remote_code)
     saved_dtype = model.dtype
     device = training_device(recipe)
-    frozen = compute_dtype(recipe.precision, device)
     model = model.float()
     original = OriginalEmbeddings.of(model, device) if recipe.lora and needs_teacher else None
     student = prepare_student(recipe, model, source, target, saved_dtype)
@@ -98,18 +127,11 @@ def build_models(
         student = add_lora(student, Lora(rank=recipe.lora_rank, alpha=recipe.lora_alpha))
     if not needs_teacher:
         return student, [], saved_dtype
-    shared = None if original is None else original.teacher(student, source)
-
-    def load() -> Teacher:
-        if shared is not None:
-            return shared
-        trust = recipe.trust_remote_code
-        its_model = load_model(recipe.model, dtype=frozen, device=device, trust_remote_code=trust)
-        return LocalTeacher(its_model, source.byte_vocab)
-
-    arithmetic = dtype_name(frozen, shares_fp32_weights=shared is not None)
-    teacher = teacher_of(recipe, recipe.model, source.byte_vocab, arithmetic, load)
-    return student, [teacher], saved_dtype
+    own_weights = None if original is None else original.teacher(student, source)
+    teachers = open_teachers(
+        recipe, [recipe.model], [source.byte_vocab], device, running=own_weights
+    )
+    return student, teachers, saved_dtype
 
 
 def prepare_student(
@@ -144,12 +166,12 @@ def save_transfer(
         describe_run(recipe),
         *describe_rows(result.report),
         *describe_positions(recipe, student.model),
-        *describe_expansion(student.model),
+        *describe_architecture(student.model),
     ]
     asked = recipe_yaml(recipe)
     files = {
         "README.md": model_card(
-            result.folder.name, lines, result.metrics, asked, has_code=recipe.input_expansion
+            result.folder.name, lines, result.metrics, asked, has_code=needs_code(student.model)
         ),
         RECIPE: asked,
         "transplant.json": to_json(result.report.as_dict()),

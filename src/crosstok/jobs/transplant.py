@@ -7,14 +7,16 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from crosstok.jobs.result import TrainedResult
 from crosstok.models import (
     check_is_bytes,
     check_model_exists,
-    describe_expansion,
+    describe_architecture,
     expand_inputs,
     load_model,
+    needs_code,
 )
-from crosstok.recipes import TransplantRecipe, recipe_yaml
+from crosstok.recipes import TransplantRecipe, recipe_yaml, takes
 from crosstok.tokenizers import TextEncoder, load_target_tokenizer, load_tokenizer
 from crosstok.training.outputs import (
     RECIPE,
@@ -24,19 +26,23 @@ from crosstok.training.outputs import (
     save_outputs,
     to_json,
 )
-from crosstok.transplants import TransplantReport, transplant
+from crosstok.transplants import TransplantReport
+from crosstok.transplants import transplant as transplant_rows
 
 
-@dataclass(frozen=True)
-class TransferResult:
-    """What a transfer left behind."""
+@dataclass(frozen=True, kw_only=True, repr=False)
+class TransplantResult(TrainedResult):
+    """What a transplant leaves; its figures are counts of embedding rows.
 
-    folder: Path
+    Attributes:
+        report: where the embedding rows came from.
+    """
+
     report: TransplantReport
-    metrics: dict[str, float]
 
 
-def transplant_only(recipe: TransplantRecipe) -> TransferResult:
+@takes(TransplantRecipe)
+def transplant(recipe: TransplantRecipe) -> TransplantResult:
     """Transplant the model's embeddings and save it: initialisation without training.
 
     Raises:
@@ -46,6 +52,7 @@ def transplant_only(recipe: TransplantRecipe) -> TransferResult:
     output = Path(recipe.output)
     check_output_folder(output, overwrite=recipe.overwrite)
     check_model_exists(recipe.model)
+    recipe.transplant_method()  # what it lacks is said before anything is loaded
     trust = recipe.trust_remote_code
     source = TextEncoder(load_tokenizer(recipe.model, trust_remote_code=trust))
     target = TextEncoder(
@@ -60,13 +67,14 @@ def transplant_only(recipe: TransplantRecipe) -> TransferResult:
     lines = [
         f"`{recipe.model}` with the tokenizer of `{recipe.tokenizer}`, not trained after that.",
         *describe_rows(report),
-        *describe_expansion(model),
+        *describe_architecture(model),
     ]
-    card = model_card(output.name, lines, {}, recipe_yaml(recipe), has_code=recipe.input_expansion)
+    card = model_card(output.name, lines, {}, recipe_yaml(recipe), has_code=needs_code(model))
     files = {"README.md": card, RECIPE: recipe_yaml(recipe)}
-    files["transplant.json"] = to_json(report.as_dict())
+    counts = report.as_dict()
+    files["transplant.json"] = to_json(counts)
     save_outputs(output, model, target.tokenizer, files, dtype=model.dtype)
-    return TransferResult(output, report, {})
+    return TransplantResult(folder=output, metrics=_figures(counts), report=report)
 
 
 def give_embeddings(
@@ -87,7 +95,10 @@ def give_embeddings(
     """
     matrix: Any = model.get_input_embeddings().weight
     original = matrix.detach().to(dtype)
-    report = transplant(model, source, target, method=recipe.method, untie=recipe.unties)
+    method, resources = recipe.transplant_method()
+    report = transplant_rows(
+        model, source, target, method=method, untie=recipe.unties, resources=resources
+    )
     if recipe.input_expansion:
         model = expand_inputs(model, original, source.byte_vocab, target.byte_vocab)
     return model, report
@@ -95,8 +106,11 @@ def give_embeddings(
 
 def describe_rows(report: TransplantReport) -> list[str]:
     """The transplant's counts, in words."""
-    return [
-        f"Of {report.target_rows:,} embedding rows {report.copied:,} were copied, "
-        f"{report.mapped:,} mapped by role, {report.composed:,} composed from pieces, "
-        f"{report.fallback:,} set to the mean.",
-    ]
+    counts = [f"{getattr(report, name):,} {label}" for name, label in report.labels.items()]
+    counts[0] = counts[0].replace(" ", " were ", 1)
+    return [f"Of {report.target_rows:,} embedding rows {', '.join(counts)}."]
+
+
+def _figures(counts: dict[str, Any]) -> dict[str, float]:
+    """What of a report is a number."""
+    return {name: float(value) for name, value in counts.items() if isinstance(value, int)}

@@ -8,12 +8,17 @@ from crosstok.models.context_length import (
 from crosstok.models.devices import default_device
 from crosstok.models.expansion import (
     check_is_bytes,
-    describe_expansion,
     expand_inputs,
-    find_lookup,
     subword_lookup,
 )
-from crosstok.models.forward import Scores, evaluating, hidden_states, token_scores
+from crosstok.models.extra_inputs import (
+    ExtraInputs,
+    describe_architecture,
+    extra_inputs,
+    needs_code,
+    plain_model,
+)
+from crosstok.models.forward import Scores, hidden_states, token_scores
 from crosstok.models.head_probe import output_head, unwrap_model
 from crosstok.models.loading import (
     check_model_exists,
@@ -23,24 +28,28 @@ from crosstok.models.loading import (
     new_model,
 )
 from crosstok.models.modeling_byte_expanded import SubwordLookup
+from crosstok.models.modes import evaluating
 
 __all__ = [
+    "ExtraInputs",
     "Scores",
     "SubwordLookup",
     "check_is_bytes",
     "check_model_exists",
     "check_vocabulary_fits",
     "default_device",
-    "describe_expansion",
+    "describe_architecture",
     "evaluating",
     "expand_inputs",
-    "find_lookup",
+    "extra_inputs",
     "hidden_states",
     "load_config",
     "load_model",
     "max_positions",
+    "needs_code",
     "new_model",
     "output_head",
+    "plain_model",
     "raise_max_positions",
     "subword_lookup",
     "token_scores",

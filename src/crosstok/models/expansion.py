@@ -6,17 +6,16 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from crosstok.models.forward import evaluating
-from crosstok.models.head_probe import unwrap_model
 from crosstok.models.modeling_byte_expanded import (
     ByteExpandedConfig,
     ByteExpandedForCausalLM,
     SubwordLookup,
 )
+from crosstok.models.modes import evaluating
 from crosstok.tokenizers import ByteVocab
 
 # crosstok reads such folders with its own copy of the code: none of theirs is executed.
@@ -93,27 +92,6 @@ def check_is_bytes(byte_vocab: ByteVocab) -> None:
                 f"input expansion is for models over bytes, and id {id_} of this tokenizer stands "
                 f"for {content!r}. Take the tokenizer `bytes`, or leave input expansion out."
             )
-
-
-def describe_expansion(model: nn.Module) -> list[str]:
-    """What input expansion adds to a model, in words and numbers; nothing for other models."""
-    if find_lookup(model) is None:
-        return []
-    matrix: Any = model.subwords
-    edges: Any = model.edge_keys
-    return [
-        "Input expansion: each byte's embedding is added to that of the longest original subword "
-        f"which ends there. That holds {matrix.numel():,} frozen numbers ({matrix.shape[0]:,} "
-        f"subwords of width {matrix.shape[1]:,}) and a table of {len(edges):,} entries beside the "
-        "weights of the model over bytes, and code of its own: it loads with "
-        "`trust_remote_code=True`, or where crosstok is installed and imported."
-    ]
-
-
-def find_lookup(model: nn.Module) -> SubwordLookup | None:
-    """What finds the subwords of a model with input expansion, on the CPU; None for others."""
-    lookup: Any = getattr(unwrap_model(model), "lookup", None)
-    return lookup.to("cpu") if hasattr(lookup, "state_subwords") else None
 
 
 def subword_lookup(

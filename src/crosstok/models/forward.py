@@ -1,7 +1,5 @@
 """Hidden states and token log-probabilities of a model, without its [tokens, vocabulary] logits."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,17 +26,6 @@ class Scores:
     hidden: Float[Tensor, "B T D"] | None = None
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode (no dropout), and back to what it was."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
-
-
 def hidden_states(
     model: nn.Module,
     input_ids: Int[Tensor, "B T"],
@@ -55,8 +42,8 @@ def hidden_states(
         model: A causal language model of transformers, possibly wrapped.
         input_ids: Ids, padded on the right.
         attention_mask: 1 (or True) for tokens, 0 for padding.
-        more: Further inputs of the model: `expansion_ids` of one with input expansion, which looks
-            them up itself where they are not given.
+        more: Further inputs of the model (`crosstok.models.extra_inputs`); one that has them finds
+            them itself where they are not given.
 
     Raises:
         ValueError: A row is padded on the left or in the middle, or the model does not pass its

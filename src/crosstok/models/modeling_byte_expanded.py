@@ -135,6 +135,24 @@ class SubwordLookup:
 _TABLES = ("id_bytes", "id_subwords", "edge_keys", "state_subwords")
 
 
+@dataclass(frozen=True)
+class ExpansionInputs:
+    """What the forward pass is given besides ids, found from them."""
+
+    lookup: SubwordLookup
+
+    @property
+    def context(self) -> int:
+        """Bytes that decide the subword of a position."""
+        return self.lookup.longest
+
+    def __call__(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Rows of the longest subwords [B T], by the name of the argument."""
+        return {"expansion_ids": self.lookup(input_ids, attention_mask)}
+
+
 class ByteExpandedForCausalLM(PreTrainedModel, GenerationMixin):
     """A causal language model over bytes with input expansion.
 
@@ -171,6 +189,22 @@ class ByteExpandedForCausalLM(PreTrainedModel, GenerationMixin):
         """What finds the subwords, on the model's device."""
         tables: Any = {name: getattr(self, name) for name in _TABLES}
         return SubwordLookup(**tables, longest=self.config.longest_subword)
+
+    def extra_inputs(self) -> ExpansionInputs:
+        """What finds the subwords before the forward pass, on the CPU."""
+        return ExpansionInputs(self.lookup.to("cpu"))
+
+    def describe_architecture(self) -> list[str]:
+        """What input expansion adds to the model over bytes, in words and numbers."""
+        rows, width = self.subwords.shape
+        edges: Any = self.edge_keys
+        return [
+            "Input expansion: each byte's embedding is added to that of the longest original "
+            f"subword which ends there. That holds {self.subwords.numel():,} frozen numbers "
+            f"({rows:,} subwords of width {width:,}) and a table of {len(edges):,} "
+            "entries beside the weights of the model over bytes, and code of its own: it loads "
+            "with `trust_remote_code=True`, or where crosstok is installed and imported."
+        ]
 
     def get_input_embeddings(self) -> nn.Module:
         """The matrix over bytes."""

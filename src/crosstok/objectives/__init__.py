@@ -4,10 +4,16 @@ from crosstok.objectives.alm import ALM
 from crosstok.objectives.base import (
     AlignedBatch,
     BoundObjective,
+    FitsAnyPair,
     LossSum,
+    Metric,
     ModelView,
     Needs,
     Objective,
+    count_true,
+    label_metrics,
+    require_boundary,
+    require_hidden,
 )
 from crosstok.objectives.cross_entropy import CrossEntropy
 from crosstok.objectives.dskd import DSKD
@@ -26,13 +32,19 @@ __all__ = [
     "AlignedBatch",
     "BoundObjective",
     "CrossEntropy",
+    "FitsAnyPair",
     "FixedWeights",
     "GradientMagnitude",
     "HiddenStates",
     "LossSum",
+    "Metric",
     "MinED",
     "ModelView",
     "Needs",
     "Objective",
     "Strict",
+    "count_true",
+    "label_metrics",
+    "require_boundary",
+    "require_hidden",
 ]

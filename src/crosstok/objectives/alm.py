@@ -29,6 +29,7 @@ Deviations from the paper and its reference code, all of them on purpose:
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -37,7 +38,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from crosstok.models import Scores
-from crosstok.objectives.base import AlignedBatch, FitsAnyPair, LossSum, Needs, counted, given
+from crosstok.objectives.base import (
+    AlignedBatch,
+    FitsAnyPair,
+    LossSum,
+    Metric,
+    Needs,
+    count_true,
+    require_boundary,
+)
 from crosstok.ops.chunk_sums import chunk_sums, last_tokens
 from crosstok.ops.divergences import binary_kl, binary_total_variation, surprisal_kl
 
@@ -45,8 +54,6 @@ from crosstok.ops.divergences import binary_kl, binary_total_variation, surprisa
 @dataclass(frozen=True, kw_only=True)
 class ALM(FitsAnyPair):
     """Approximate likelihood matching with outcome-chunk debiasing."""
-
-    kind: Literal["alm"] = "alm"
 
     divergence: Literal["kl", "total_variation"] = "kl"
     """Form of f: forward KL(teacher || student), or total variation."""
@@ -68,6 +75,11 @@ class ALM(FitsAnyPair):
 
     name: ClassVar[str] = "alm"
     needs: ClassVar[Needs] = Needs(teacher=True, boundary_mass=True)
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        "loss": Metric("ALM loss", "nats per chunk"),
+        "chunk_gap_nats": Metric("likelihood gap to teacher", "nats per chunk", ".4f"),
+        "open_tail": Metric("open tails", "of chunks", ".2%"),
+    }
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
@@ -86,19 +98,18 @@ class ALM(FitsAnyPair):
                 "use 10 (the default), or null for the paper's unbounded form."
             )
 
-    def count(self, batch: AlignedBatch, teacher: Scores | None) -> Float[Tensor, ""]:
+    def count(self, batch: AlignedBatch, teacher: Scores) -> Float[Tensor, ""]:
         """Number of merged chunks."""
-        return counted(self._merge(batch, given(teacher)).mask)
+        return count_true(self._merge(batch, teacher).mask)
 
-    def __call__(self, batch: AlignedBatch, student: Scores, teacher: Scores | None) -> LossSum:
+    def __call__(self, batch: AlignedBatch, student: Scores, teacher: Scores) -> LossSum:
         """Sum of the divergence over merged chunks (temperature x nats)."""
-        teacher = given(teacher)
         chunks = self._merge(batch, teacher)
         # Chunks that do not count get -1 on both sides: equal, so neither value nor gradient.
         teacher_logprobs = self._chunk_logprobs(batch.teacher_chunk_ids, teacher, chunks, batch)
         student_logprobs = self._chunk_logprobs(batch.student_chunk_ids, student, chunks, batch)
         loss = self._divergence(teacher_logprobs, student_logprobs)
-        count = counted(chunks.mask)
+        count = count_true(chunks.mask)
         gap = (teacher_logprobs - student_logprobs.detach()).abs()
         return LossSum(
             loss.masked_fill(~chunks.mask, 0.0).sum(),
@@ -106,8 +117,8 @@ class ALM(FitsAnyPair):
             {
                 "chunk_gap_nats": (gap.masked_fill(~chunks.mask, 0.0).sum(), count),
                 "open_tail": (
-                    counted(batch.chunk_mask & (chunks.group < 0)),
-                    counted(batch.chunk_mask),
+                    count_true(batch.chunk_mask & (chunks.group < 0)),
+                    count_true(batch.chunk_mask),
                 ),
             },
         )
@@ -177,6 +188,6 @@ def _boundary_logprobs(
     chunk_ids: Int[Tensor, "B T"], scores: Scores, batch: AlignedBatch
 ) -> Float[Tensor, "B C"]:
     """Log-mass of the boundary set after each chunk; 0 (certain) after specials."""
-    assert scores.boundary_logprobs is not None, "ALM's Needs ask for boundary mass"
     last = last_tokens(chunk_ids, batch.chunk_mask.shape[1])
-    return scores.boundary_logprobs.gather(1, last).masked_fill(batch.chunk_is_special, 0.0)
+    boundary = require_boundary(scores)
+    return boundary.gather(1, last).masked_fill(batch.chunk_is_special, 0.0)

@@ -52,6 +52,26 @@ class LossSum:
 
 
 @dataclass(frozen=True)
+class Metric:
+    """What tables and pages call a figure of an objective, and how they write it.
+
+    Example: ``Metric("likelihood gap to teacher", "nats per chunk", ".2f")`` is written as
+    ``likelihood gap to teacher   0.42 nats per chunk``.
+    """
+
+    label: str
+    unit: str = ""
+    """Follows the number; may go on, as in ``of chunks``."""
+    format: str = ".4g"
+    """Format specification of the number: ``.4g``, ``.2%``."""
+
+    @property
+    def form(self) -> str:
+        """How a number is written, for ``str.format``."""
+        return f"{{:{self.format}}} {self.unit}".rstrip()
+
+
+@dataclass(frozen=True)
 class Needs:
     """What an objective must be given; compared with what a teacher has before the first step."""
 
@@ -101,15 +121,29 @@ class ModelView:
 
 
 class Objective(Protocol):
-    """What a recipe asks for: options, and the way to a loss for a pair of models."""
+    """What a recipe asks for: options, and the way to a loss for a pair of models.
+
+    A frozen dataclass whose fields, all with defaults, are the options; ``docs/guides/extend.md``
+    writes one. A class may also say ``metrics: ClassVar[Mapping[str, Metric]]``, what its figures
+    are called: each of ``LossSum.metrics`` by its name, and the loss itself as ``loss``.
+
+    Attributes:
+        name: short, in lower case: of the loss in logs, of options and weights in recipes.
+        needs: what it must be given.
+    """
 
     name: ClassVar[str]
     needs: ClassVar[Needs]
 
-    def bind(self, student: ModelView, teacher: ModelView | None) -> "BoundObjective":
+    def bind(self, student: ModelView, teacher: ModelView) -> "BoundObjective":
         """The objective for this pair of models; itself, where it looks up nothing about them.
 
         What comes back may be an ``nn.Module`` whose parameters (projectors) are trained along.
+
+        Args:
+            student: the model that is trained.
+            teacher: there where ``needs`` ask for distributions or hidden states. Otherwise it may
+                be None: there is no teacher, or only its stored likelihoods.
 
         Raises:
             ValueError: the objective cannot be used for this pair (says why).
@@ -118,13 +152,16 @@ class Objective(Protocol):
 
 
 class BoundObjective(Protocol):
-    """A loss. ``count`` must not depend on the student: it is known beforehand."""
+    """A loss. ``count`` must not depend on the student: it is known beforehand.
 
-    def count(self, batch: AlignedBatch, teacher: Scores | None) -> Float[Tensor, ""]:
+    The teacher's scores are None for an objective whose ``needs`` ask for no teacher.
+    """
+
+    def count(self, batch: AlignedBatch, teacher: Scores) -> Float[Tensor, ""]:
         """The number that this batch adds to the divisor of the global batch."""
         ...
 
-    def __call__(self, batch: AlignedBatch, student: Scores, teacher: Scores | None) -> LossSum:
+    def __call__(self, batch: AlignedBatch, student: Scores, teacher: Scores) -> LossSum:
         """Sum the loss over the batch; the sum over two half-batches is that over the batch."""
         ...
 
@@ -137,18 +174,48 @@ class FitsAnyPair:
         return self
 
 
-def given(teacher: Scores | None) -> Scores:
-    """The teacher's scores, for an objective whose ``needs`` ask for a teacher."""
-    assert teacher is not None, "needs.teacher is checked before the first step"
-    return teacher
+def label_metrics(objectives: Iterable[Objective]) -> dict[str, tuple[str, str]]:
+    """Label and form of the figures of these objectives, by the names under which they are logged.
+
+    The loss of an objective is logged as ``loss_NAME``, its other metrics by their own names.
+    """
+    labels: dict[str, tuple[str, str]] = {}
+    for objective in objectives:
+        own: Mapping[str, Metric] = getattr(objective, "metrics", {})
+        for name, metric in own.items():
+            logged = f"loss_{objective.name}" if name == "loss" else name
+            labels.setdefault(logged, (metric.label, metric.form))
+    return labels
 
 
-def hidden_of(scores: Scores) -> Float[Tensor, "B T D"]:
-    """The hidden states, for an objective whose ``needs`` ask for them."""
-    assert scores.hidden is not None, "needs are checked before the first step"
+def require_hidden(scores: Scores) -> Float[Tensor, "B T D"]:
+    """The hidden states.
+
+    Raises:
+        ValueError: the scores hold none: the objective does not ask for them.
+    """
+    if scores.hidden is None:
+        raise ValueError(
+            "the scores hold no hidden states; the objective's needs must say distributions=True "
+            "or hidden_states=True (in a loop of your own: token_scores(..., keep_hidden=True))."
+        )
     return scores.hidden
 
 
-def counted(mask: Bool[Tensor, "*shape"]) -> Float[Tensor, ""]:
+def require_boundary(scores: Scores) -> Float[Tensor, "B T"]:
+    """The log-mass of the boundary set after each token.
+
+    Raises:
+        ValueError: the scores hold none: the objective does not ask for them.
+    """
+    if scores.boundary_logprobs is None:
+        raise ValueError(
+            "the scores hold no boundary mass; the objective's needs must say boundary_mass=True "
+            "(in a loop of your own: give token_scores a boundary_mask)."
+        )
+    return scores.boundary_logprobs
+
+
+def count_true(mask: Bool[Tensor, "*shape"]) -> Float[Tensor, ""]:
     """How many are True, as a float64 scalar (float32 would lose count at 2^24)."""
     return mask.sum(dtype=torch.float64)

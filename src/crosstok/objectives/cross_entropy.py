@@ -1,27 +1,29 @@
 """Next-token cross-entropy: what training on the text alone, without a teacher, would do."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
 
 from crosstok.models import Scores
-from crosstok.objectives.base import AlignedBatch, FitsAnyPair, LossSum, Needs, counted
+from crosstok.objectives.base import AlignedBatch, FitsAnyPair, LossSum, Metric, Needs, count_true
 
 
 @dataclass(frozen=True, kw_only=True)
 class CrossEntropy(FitsAnyPair):
     """Mean negative log-likelihood of the student's own tokens, in nats a token."""
 
-    kind: Literal["cross_entropy"] = "cross_entropy"
-
     name: ClassVar[str] = "cross_entropy"
     needs: ClassVar[Needs] = Needs()
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        "loss": Metric("cross-entropy", "nats per token", ".4f"),
+    }
 
     def count(self, batch: AlignedBatch, teacher: Scores | None) -> Float[Tensor, ""]:
         """Number of the student's predicted tokens."""
-        return counted(batch.student_loss_mask)
+        return count_true(batch.student_loss_mask)
 
     def __call__(self, batch: AlignedBatch, student: Scores, teacher: Scores | None) -> LossSum:
         """Sum over the tokens that ``student_loss_mask`` counts."""

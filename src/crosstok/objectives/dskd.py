@@ -23,6 +23,7 @@ Deviations, all of them on purpose:
   term of the papers (weight 0.5) is an objective of its own: add ``cross_entropy``.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -34,13 +35,13 @@ from torch.nn.functional import pad
 from crosstok.models import Scores
 from crosstok.objectives.base import (
     AlignedBatch,
-    FitsAnyPair,
     LossSum,
+    Metric,
     ModelView,
     Needs,
     Ratio,
-    counted,
-    hidden_of,
+    count_true,
+    require_hidden,
 )
 from crosstok.objectives.projectors import apply, parameter_dtype, projector
 from crosstok.objectives.shared_ids import SharedIds
@@ -52,8 +53,6 @@ from crosstok.ops.row_divergences import DivergenceName, row_divergence
 @dataclass(frozen=True, kw_only=True)
 class DSKD:
     """Dual-space knowledge distillation, by cross-model attention or at one-to-one tokens."""
-
-    kind: Literal["dskd"] = "dskd"
 
     variant: Literal["cma", "v2"] = "cma"
     """``cma``: attention over all tokens of the other model; ``v2``: one-to-one tokens."""
@@ -69,6 +68,14 @@ class DSKD:
 
     name: ClassVar[str] = "dskd"
     needs: ClassVar[Needs] = Needs(teacher=True, distributions=True, hidden_states=True)
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        "loss": Metric("DSKD loss", "nats per position"),
+        "projection_nats": Metric("projected teacher", "nats per token"),
+        "agreement": Metric("projected teacher agrees", "of tokens", ".2%"),
+        "student_space_nats": Metric("gap in the student's space", "nats per agreed token"),
+        "teacher_space_nats": Metric("gap in the teacher's space", "nats per token"),
+        "target_share": Metric("tokens that the student has", "of the teacher's", ".2%"),
+    }
 
     def __post_init__(self) -> None:
         for option in ("temperature", "learning_rate"):
@@ -79,23 +86,19 @@ class DSKD:
                     "the paper uses temperature 2 and learning_rate 1e-3."
                 )
 
-    def bind(self, student: ModelView, teacher: ModelView | None) -> "BoundDSKD":
+    def bind(self, student: ModelView, teacher: ModelView) -> "BoundDSKD":
         """With new projectors.
 
         Raises:
             ValueError: ``v2``: no token in common; ``cma``: the teacher's embeddings are not as
                 wide as its hidden states.
         """
-        assert teacher is not None, "needs.teacher is checked before the first step"
         form = CrossModelAttention if self.variant == "cma" else AlignedProjection
         return form(self, student, teacher)
 
 
-class BoundDSKD(nn.Module, FitsAnyPair):
+class BoundDSKD(nn.Module):
     """What both variants share: the terms of a block of rows."""
-
-    name: ClassVar[str] = DSKD.name
-    needs: ClassVar[Needs] = DSKD.needs
 
     def __init__(self, config: DSKD, student: ModelView, teacher: ModelView) -> None:
         super().__init__()
@@ -153,14 +156,14 @@ class CrossModelAttention(BoundDSKD):
         self.teacher_to_student = nn.Linear(teacher_width, width)
         self.to(student.head.weight.device, parameter_dtype(student, teacher))
 
-    def count(self, batch: AlignedBatch, teacher: Scores | None) -> Float[Tensor, ""]:
+    def count(self, batch: AlignedBatch, teacher: Scores) -> Float[Tensor, ""]:
         """Number of trained student tokens, in texts where the teacher has some."""
         has_teacher = batch.teacher_loss_mask.any(dim=1, keepdim=True)
-        return counted(batch.student_loss_mask & has_teacher)
+        return count_true(batch.student_loss_mask & has_teacher)
 
     def forward(self, batch: AlignedBatch, student: Scores, teacher: Scores) -> LossSum:
         """Sum of the three terms (nats)."""
-        student_hidden, teacher_hidden = hidden_of(student), hidden_of(teacher)
+        student_hidden, teacher_hidden = require_hidden(student), require_hidden(teacher)
         texts = [
             self._attend(row, batch, student_hidden, teacher_hidden)
             for row in range(len(student_hidden))
@@ -235,15 +238,15 @@ class AlignedProjection(BoundDSKD):
         self.register_buffer("partner", partner, persistent=False)
         self.to(device)
 
-    def count(self, batch: AlignedBatch, teacher: Scores | None) -> Float[Tensor, ""]:
+    def count(self, batch: AlignedBatch, teacher: Scores) -> Float[Tensor, ""]:
         """Number of one-to-one tokens."""
-        return counted(one_to_one_mask(batch))
+        return count_true(one_to_one_mask(batch))
 
     def forward(self, batch: AlignedBatch, student: Scores, teacher: Scores) -> LossSum:
         """Sum of the three terms (nats)."""
         pairs = one_to_one(batch)
-        student_rows = pairs.student_rows(hidden_of(student))
-        teacher_rows = pairs.teacher_rows(hidden_of(teacher))
+        student_rows = pairs.student_rows(require_hidden(student))
+        teacher_rows = pairs.teacher_rows(require_hidden(teacher))
         t2s = apply(self.teacher_to_student, teacher_rows).to(student_rows.dtype)
         s2t = apply(self.student_to_teacher, student_rows).to(teacher_rows.dtype)
 

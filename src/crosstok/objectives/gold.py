@@ -27,6 +27,7 @@ Deviations from TRL (trl.experimental.gold), all of them on purpose:
   text's chunks then weigh more), and clamps single probabilities at 1e-8.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -37,13 +38,12 @@ from torch import Tensor
 from crosstok.models import Scores
 from crosstok.objectives.base import (
     AlignedBatch,
-    FitsAnyPair,
     LossSum,
+    Metric,
     ModelView,
     Needs,
-    counted,
-    given,
-    hidden_of,
+    count_true,
+    require_hidden,
 )
 from crosstok.objectives.shared_ids import SharedIds
 from crosstok.objectives.token_pairs import Pairs, chunk_ends
@@ -60,8 +60,6 @@ LOG_NOTHING = -80.0
 class GOLD:
     """Merged chunk distributions: JSD on ids with a partner, sorted L1 on the others."""
 
-    kind: Literal["gold"] = "gold"
-
     hybrid: bool = True
     """Compare ids of equal bytes by name; False: sorted L1 of everything ("extended ULD")."""
 
@@ -76,6 +74,12 @@ class GOLD:
 
     name: ClassVar[str] = "gold"
     needs: ClassVar[Needs] = Needs(teacher=True, distributions=True)
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        "loss": Metric("GOLD loss", "per chunk"),
+        "shared_mass_teacher": Metric("shared vocabulary", "of the teacher's probability", ".2%"),
+        "matched": Metric("JSD of ids with a partner", "nats per chunk"),
+        "unmatched": Metric("sorted L1 of ids without one", "per chunk"),
+    }
 
     def __post_init__(self) -> None:
         if not 0 <= self.beta <= 1:
@@ -95,20 +99,19 @@ class GOLD:
                 "TRL's default is 1."
             )
 
-    def bind(self, student: ModelView, teacher: ModelView | None) -> "BoundGOLD":
+    def bind(self, student: ModelView, teacher: ModelView) -> "BoundGOLD":
         """Find the ids with a partner.
 
         Raises:
             ValueError: there are none, and the loss is hybrid.
         """
-        assert teacher is not None, "needs.teacher is checked before the first step"
         shared = SharedIds.of(student, teacher) if self.hybrid else None
         tau = self.temperature
         return BoundGOLD(self, _tempered(student, tau), _tempered(teacher, tau), shared)
 
 
 @dataclass(frozen=True, eq=False)
-class BoundGOLD(FitsAnyPair):
+class BoundGOLD:
     """:class:`GOLD` for one pair of models, whose logits are divided by the temperature."""
 
     config: GOLD
@@ -116,26 +119,23 @@ class BoundGOLD(FitsAnyPair):
     teacher: ModelView
     shared: SharedIds | None
 
-    name: ClassVar[str] = GOLD.name
-    needs: ClassVar[Needs] = GOLD.needs
-
-    def count(self, batch: AlignedBatch, teacher: Scores | None) -> Float[Tensor, ""]:
+    def count(self, batch: AlignedBatch, teacher: Scores) -> Float[Tensor, ""]:
         """Number of chunks."""
-        return counted(batch.chunk_mask)
+        return count_true(batch.chunk_mask)
 
-    def __call__(self, batch: AlignedBatch, student: Scores, teacher: Scores | None) -> LossSum:
+    def __call__(self, batch: AlignedBatch, student: Scores, teacher: Scores) -> LossSum:
         """Sum over chunks."""
         pairs = chunk_ends(batch)
         with torch.no_grad():
             teacher_prefix = self._prefixes(
-                self.teacher, batch.teacher_ids, batch.teacher_chunk_ids, pairs, given(teacher)
+                self.teacher, batch.teacher_ids, batch.teacher_chunk_ids, pairs, teacher
             )
         rows = (
-            pairs.student_rows(hidden_of(student)),
+            pairs.student_rows(require_hidden(student)),
             self._prefixes(
                 self.student, batch.student_ids, batch.student_chunk_ids, pairs, student
             ),
-            pairs.teacher_rows(hidden_of(given(teacher))).detach(),
+            pairs.teacher_rows(require_hidden(teacher)).detach(),
             teacher_prefix,
         )
         width = self.student.head.weight.shape[0] + self.teacher.head.weight.shape[0]
@@ -165,7 +165,7 @@ class BoundGOLD(FitsAnyPair):
         earlier = earlier_tokens(chunk_ids, num_chunks)
         if self.config.temperature != 1:
             row, place = earlier.nonzero(as_tuple=True)
-            hidden, labels = hidden_of(scores)[row, place - 1], ids[row, place]
+            hidden, labels = require_hidden(scores)[row, place - 1], ids[row, place]
             tempered, _ = linear_logprobs(hidden, view.head, labels, valid_ids=view.valid_ids)
             logprobs = tempered.new_zeros(ids.shape).index_put((row, place), tempered)
         logprobs = logprobs.masked_fill(~earlier, 0.0)

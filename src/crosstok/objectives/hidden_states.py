@@ -16,6 +16,7 @@ itself, with the text's mean over all channels as ``PRIOR`` more observations, s
 chunk of a short text does not divide a channel by next to nothing.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -26,12 +27,12 @@ from torch import Tensor, nn
 from crosstok.models import Scores
 from crosstok.objectives.base import (
     AlignedBatch,
-    FitsAnyPair,
     LossSum,
+    Metric,
     ModelView,
     Needs,
-    counted,
-    hidden_of,
+    count_true,
+    require_hidden,
 )
 from crosstok.objectives.projectors import apply, projector
 from crosstok.objectives.token_pairs import Pairs, chunk_ends
@@ -44,8 +45,6 @@ PRIOR = 8.0
 class HiddenStates:
     """Mean squared error between hidden states at chunk ends, in units of the teacher's."""
 
-    kind: Literal["hidden_states"] = "hidden_states"
-
     project: Literal["if_needed", "always"] = "if_needed"
     """``if_needed``: where widths differ; ``always``: also for unrelated models of one width."""
 
@@ -54,6 +53,10 @@ class HiddenStates:
 
     name: ClassVar[str] = "hidden_states"
     needs: ClassVar[Needs] = Needs(teacher=True, hidden_states=True)
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        "loss": Metric("hidden-state error", "of the teacher's mean square"),
+        "cosine": Metric("cosine of hidden states", format=".4f"),
+    }
 
     def __post_init__(self) -> None:
         if not self.learning_rate > 0:
@@ -62,21 +65,17 @@ class HiddenStates:
                 "use 1e-3 (the default)."
             )
 
-    def bind(self, student: ModelView, teacher: ModelView | None) -> "BoundHiddenStates":
+    def bind(self, student: ModelView, teacher: ModelView) -> "BoundHiddenStates":
         """With a new projector, where one is needed.
 
         Raises:
             ValueError: a projector is needed, and the vocabularies have no token in common.
         """
-        assert teacher is not None, "needs.teacher is checked before the first step"
         return BoundHiddenStates(self, student, teacher)
 
 
-class BoundHiddenStates(nn.Module, FitsAnyPair):
+class BoundHiddenStates(nn.Module):
     """:class:`HiddenStates` for one pair of models."""
-
-    name: ClassVar[str] = HiddenStates.name
-    needs: ClassVar[Needs] = HiddenStates.needs
 
     def __init__(self, config: HiddenStates, student: ModelView, teacher: ModelView) -> None:
         super().__init__()
@@ -87,16 +86,16 @@ class BoundHiddenStates(nn.Module, FitsAnyPair):
         if self.projector is not None:
             self.projector.to(student.head.weight.device)
 
-    def count(self, batch: AlignedBatch, teacher: Scores | None) -> Float[Tensor, ""]:
+    def count(self, batch: AlignedBatch, teacher: Scores) -> Float[Tensor, ""]:
         """Number of chunks."""
-        return counted(batch.chunk_mask)
+        return count_true(batch.chunk_mask)
 
     def forward(self, batch: AlignedBatch, student: Scores, teacher: Scores) -> LossSum:
         """Sum over chunks of the mean over channels; 1 is what a state of zero would have."""
         ends = chunk_ends(batch)
         # The states *after* the last tokens of chunks, not those that predict them.
-        own = hidden_of(student)[ends.row, ends.student]
-        target = hidden_of(teacher)[ends.row, ends.teacher]
+        own = require_hidden(student)[ends.row, ends.student]
+        target = require_hidden(teacher)[ends.row, ends.teacher]
         if self.projector is not None:
             own = apply(self.projector, own)
         dtype = torch.promote_types(own.dtype, torch.float32)

@@ -20,8 +20,9 @@ Deviations, all of them on purpose:
 * The paper's own cross-entropy term (weight 0.9) is an objective of its own: add ``cross_entropy``.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -31,13 +32,12 @@ from crosstok.alignment.edit_distance import nearest_tokens
 from crosstok.models import Scores
 from crosstok.objectives.base import (
     AlignedBatch,
-    FitsAnyPair,
     LossSum,
+    Metric,
     ModelView,
     Needs,
-    counted,
-    given,
-    hidden_of,
+    count_true,
+    require_hidden,
 )
 from crosstok.objectives.token_pairs import Pairs, one_to_one, one_to_one_mask
 from crosstok.ops import blockwise_sum
@@ -47,8 +47,6 @@ from crosstok.ops.row_divergences import forward_kl_to
 @dataclass(frozen=True, kw_only=True)
 class MinED:
     """Forward KL to the teacher's distribution after the minimum-edit-distance map."""
-
-    kind: Literal["mined"] = "mined"
 
     temperature: float = 1.0
     """Divides the logits of both; the KL is multiplied by its square, to keep its scale."""
@@ -61,6 +59,11 @@ class MinED:
 
     name: ClassVar[str] = "mined"
     needs: ClassVar[Needs] = Needs(teacher=True, distributions=True)
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        "loss": Metric("MinED loss", "nats per token"),
+        "exact_mass": Metric("kept its token", "of the teacher's probability", ".2%"),
+        "one_hot_share": Metric("trained on themselves", "of tokens", ".2%"),
+    }
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
@@ -73,9 +76,8 @@ class MinED:
                 "the paper uses 10, and null (None) keeps every token."
             )
 
-    def bind(self, student: ModelView, teacher: ModelView | None) -> "BoundMinED":
+    def bind(self, student: ModelView, teacher: ModelView) -> "BoundMinED":
         """With the map of all teacher ids, which takes seconds (see ``nearest_tokens``)."""
-        assert teacher is not None, "needs.teacher is checked before the first step"
         roles = (*student.ends, "bos")
         partners = nearest_tokens(teacher.byte_vocab, student.byte_vocab, roles=roles, workers=-1)
         # Rows that are no tokens have probability 0: where it goes does not matter.
@@ -88,7 +90,7 @@ class MinED:
 
 
 @dataclass(frozen=True, eq=False)
-class BoundMinED(FitsAnyPair):
+class BoundMinED:
     """:class:`MinED` for one pair of models.
 
     Attributes:
@@ -102,27 +104,24 @@ class BoundMinED(FitsAnyPair):
     partner: Int[Tensor, " Vt"]
     is_exact: Bool[Tensor, " Vt"]
 
-    name: ClassVar[str] = MinED.name
-    needs: ClassVar[Needs] = MinED.needs
-
-    def count(self, batch: AlignedBatch, teacher: Scores | None) -> Float[Tensor, ""]:
+    def count(self, batch: AlignedBatch, teacher: Scores) -> Float[Tensor, ""]:
         """Number of trained student tokens (of one-to-one ones without ``one_hot``)."""
         if self.config.one_hot:
-            return counted(batch.student_loss_mask)
-        return counted(one_to_one_mask(batch))
+            return count_true(batch.student_loss_mask)
+        return count_true(one_to_one_mask(batch))
 
-    def __call__(self, batch: AlignedBatch, student: Scores, teacher: Scores | None) -> LossSum:
+    def __call__(self, batch: AlignedBatch, student: Scores, teacher: Scores) -> LossSum:
         """Sum of the KL over one-to-one tokens and of cross-entropy over the others (nats)."""
         pairs = one_to_one(batch)
-        total, exact_mass = self._mapped_kl(pairs, student, given(teacher))
-        num_pairs = counted(one_to_one_mask(batch))
+        total, exact_mass = self._mapped_kl(pairs, student, teacher)
+        num_pairs = count_true(one_to_one_mask(batch))
         count = self.count(batch, teacher)
         metrics = {"exact_mass": (exact_mass, num_pairs)}
         if self.config.one_hot:
             alone = batch.student_loss_mask.clone()
             alone[pairs.row, pairs.student] = False
             total = total - student.token_logprobs.masked_fill(~alone, 0.0).sum()
-            metrics["one_hot_share"] = (counted(alone), count)
+            metrics["one_hot_share"] = (count_true(alone), count)
         return LossSum(total, count, metrics)
 
     def _mapped_kl(self, pairs: Pairs, student: Scores, teacher: Scores) -> tuple[Tensor, Tensor]:
@@ -137,8 +136,8 @@ class BoundMinED(FitsAnyPair):
         outputs = blockwise_sum(
             of_block,
             (
-                pairs.student_rows(hidden_of(student)),
-                pairs.teacher_rows(hidden_of(teacher)),
+                pairs.student_rows(require_hidden(student)),
+                pairs.teacher_rows(require_hidden(teacher)),
             ),
             self.student.head.tensors(),
             vocab_size=max(len(self.partner), self.student.head.weight.shape[0]),

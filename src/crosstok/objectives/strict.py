@@ -15,8 +15,9 @@ aligned by byte offsets, not by strings without their space marks, and specials 
 end of a turn and of a document are shared, so that the student learns when to stop.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -25,14 +26,13 @@ from torch import Tensor
 from crosstok.models import Scores
 from crosstok.objectives.base import (
     AlignedBatch,
-    FitsAnyPair,
     LossSum,
+    Metric,
     ModelView,
     Needs,
     Ratio,
-    counted,
-    given,
-    hidden_of,
+    count_true,
+    require_hidden,
 )
 from crosstok.objectives.shared_ids import SharedIds
 from crosstok.objectives.token_pairs import one_to_one, one_to_one_mask
@@ -47,8 +47,6 @@ _MASS_SAMPLE = 16
 class Strict:
     """Shared-vocabulary KL at one-to-one tokens, in nats a token."""
 
-    kind: Literal["strict"] = "strict"
-
     divergence: DivergenceName = "reverse_kl"
     """KL(student || teacher), the paper's; or forward KL, or Jensen-Shannon."""
 
@@ -60,6 +58,11 @@ class Strict:
 
     name: ClassVar[str] = "strict"
     needs: ClassVar[Needs] = Needs(teacher=True, distributions=True)
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        "loss": Metric("Strict loss", "nats per one-to-one token"),
+        "one_to_one_share": Metric("one-to-one", "of the student's tokens", ".2%"),
+        "shared_mass_teacher": Metric("shared vocabulary", "of the teacher's probability", ".2%"),
+    }
 
     def __post_init__(self) -> None:
         if self.top_k is not None and self.top_k < 2:
@@ -73,18 +76,17 @@ class Strict:
                 "the paper uses 1."
             )
 
-    def bind(self, student: ModelView, teacher: ModelView | None) -> "BoundStrict":
+    def bind(self, student: ModelView, teacher: ModelView) -> "BoundStrict":
         """Find the shared vocabulary.
 
         Raises:
             ValueError: the two vocabularies share no token.
         """
-        assert teacher is not None, "needs.teacher is checked before the first step"
         return BoundStrict(self, student, teacher, SharedIds.of(student, teacher))
 
 
 @dataclass(frozen=True, eq=False)
-class BoundStrict(FitsAnyPair):
+class BoundStrict:
     """:class:`Strict` for one pair of models."""
 
     config: Strict
@@ -92,26 +94,23 @@ class BoundStrict(FitsAnyPair):
     teacher: ModelView
     shared: SharedIds
 
-    name: ClassVar[str] = Strict.name
-    needs: ClassVar[Needs] = Strict.needs
-
-    def count(self, batch: AlignedBatch, teacher: Scores | None) -> Float[Tensor, ""]:
+    def count(self, batch: AlignedBatch, teacher: Scores) -> Float[Tensor, ""]:
         """Number of one-to-one tokens."""
-        return counted(one_to_one_mask(batch))
+        return count_true(one_to_one_mask(batch))
 
-    def __call__(self, batch: AlignedBatch, student: Scores, teacher: Scores | None) -> LossSum:
+    def __call__(self, batch: AlignedBatch, student: Scores, teacher: Scores) -> LossSum:
         """Sum of the divergence over one-to-one tokens (nats, times temperature squared)."""
         mask = one_to_one_mask(batch)
-        pairs, count = one_to_one(batch), counted(mask)
+        pairs, count = one_to_one(batch), count_true(mask)
         number = (mask.cumsum(1) - 1)[pairs.row, pairs.chunk]  # of the pair in its text
-        teacher_rows = pairs.teacher_rows(hidden_of(given(teacher)))
-        rows = (pairs.student_rows(hidden_of(student)), teacher_rows.detach())
+        teacher_rows = pairs.teacher_rows(require_hidden(teacher))
+        rows = (pairs.student_rows(require_hidden(student)), teacher_rows.detach())
         total = self._on_all(*rows) if self.config.top_k is None else self._on_support(*rows)
         return LossSum(
             total * self.config.temperature**2,
             count,
             {
-                "one_to_one_share": (count, counted(batch.student_loss_mask)),
+                "one_to_one_share": (count, count_true(batch.student_loss_mask)),
                 "shared_mass_teacher": self._mass(teacher_rows[number % _MASS_SAMPLE == 0]),
             },
         )

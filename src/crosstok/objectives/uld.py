@@ -15,6 +15,7 @@ from the same text. The paper's cross-entropy term is an objective of its own: `
 with weights 1 and 1.5 is the paper's loss.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -25,13 +26,12 @@ from torch import Tensor
 from crosstok.models import Scores
 from crosstok.objectives.base import (
     AlignedBatch,
-    FitsAnyPair,
     LossSum,
+    Metric,
     ModelView,
     Needs,
-    counted,
-    given,
-    hidden_of,
+    count_true,
+    require_hidden,
 )
 from crosstok.objectives.token_pairs import Pairs, answer_positions, chunk_starts
 from crosstok.ops import blockwise_sum
@@ -42,8 +42,6 @@ from crosstok.ops.distributions import sorted_l1
 class ULD:
     """L1 distance between sorted next-token distributions, a position."""
 
-    kind: Literal["uld"] = "uld"
-
     alignment: Literal["index", "bytes"] = "index"
     """Which positions meet: equal index in the answer (the paper), or equal text before them."""
 
@@ -52,6 +50,10 @@ class ULD:
 
     name: ClassVar[str] = "uld"
     needs: ClassVar[Needs] = Needs(teacher=True, distributions=True)
+    metrics: ClassVar[Mapping[str, Metric]] = {
+        "loss": Metric("ULD loss", "per position"),
+        "same_text_share": Metric("predicted from the same text", "of positions", ".2%"),
+    }
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < float("inf"):
@@ -60,37 +62,33 @@ class ULD:
                 "the paper uses 1."
             )
 
-    def bind(self, student: ModelView, teacher: ModelView | None) -> "BoundULD":
+    def bind(self, student: ModelView, teacher: ModelView) -> "BoundULD":
         """Any pair will do."""
-        assert teacher is not None, "needs.teacher is checked before the first step"
         return BoundULD(self, student, teacher)
 
 
 @dataclass(frozen=True, eq=False)
-class BoundULD(FitsAnyPair):
+class BoundULD:
     """:class:`ULD` for one pair of models."""
 
     config: ULD
     student: ModelView
     teacher: ModelView
 
-    name: ClassVar[str] = ULD.name
-    needs: ClassVar[Needs] = ULD.needs
-
-    def count(self, batch: AlignedBatch, teacher: Scores | None) -> Float[Tensor, ""]:
+    def count(self, batch: AlignedBatch, teacher: Scores) -> Float[Tensor, ""]:
         """Number of compared positions."""
         if self.config.alignment == "bytes":
-            return counted(batch.chunk_mask)
+            return count_true(batch.chunk_mask)
         masks = batch.student_loss_mask, batch.teacher_loss_mask
         return torch.minimum(*(mask.sum(1) for mask in masks)).sum(dtype=torch.float64)
 
-    def __call__(self, batch: AlignedBatch, student: Scores, teacher: Scores | None) -> LossSum:
+    def __call__(self, batch: AlignedBatch, student: Scores, teacher: Scores) -> LossSum:
         """Sum of the distances."""
         by_bytes = self.config.alignment == "bytes"
         pairs = chunk_starts(batch) if by_bytes else answer_positions(batch)
         rows = (
-            pairs.student_rows(hidden_of(student)),
-            pairs.teacher_rows(hidden_of(given(teacher))).detach(),
+            pairs.student_rows(require_hidden(student)),
+            pairs.teacher_rows(require_hidden(teacher)).detach(),
         )
         width = self.student.head.weight.shape[0] + self.teacher.head.weight.shape[0]
         sums = blockwise_sum(
@@ -113,4 +111,4 @@ def _same_text(batch: AlignedBatch, pairs: Pairs) -> Float[Tensor, ""]:
     chunks = [ids[pairs.row, place] for ids, place in sides]
     before = [ids[pairs.row, place - 1] for ids, place in sides]
     begins = (chunks[0] >= 0) & (chunks[0] != before[0]) & (chunks[1] != before[1])
-    return counted(begins & (chunks[0] == chunks[1]))
+    return count_true(begins & (chunks[0] == chunks[1]))

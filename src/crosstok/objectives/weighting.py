@@ -16,7 +16,7 @@ batch beforehand): one graph, one backward pass, and 1 x 8 micro-batches give th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -29,7 +29,6 @@ _EPS = 1e-8
 class FixedWeights:
     """Each objective times a constant, or a schedule; 1 where none is given."""
 
-    kind: Literal["fixed"] = "fixed"
     weights: Mapping[str, float | Sequence[float]] | None = None
     """Weight by objective (``alm``) or by objective and teacher (``alm@llama``, which wins).
 
@@ -84,8 +83,6 @@ def _at(weight: float | Sequence[float], progress: float) -> float:
 @dataclass(frozen=True, kw_only=True)
 class GradientMagnitude:
     """GradMag: every objective's gradient has the same norm in the last transformer layer."""
-
-    kind: Literal["gradient_magnitude"] = "gradient_magnitude"
 
     measure_every: int = 10
     """Optimizer steps between two measurements of the norms."""

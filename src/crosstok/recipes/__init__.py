@@ -5,6 +5,7 @@ Nothing heavy is imported here, so that a mistyped flag is answered at once: wha
 imported where it is built.
 """
 
+from crosstok.recipes.calls import Job, takes
 from crosstok.recipes.distil import DistilRecipe
 from crosstok.recipes.evaluate import EvaluateRecipe
 from crosstok.recipes.fields import (
@@ -28,6 +29,7 @@ __all__ = [
     "EvaluateRecipe",
     "GenerateRecipe",
     "InspectRecipe",
+    "Job",
     "RecipeError",
     "TrainingRecipe",
     "TransferRecipe",
@@ -38,4 +40,5 @@ __all__ = [
     "pairs",
     "recipe_yaml",
     "save_recipe",
+    "takes",
 ]

@@ -1,69 +1,142 @@
-"""Objectives by the names that recipes call them."""
+"""Objectives by the names that recipes call them: ours, an installed package's, a user's own."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import pydantic
 
+from crosstok.plugins import resolve
 from crosstok.recipes.fields import RecipeError, nearest
 
 if TYPE_CHECKING:
     from crosstok.objectives import Objective
 
-# Name -> class of crosstok.objectives. A new objective is one line here.
 OBJECTIVES = {
-    "alm": "ALM",
-    "cross_entropy": "CrossEntropy",
-    "dskd": "DSKD",
-    "gold": "GOLD",
-    "hidden_states": "HiddenStates",
-    "mined": "MinED",
-    "strict": "Strict",
-    "uld": "ULD",
+    "alm": "crosstok.objectives.alm:ALM",
+    "cross_entropy": "crosstok.objectives.cross_entropy:CrossEntropy",
+    "dskd": "crosstok.objectives.dskd:DSKD",
+    "gold": "crosstok.objectives.gold:GOLD",
+    "hidden_states": "crosstok.objectives.hidden_states:HiddenStates",
+    "mined": "crosstok.objectives.mined:MinED",
+    "strict": "crosstok.objectives.strict:Strict",
+    "uld": "crosstok.objectives.uld:ULD",
 }
+"""Our own by name, as ``module:Class``. A new one is a row here, and is imported when asked for."""
+
+ENTRY_POINTS = "crosstok.objectives"
+"""Group of the entry points by which installed packages announce theirs."""
+
+
+def objective_places(joined: str) -> dict[str, str]:
+    """The objectives of a recipe by short name: ``{"alm": "alm", "mine": "my_losses:Mine"}``.
+
+    Args:
+        joined: names joined by ``+``: ``alm+my_losses:Mine``. A class from outside is imported for
+            its short name.
+
+    Raises:
+        RecipeError: an unknown name, a class that is no objective, or a short name that occurs
+            twice.
+    """
+    places: dict[str, str] = {}
+    for place in (part.strip() for part in joined.split("+")):
+        name = place if place in OBJECTIVES else _class_of(place).name
+        if name in places:
+            raise RecipeError(f"objective {joined!r} names one twice, {name!r}; give each once.")
+        places[name] = place
+    return places
 
 
 def objective_names(joined: str) -> list[str]:
-    """The names in ``alm+cross_entropy``.
+    """The short names of the objectives of a recipe, as `objective_places` finds them.
 
     Raises:
-        RecipeError: an unknown name, or one given twice.
+        RecipeError: as `objective_places`.
     """
-    names = [name.strip() for name in joined.split("+")]
-    for name in names:
-        if name not in OBJECTIVES:
-            raise RecipeError(
-                f"unknown objective {name!r}{nearest(name, OBJECTIVES)} "
-                f"Objectives are {', '.join(OBJECTIVES)}; join several by +."
-            )
-    if len(set(names)) != len(names):
-        raise RecipeError(f"objective {joined!r} names one twice; give each once.")
-    return names
+    return list(objective_places(joined))
 
 
-def make_objective(name: str, options: Mapping[str, Any]) -> "Objective":
+def make_objective(place: str, options: Mapping[str, Any]) -> "Objective":
     """One objective with these options, the others at their defaults.
 
-    Raises:
-        RecipeError: an option it does not have (names the nearest), or a value that cannot be.
-    """
-    from crosstok import objectives
+    Args:
+        place: its name in ``OBJECTIVES`` or of an entry point, or ``module:Class``.
+        options: by name.
 
-    cls = getattr(objectives, OBJECTIVES[name])
-    known = [f.name for f in fields(cls) if f.name != "kind"]
+    Raises:
+        RecipeError: there is no such objective, it has no such option (names the nearest), or a
+            value cannot be.
+    """
+    cls = _class_of(place)
+    known: list[str] = [field.name for field in fields(cls)] if is_dataclass(cls) else []
     for option in options:
         if option not in known:
             raise RecipeError(
-                f"objective {name!r} has no option {option!r}{nearest(option, known)} "
-                f"Its options are: {', '.join(known)}."
+                f"objective {cls.name!r} has no option {option!r}{nearest(option, known)} "
+                f"Its options are: {', '.join(known) or 'none'}."
             )
     try:
+        if not is_dataclass(cls):
+            return _make_plain(cls)
         objective: Objective = pydantic.TypeAdapter(cls).validate_python(dict(options))
     except pydantic.ValidationError as error:
         problems = "; ".join(
-            f"{name}.{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}"
+            f"{cls.name}.{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}"
             for e in error.errors()
         )
         raise RecipeError(f"the objective's options do not fit: {problems}.") from error
     return objective
+
+
+def check_is_objective(objective: Any, called: str) -> None:
+    """Refuse what has not the parts of an objective.
+
+    Args:
+        objective: a class, or an instance of one.
+        called: what the error calls it.
+
+    Raises:
+        RecipeError: names what it lacks.
+    """
+    from crosstok.objectives import FitsAnyPair, Needs
+
+    cls = objective if isinstance(objective, type) else type(objective)
+    name = getattr(cls, "name", None)
+    has = {
+        "name, a short name such as 'mine'": isinstance(name, str) and name.isidentifier(),
+        "needs, of type crosstok.objectives.Needs": isinstance(getattr(cls, "needs", None), Needs),
+        "bind(student, teacher)": _defines(cls, "bind"),
+    }
+    if issubclass(cls, FitsAnyPair):  # is its own loss
+        has["count(batch, teacher)"] = _defines(cls, "count")
+        has["__call__(batch, student, teacher)"] = _defines(cls, "__call__")
+    lacks = [part for part, is_there in has.items() if not is_there]
+    if lacks:
+        raise RecipeError(
+            f"{called} is no objective: it lacks {'; '.join(lacks)}. "
+            "docs/guides/extend.md writes one from start to end."
+        )
+
+
+def _make_plain(cls: "type[Objective]") -> "Objective":
+    try:
+        return cls()
+    except TypeError as error:
+        raise RecipeError(
+            f"objective {cls.name!r} cannot be made without arguments ({error}); make its class a "
+            "dataclass, whose fields are options, or give an instance in Python."
+        ) from error
+
+
+def _defines(cls: type, method: str) -> bool:
+    return any(method in vars(base) for base in cls.__mro__)
+
+
+def _class_of(place: str) -> "type[Objective]":
+    try:
+        cls = resolve(place, OBJECTIVES, ENTRY_POINTS, "objective")
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
+    check_is_objective(cls, f"objective {place!r}")
+    return cls

@@ -1,11 +1,17 @@
 """What the recipes of the jobs that train have in common."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from crosstok.choices import LossOn, TextUnit
 from crosstok.recipes.fields import RecipeError, Strings, nearest, option
-from crosstok.recipes.objectives import OBJECTIVES, make_objective, objective_names
+from crosstok.recipes.objectives import (
+    OBJECTIVES,
+    make_objective,
+    objective_names,
+    objective_places,
+)
 
 if TYPE_CHECKING:
     from crosstok.objectives import Objective
@@ -44,7 +50,9 @@ class TrainingRecipe(DataAndOutput):
     split: str = option("Split of a data set or folder.", "train")
     streaming: bool = option("Read the data while training instead of before.", False)
 
-    objective: str = option(f"Objective, or several joined by +: {', '.join(OBJECTIVES)}.", "alm")
+    objective: str = option(
+        f"Objective, or several joined by +: {', '.join(OBJECTIVES)}, or module:Class.", "alm"
+    )
     options: dict[str, Any] | None = option(
         "Options of an objective, such as strict.top_k=32.", None
     )
@@ -119,7 +127,8 @@ class TrainingRecipe(DataAndOutput):
         Raises:
             RecipeError: an unknown name, one given twice, or an option that cannot be.
         """
-        names = objective_names(self.objective)
+        places = objective_places(self.objective)
+        names = list(places)
         options = self.options or {}
         unused = sorted(options.keys() - set(names))
         if unused and not isinstance(options[unused[0]], dict):
@@ -134,7 +143,7 @@ class TrainingRecipe(DataAndOutput):
             )
         if "alm" not in names:
             self._refuse_options_of_alm()
-        return [self._objective(name, options.get(name) or {}) for name in names]
+        return [self._objective(name, places[name], options.get(name) or {}) for name in names]
 
     def _refuse_options_of_alm(self) -> None:
         defaults = {f.name: f.default for f in fields(type(self))}
@@ -146,13 +155,13 @@ class TrainingRecipe(DataAndOutput):
                     "VALUE."
                 )
 
-    def _objective(self, name: str, options: Any) -> "Objective":
+    def _objective(self, name: str, place: str, options: Any) -> "Objective":
         if not isinstance(options, dict):
             raise RecipeError(
                 f"options.{name} is {options!r}; it must be a mapping, such as "
                 f"--options {name}.NAME=VALUE."
             )
-        return make_objective(name, {**self._flags_of(name), **options})
+        return make_objective(place, {**self._flags_of(place), **options})
 
     def _flags_of(self, name: str) -> dict[str, Any]:
         """Options that have a flag of their own."""
@@ -183,16 +192,20 @@ class TrainingRecipe(DataAndOutput):
         template = given[number if len(given) > 1 else 0]
         return None if template == "own" else template
 
-    def combination(self) -> "Weighting":
+    def combination(self, names: Sequence[str] | None = None) -> "Weighting":
         """How the objectives become one loss.
+
+        Args:
+            names: of the objectives; those of the recipe if not given.
 
         Raises:
             RecipeError: weights of something else than the objectives, or without fixed weighting.
         """
         from crosstok.objectives import FixedWeights, GradientMagnitude
 
-        self._check_weights()
-        if self.weighting == "fixed" or "+" not in self.objective:
+        names = objective_names(self.objective) if names is None else names
+        self._check_weights(names)
+        if self.weighting == "fixed" or len(names) == 1:
             return FixedWeights(weights=self.weights)
         if self.weights:
             raise RecipeError(
@@ -201,8 +214,7 @@ class TrainingRecipe(DataAndOutput):
             )
         return GradientMagnitude()
 
-    def _check_weights(self) -> None:
-        names = objective_names(self.objective)
+    def _check_weights(self, names: Sequence[str]) -> None:
         for given in self.weights or {}:
             name = given.partition("@")[0]  # of alm@teacher; teachers have no names yet
             if name not in names:

@@ -1,11 +1,25 @@
 """Recipes of the jobs that give a model another tokenizer."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from crosstok.choices import Method
-from crosstok.recipes.fields import option
+import pydantic
+
+from crosstok.choices import METHODS
+from crosstok.plugins import check_name
+from crosstok.recipes.fields import RecipeError, option
 from crosstok.recipes.training import DEFAULT_BYTES, DEFAULT_LENGTH, TrainingRecipe
+
+if TYPE_CHECKING:
+    from crosstok.transplants import Resources, TransplantMethod
+
+
+def _check_method(name: str) -> str:
+    check_name(name, METHODS, "crosstok.transplants", "transplant method")
+    return name
+
+
+MethodName = Annotated[str, pydantic.AfterValidator(_check_method)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +33,14 @@ class TransplantRecipe:
         "Tokenizer it is to have: a tokenizer or model, name or folder; or bytes, for none at all."
     )
     output: str = option("Folder to write the new model to.")
-    method: Method = option("How tokens that the old vocabulary lacks get their rows.", "fvt")
+    method: MethodName = option(
+        "How tokens that the old vocabulary lacks get their rows: "
+        f"{', '.join(METHODS)}, or package.module:Class.",
+        "fvt",
+    )
+    method_options: dict[str, Any] | None = option(
+        "Options of the method; also donor, vectors, texts, for one that needs them.", None
+    )
     untie: bool | None = option(
         "Whether tied embeddings become two matrices; if not given, for bytes only.", None
     )
@@ -38,6 +59,25 @@ class TransplantRecipe:
     def unties(self) -> bool:
         """Whether tied embeddings become two matrices."""
         return self.to_bytes if self.untie is None else self.untie
+
+    def transplant_method(self) -> "tuple[TransplantMethod, Resources]":
+        """The method that ``method`` names, with its options, and what else it is given.
+
+        Raises:
+            RecipeError: an unknown method, an option that cannot be, or the method needs something
+                that the recipe does not give.
+        """
+        from crosstok.transplants import check_resources, make_method, split_options
+
+        resources, options = split_options(
+            self.method_options or {}, trust_remote_code=self.trust_remote_code
+        )
+        try:
+            method = make_method(self.method, options)
+            check_resources(method, resources)
+        except ValueError as error:
+            raise RecipeError(str(error)) from error
+        return method, resources
 
 
 @dataclass(frozen=True, kw_only=True)

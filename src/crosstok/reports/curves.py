@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from crosstok.reports.tables import in_order, is_held_out
+from crosstok.reports.tables import NO_LABELS, Labels, in_order, is_held_out, label_and_form
 
 MAX_POINTS = 240
 _NOT_CURVES = {"step", "epoch", "tokens_seen", "bytes_seen"}
@@ -22,6 +22,8 @@ class Curve:
 
     Attributes:
         name: as it is logged.
+        label: what it is called.
+        form: how its values are written.
         steps: of the points; the last of the log lines that a point stands for.
         means: of these log lines.
         lows: their smallest values.
@@ -33,6 +35,8 @@ class Curve:
     """
 
     name: str
+    label: str
+    form: str
     steps: tuple[int, ...]
     means: tuple[float, ...]
     lows: tuple[float, ...]
@@ -66,20 +70,23 @@ class RunCurves:
     curves: tuple[Curve, ...]
 
 
-def run_curves(log_history: Sequence[Mapping[str, Any]]) -> RunCurves | None:
+def run_curves(
+    log_history: Sequence[Mapping[str, Any]], labels: Labels = NO_LABELS
+) -> RunCurves | None:
     """The curves of every number in the training log; None where nothing was logged.
 
     Args:
         log_history: as transformers' ``TrainerState`` keeps it; lines with neither a loss nor
             figures of held-out texts (the summary at the end) are left out, and so are values that
             are no finite numbers.
+        labels: what objectives call their figures, and how they are written.
     """
     lines = [line for line in log_history if "step" in line and _is_of_curves(line)]
     num_logged = sum("loss" in line for line in lines)
     if not num_logged:
         return None
-    names = in_order(dict.fromkeys(name for line in lines for name in line))
-    curves = [_curve(name, lines) for name in names if name not in _NOT_CURVES]
+    names = in_order(dict.fromkeys(name for line in lines for name in line), labels)
+    curves = [_curve(name, lines, labels) for name in names if name not in _NOT_CURVES]
     first, last = int(lines[0]["step"]), int(lines[-1]["step"])
     return RunCurves(
         first, last, num_logged, _step_ticks(lines), tuple(c for c in curves if c is not None)
@@ -90,7 +97,7 @@ def _is_of_curves(line: Mapping[str, Any]) -> bool:
     return "loss" in line or any(map(is_held_out, line))
 
 
-def _curve(name: str, lines: Sequence[Mapping[str, Any]]) -> Curve | None:
+def _curve(name: str, lines: Sequence[Mapping[str, Any]], labels: Labels) -> Curve | None:
     pairs = [(int(line["step"]), line[name]) for line in lines if _is_number(line.get(name))]
     if not pairs:
         return None
@@ -104,8 +111,11 @@ def _curve(name: str, lines: Sequence[Mapping[str, Any]]) -> Curve | None:
     if low == high:  # a level line is read against zero
         low, high = min(low, 0.0), max(high, 0.0)
     is_log = low > 0 and high / low > _LOG_RANGE
+    label, form = label_and_form(name, labels)
     return Curve(
         name=name,
+        label=label,
+        form=form,
         steps=tuple(int(steps[group[-1]]) for group in groups),
         means=tuple(float(values[group].mean()) for group in groups),
         lows=lows,

@@ -6,7 +6,7 @@ every text. There is no script in a page, and nothing that it loads.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,22 @@ from crosstok.reports.chunk_view import ChunkCell, ChunkView
 from crosstok.reports.curves import Curve, RunCurves
 from crosstok.reports.examination_tables import advice_command, examination_figures
 from crosstok.reports.svg import curve_svg
-from crosstok.reports.tables import is_held_out, label_and_form, outcome_figures, pair_figures
+from crosstok.reports.tables import (
+    Labels,
+    is_held_out,
+    label_and_form,
+    outcome_figures,
+    pair_figures,
+)
 
 LEVELS = (0.25, 1.0, 2.0, 4.0)
 """Nats from which a gap has the next stronger colour."""
 
 _NUMBER_ROWS = 12  # of the table that says the curves in numbers
+_NUM_HIGHLIGHTS = 4
+_HIGHLIGHTS = (
+    "chunk_gap_nats", "bits_per_byte", "coverage", "loss", "tokens_per_second", "steps",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,7 @@ class RunNumbers:
         note: what is to be known of the gaps.
         settings: the recipe.
         environment: hardware, versions, date.
+        labels: what objectives call their figures, and how they are written.
     """
 
     title: str
@@ -51,6 +62,7 @@ class RunNumbers:
     note: str
     settings: Mapping[str, Any]
     environment: Mapping[str, str]
+    labels: Labels = field(default_factory=dict)
 
 
 def pair_page(
@@ -84,7 +96,8 @@ def run_page(run: RunNumbers) -> str:
         "run.html",
         title=run.title,
         run=run,
-        tables=outcome_figures(run.counts, run.metrics),
+        highlights=_highlights(run),
+        tables=outcome_figures(run.counts, run.metrics, run.labels),
         number_tables=_number_tables(run.curves),
     )
 
@@ -106,10 +119,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals |= {"LEVELS": LEVELS, "curve_svg": _curve_svg}
-    environment.filters |= {
-        "gap": _gap, "level": _level, "in_words": _in_words, "label": _label, "value": _value,
-        "code": _code,
-    }  # fmt: skip
+    environment.filters |= {"gap": _gap, "level": _level, "in_words": _in_words, "code": _code}
     return environment
 
 
@@ -157,21 +167,20 @@ def _in_words(nats: float, names: tuple[str, str]) -> str:
     return f"{source if nats > 0 else target} gives it {shown} times the likelihood"
 
 
-def _label(name: str) -> str:
-    plain, _, teacher = name.partition("@")
-    label = label_and_form(plain)[0]
-    return f"{label}, {teacher}" if teacher else label
-
-
-def _value(number: float, name: str) -> str:
-    plain = name.partition("@")[0]
-    return label_and_form(plain)[1].format(number)
+def _highlights(run: RunNumbers) -> list[tuple[str, str, str]]:
+    """Label, number and unit of what is looked for first."""
+    shown = []
+    for name in (name for name in _HIGHLIGHTS if name in run.metrics):
+        label, form = label_and_form(name, run.labels)
+        number, _, unit = form.format(run.metrics[name]).partition(" ")
+        shown.append((label, number, unit))
+    return shown[:_NUM_HIGHLIGHTS]
 
 
 def _curve_svg(curve: Curve, run: RunCurves) -> Markup:
-    first, last = (_value(number, curve.name) for number in (curve.first, curve.last))
+    first, last = (curve.form.format(number) for number in (curve.first, curve.last))
     steps = f"steps {run.first_step:,} to {run.last_step:,}"
-    return curve_svg(curve, run, f"{_label(curve.name)}, {steps}: from {first} to {last}")
+    return curve_svg(curve, run, f"{curve.label}, {steps}: from {first} to {last}")
 
 
 def _number_tables(run: RunCurves | None) -> list[tuple[str, list[tuple[str, ...]]]]:
@@ -190,7 +199,7 @@ def _number_rows(curves: Sequence[Curve]) -> list[tuple[str, ...]]:
     whole = [curve for curve in curves if curve.steps == steps]
     number = min(_NUMBER_ROWS, len(steps))
     picked = [(i + 1) * len(steps) // number - 1 for i in range(number)]
-    header = ("step", *(_label(curve.name) for curve in whole))
+    header = ("step", *(curve.label for curve in whole))
     return [header] + [
         (f"{steps[i]:,}", *(f"{curve.means[i]:.4g}" for curve in whole)) for i in picked
     ]

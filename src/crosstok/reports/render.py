@@ -11,7 +11,7 @@ from rich.text import Text
 
 from crosstok.alignment import Alignment
 from crosstok.reports.cells import cells, spell_tokens
-from crosstok.reports.tables import Figures, outcome_figures, pair_figures
+from crosstok.reports.tables import NO_LABELS, Figures, Labels, outcome_figures, pair_figures
 from crosstok.tokenizers import ByteVocab, Spans
 
 _COLOURS = ("cyan", "yellow", "green", "magenta")
@@ -56,10 +56,18 @@ def pair_table(numbers: Mapping[str, Any], source: str, target: str) -> Table:
     return rich_table(pair_figures(numbers, source, target))
 
 
-def outcome_table(counts: Mapping[str, Any], metrics: Mapping[str, float]) -> Table:
-    """What a run did: where the embedding rows came from (if any), and its metrics at the end."""
+def outcome_table(
+    counts: Mapping[str, Any], metrics: Mapping[str, float], labels: Labels = NO_LABELS
+) -> Table:
+    """What a run did: where the embedding rows came from (if any), and its metrics at the end.
+
+    Args:
+        counts: of embedding rows.
+        metrics: by the names under which they are logged.
+        labels: what objectives call theirs, and how they are written.
+    """
     table = Table(show_header=False)
-    for part in outcome_figures(counts, metrics):
+    for part in outcome_figures(counts, metrics, labels):
         table.add_section()
         table.add_row(escape(part.title), "", style="bold")
         for row in part.rows:

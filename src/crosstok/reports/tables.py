@@ -50,9 +50,10 @@ def _pair_rows(numbers: Mapping[str, Any]) -> Iterator[Row]:
 
 
 OUTCOMES: dict[str, tuple[str, str]] = {
-    "copied": ("rows copied (same bytes)", "{:,}"),
-    "mapped": ("rows mapped (same role)", "{:,}"),
-    "composed": ("rows composed (from pieces)", "{:,}"),
+    "method": ("method", "{}"),
+    "copied": ("rows copied", "{:,}"),
+    "mapped": ("rows mapped", "{:,}"),
+    "composed": ("rows composed", "{:,}"),
     "fallback": ("rows set to the mean", "{:,}"),
     "source_rows": ("rows before", "{:,}"),
     "target_rows": ("rows after", "{:,}"),
@@ -60,13 +61,9 @@ OUTCOMES: dict[str, tuple[str, str]] = {
     "steps": ("steps", "{:,.0f}"),
     "seconds": ("training time", "{:,.1f} s"),
     "loss": ("loss", "{:.4g}"),
-    "loss_alm": ("ALM loss", "{:.4g} nats per chunk"),
-    "loss_cross_entropy": ("cross-entropy", "{:.4f} nats per token"),
-    "chunk_gap_nats": ("likelihood gap to teacher", "{:.4f} nats per chunk"),
     "bits_per_byte": ("bits per byte", "{:.4f}"),
     "coverage": ("coverage", "{:.3%} of bytes lie in a chunk"),
     "cut_share": ("cut off", "{:.2%} of bytes, beyond the windows"),
-    "open_tail": ("open tails", "{:.2%} of chunks"),
     "student_tokens_per_chunk": ("student", "{:.2f} tokens per chunk"),
     "teacher_tokens_per_chunk": ("teacher", "{:.2f} tokens per chunk"),
     "teacher_cache_hits": ("stored teacher", "{:.1%} of rows found"),
@@ -77,9 +74,25 @@ OUTCOMES: dict[str, tuple[str, str]] = {
 }
 """Label and form of each figure, in the order of the table; others follow as they are."""
 
+Labels = Mapping[str, tuple[str, str]]
+"""Label and form of the figures of objectives, which say themselves what they are called."""
 
-def outcome_figures(counts: Mapping[str, Any], metrics: Mapping[str, float]) -> list[Figures]:
-    """What a run did: where the embedding rows came from (if any), and its metrics at the end."""
+NO_LABELS: Labels = {}
+
+
+def outcome_figures(
+    counts: Mapping[str, Any], metrics: Mapping[str, float], labels: Labels = NO_LABELS
+) -> list[Figures]:
+    """What a run did: where the embedding rows came from (if any), and its metrics at the end.
+
+    Args:
+        counts: as ``TransplantReport.as_dict`` gives them: its ``labels`` say what was done to the
+            rows of each count. Counts without labels are called by their names.
+        metrics: name to value.
+        labels: what objectives call their figures, with units.
+    """
+    rows = {name: f"rows {label}" for name, label in counts.get("labels", {}).items()}
+    counts = {name: value for name, value in counts.items() if name != "labels"}
     held_out = {name: value for name, value in metrics.items() if is_held_out(name)}
     means = {name: value for name, value in metrics.items() if name not in held_out}
     parts = [
@@ -87,30 +100,35 @@ def outcome_figures(counts: Mapping[str, Any], metrics: Mapping[str, float]) -> 
         ("training, mean of the last tenth", means),
         ("held-out texts, at the end", held_out),
     ]
-    return [Figures(title, list(_outcomes(values))) for title, values in parts if values]
+    return [
+        Figures(title, list(_outcomes(values, labels, rows))) for title, values in parts if values
+    ]
 
 
-def _outcomes(values: Mapping[str, Any]) -> Iterator[Row]:
-    for name in in_order(values):
-        plain, _, teacher = name.partition("@")
-        label, form = label_and_form(plain)
-        value = values[name]
+def _outcomes(values: Mapping[str, Any], labels: Labels, rows: Mapping[str, str]) -> Iterator[Row]:
+    for name in in_order(values, labels):
+        label, form = label_and_form(name, labels)
+        label, value = rows.get(name, label), values[name]
         if isinstance(value, bool):
             shown = "yes" if value else "no"
         else:
             shown = form.format(value) if isinstance(value, int | float) else str(value)
-        yield label + (f", {teacher}" if teacher else ""), shown
+        yield label, shown
 
 
-def label_and_form(name: str) -> tuple[str, str]:
-    """What a metric is called and how it reads; without the ``@teacher`` that may follow it."""
+def label_and_form(name: str, labels: Labels = NO_LABELS) -> tuple[str, str]:
+    """What a metric is called, with the ``@teacher`` that may follow it, and how it reads."""
+    plain, _, teacher = name.partition("@")
     form = OUTCOMES["bits_per_byte"][1] if is_held_out(name) else "{:.4g}"
-    return OUTCOMES.get(name, (plain_label(name), form))
+    label, form = {**labels, **OUTCOMES}.get(plain, (plain_label(plain), form))
+    return label + (f", {teacher}" if teacher else ""), form
 
 
-def in_order(names: Mapping[str, Any]) -> list[str]:
-    """Metrics in the order of the table, those that it does not know behind them."""
-    place = {name: i for i, name in enumerate(OUTCOMES)}
+def in_order(names: Mapping[str, Any], labels: Labels = NO_LABELS) -> list[str]:
+    """Metrics in the order of the table, those of objectives after the loss, unknown ones last."""
+    first = list(OUTCOMES).index("loss") + 1
+    known = [*list(OUTCOMES)[:first], *labels, *list(OUTCOMES)[first:]]
+    place = {name: i for i, name in enumerate(known)}
 
     def key(name: str) -> int:
         known = "bits_per_byte" if is_held_out(name) else name.partition("@")[0]

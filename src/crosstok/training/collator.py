@@ -18,7 +18,7 @@ from torch.utils.data import get_worker_info
 from crosstok.alignment import Alignment, align_batch, tokens_that_fit
 from crosstok.chats import ExampleEncoder
 from crosstok.choices import LossOn
-from crosstok.models import SubwordLookup
+from crosstok.models import ExtraInputs
 from crosstok.objectives import AlignedBatch
 from crosstok.tokenizers import Spans
 from crosstok.training.rows import encode_rows, first_tokens
@@ -35,7 +35,8 @@ OF_EACH_TEACHER = (
 )
 """Fields of an ``AlignedBatch`` that each teacher has its own of; the others are the student's."""
 
-EXPANSION_IDS = "student_expansion_ids"
+EXTRA = "student_extra."
+"""In front of the names of what the student is given besides ids and mask."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class AlignedCollator:
     ``OF_EACH_TEACHER`` are named ``field.i`` for teacher i; without teachers they are there once
     (``field.0``), the student aligned with itself, the teacher's side empty.
 
-    For a student with input expansion its subwords are found here too (``EXPANSION_IDS``).
+    What the student is given besides ids and mask (`crosstok.models.extra_inputs`) is found here
+    too, under its name after ``EXTRA``.
     """
 
     student: ExampleEncoder
@@ -56,7 +58,7 @@ class AlignedCollator:
     max_length: int
     teacher_max_length: int | None = None
     loss_on: LossOn = "assistant"
-    subwords: SubwordLookup | None = None  # of a student with input expansion
+    extra: ExtraInputs | None = None  # of the student
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Collate rows into one batch."""
@@ -84,9 +86,9 @@ class AlignedCollator:
         batch["rows"] = torch.tensor([row["row"] for row in rows])
         all_bytes = torch.tensor([_trained_bytes(spans) for spans in students])
         batch["cut_bytes"] = all_bytes - batch["num_bytes"]
-        if self.subwords is not None:
-            mask = batch["student_attention_mask"]
-            batch[EXPANSION_IDS] = self.subwords(batch["student_ids"], mask)
+        if self.extra is not None:
+            more = self.extra(batch["student_ids"], batch["student_attention_mask"])
+            batch |= {f"{EXTRA}{name}": tensor for name, tensor in more.items()}
         return batch
 
     def _cut(
@@ -116,6 +118,15 @@ class AlignedCollator:
             if all(num == shortest for _, num in fits):
                 return shortest, [num for num, _ in fits]
             limit = shortest
+
+
+def extra_of(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What the student's model is given besides ids and mask, by its own names."""
+    return {
+        name.removeprefix(EXTRA): tensor
+        for name, tensor in inputs.items()
+        if name.startswith(EXTRA)
+    }
 
 
 def batch_of(inputs: Mapping[str, Tensor], teacher: int = 0) -> AlignedBatch:

@@ -9,7 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from crosstok.alignment import ENDS_OF_TEXTS
-from crosstok.models import output_head
+from crosstok.models import output_head, plain_model
 from crosstok.objectives import ModelView
 from crosstok.ops import OutputHead
 from crosstok.teachers import SharedTeacher, vocabulary_masks
@@ -99,8 +99,9 @@ class OriginalEmbeddings:
 
     def teacher(self, student: Student, source: TextEncoder) -> SharedTeacher:
         """The teacher that is the student's weights without adapters, with these embeddings."""
-        model = getattr(student.model, "backbone", student.model)  # without input expansion
-        return SharedTeacher(model, self.inputs, self.outputs, self.head, source.byte_vocab)
+        return SharedTeacher(
+            plain_model(student.model), self.inputs, self.outputs, self.head, source.byte_vocab
+        )
 
 
 def add_lora(student: Student, lora: Lora) -> Student:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -11,6 +12,9 @@ from crosstok.teachers import Teacher
 
 MODULES = "objective_modules"
 """Attribute of the student's model that holds what objectives train along (projectors)."""
+
+NO_TEACHER: Any = None
+"""What an objective is given for the teacher that its ``needs`` do not ask for."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,12 @@ def bind(
     terms = {}
     for objective in objectives:
         if not objective.needs.teacher:
-            terms[objective.name] = Term(objective.name, objective.bind(student, None), None)
+            terms[objective.name] = Term(objective.name, objective.bind(student, NO_TEACHER), None)
             continue
         for i, (teacher, teacher_name) in enumerate(zip(teachers, names, strict=True)):
             name = objective.name if len(teachers) == 1 else f"{objective.name}@{teacher_name}"
-            terms[name] = Term(name, objective.bind(student, teacher.view), i)
+            view = NO_TEACHER if teacher.view is None else teacher.view  # likelihoods are stored
+            terms[name] = Term(name, objective.bind(student, view), i)
     return terms
 
 

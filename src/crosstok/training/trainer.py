@@ -24,12 +24,18 @@ from crosstok.models import Scores, token_scores
 from crosstok.objectives import AlignedBatch, LossSum, Needs, Objective
 from crosstok.objectives.weighting import Weighting, gradient, last_layer_parameters
 from crosstok.reports.tables import is_held_out
-from crosstok.teachers import CachedTeacher, Teacher, check_needs
+from crosstok.teachers import Teacher, check_needs
 from crosstok.training.checkpoints import mark_complete, saving
-from crosstok.training.collator import EXPANSION_IDS, batch_of
+from crosstok.training.collator import batch_of, extra_of
 from crosstok.training.meters import Meters
 from crosstok.training.student import Student
-from crosstok.training.terms import Term, attach_modules, bind, own_rates
+from crosstok.training.terms import (
+    NO_TEACHER,
+    Term,
+    attach_modules,
+    bind,
+    own_rates,
+)
 
 _NORMS_FILE = "objective_norms.json"
 
@@ -66,6 +72,7 @@ class DistillationTrainer(Trainer):
     ) -> None:
         check_needs(objectives, teachers)
         self.student, self.teachers = student, tuple(teachers)
+        self.objectives = tuple(objectives)
         self.needs = Needs.all_of(objective.needs for objective in objectives)
         self._reads_outputs = any(_reads_outputs(objective.needs) for objective in objectives)
         self.terms = bind(objectives, student.view(args.device), self.teachers)
@@ -157,7 +164,6 @@ class DistillationTrainer(Trainer):
             for name in (last[0] if last else {})
             if name not in ("step", "epoch", "learning_rate", "tokens_seen", "bytes_seen")
         }
-        shares = self._shares_of_caches()
         held_out = {
             name: value
             for entry in self.state.log_history
@@ -165,19 +171,19 @@ class DistillationTrainer(Trainer):
             if is_held_out(name)
         }
         steps = {"steps": self.state.global_step, "seconds": seconds}
-        return {**steps, **means, **shares, **held_out}
+        return {**steps, **means, **self._teacher_metrics(), **held_out}
 
-    def _shares_of_caches(self) -> dict[str, float]:
-        """Of the rows that each stored teacher was asked for, in this run, those it had stored."""
+    def _teacher_metrics(self) -> dict[str, float]:
+        """What the teachers say of the run, over all ranks."""
         names = distinct_names([teacher.name for teacher in self.teachers])
-        shares = {}
+        metrics = {}
         for name, teacher in zip(names, self.teachers, strict=True):
-            if isinstance(teacher, CachedTeacher):
-                counts = torch.tensor([teacher.hits, teacher.rows], device=self.args.device)
-                hits, rows = self._over_ranks(counts.double()).tolist()
-                suffix = f"@{name}" if len(names) > 1 else ""
-                shares[f"teacher_cache_hits{suffix}"] = hits / max(1, rows)
-        return shares
+            suffix = f"@{name}" if len(names) > 1 else ""
+            for metric, ratio in teacher.metrics().items():
+                both = torch.tensor(ratio, dtype=torch.float64, device=self.args.device)
+                total, count = self._over_ranks(both).tolist()
+                metrics[f"{metric}{suffix}"] = total / max(1, count)
+        return metrics
 
     def seen(self) -> dict[str, float]:
         """Tokens and bytes that the student has read up to now. To be called on every rank."""
@@ -239,6 +245,7 @@ class DistillationTrainer(Trainer):
     def _losses(self, model: nn.Module, inputs: dict[str, Any]) -> dict[str, Tensor]:
         """Every term's loss, divided by its global count (times ranks: DDP takes the mean)."""
         batch = batch_of(inputs)
+        more: dict[str, Any] = dict(extra_of(inputs))
         scores = token_scores(
             model,
             self.student.head,
@@ -247,7 +254,7 @@ class DistillationTrainer(Trainer):
             self.student.boundary_mask if self.needs.boundary_mass else None,
             valid_ids=self.student.valid_ids,
             keep_hidden=self.needs.distributions or self.needs.hidden_states,
-            **_inputs_of_student(inputs),
+            **more,
         )
         losses = {}
         for term in self._terms():
@@ -322,11 +329,6 @@ class DistillationTrainer(Trainer):
             self._norms_are_measured = True
 
 
-def _inputs_of_student(inputs: dict[str, Any]) -> dict[str, Any]:
-    """What the student's model is given besides ids and mask."""
-    return {"expansion_ids": inputs[EXPANSION_IDS]} if EXPANSION_IDS in inputs else {}
-
-
 def _reads_outputs(needs: Needs) -> bool:
     """False: hidden states for their own sake, which may be all that the loss is made of."""
     return needs.distributions or needs.boundary_mass or not needs.hidden_states
@@ -337,8 +339,8 @@ def _nothing_of(tensors: Iterable[Tensor]) -> Tensor:
     return 0.0 * torch.stack([tensor.flatten()[0] for tensor in tensors]).sum()
 
 
-def _seen(inputs: dict[str, Any], term: Term) -> tuple[AlignedBatch, Scores | None]:
+def _seen(inputs: dict[str, Any], term: Term) -> tuple[AlignedBatch, Scores]:
     """The batch as one term sees it, and its teacher's scores."""
     if term.teacher is None:
-        return batch_of(inputs), None
+        return batch_of(inputs), NO_TEACHER
     return batch_of(inputs, term.teacher), inputs[f"scores.{term.teacher}"]

@@ -1,12 +1,19 @@
-"""Which source rows each row of the target's embedding matrix is made from. No tensors here."""
+"""Which source rows each row of the target's embedding matrix is made from, with which weights."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from crosstok.choices import Method
 from crosstok.tokenizers import ByteVocab, TextEncoder
-from crosstok.transplants.heuristics import source_pieces
+from crosstok.transplants.base import (
+    MethodInputs,
+    MethodRows,
+    Resources,
+    SourceMatrices,
+    SourceRows,
+    TransplantMethod,
+)
+from crosstok.transplants.methods import check_resources, describe_method, find_method
 
 READ_ROLES = ("bos", "start_header", "end_header", "system", "user", "assistant", "tool", "pad")
 WRITE_ROLES = ("document_end", "eos", "end_of_turn")
@@ -19,16 +26,35 @@ class RowSource(StrEnum):
 
     COPIED = "copied"  # the same bytes, or the same special, in the source vocabulary
     MAPPED = "mapped"  # a special that plays the same role
-    COMPOSED = "composed"  # mean of its pieces
+    COMPOSED = "composed"  # what the method makes; it has its own word for that
     FALLBACK = "fallback"  # mean of all source rows
+
+    @property
+    def label(self) -> str:
+        """What was done to such a row, in words."""
+        return _LABELS[self]
+
+
+_LABELS = {
+    RowSource.COPIED: "copied",
+    RowSource.MAPPED: "mapped by role",
+    RowSource.COMPOSED: "composed",
+    RowSource.FALLBACK: "set to the mean",
+}
 
 
 @dataclass(frozen=True)
 class TransplantPlan:
-    """For each target id the source ids whose mean makes its row; an empty tuple: all of them."""
+    """What every target id's rows are made of, and where they come from.
 
-    input_rows: tuple[tuple[int, ...], ...]
-    output_rows: tuple[tuple[int, ...], ...]
+    Attributes:
+        input_rows: source rows of each target id, for the input embeddings.
+        output_rows: the same for the output embeddings, where these are a matrix of their own.
+        sources: where the rows of each target id come from.
+    """
+
+    input_rows: tuple[SourceRows, ...]
+    output_rows: tuple[SourceRows, ...]
     sources: tuple[RowSource, ...]
 
     def count(self, source: RowSource) -> int:
@@ -36,43 +62,123 @@ class TransplantPlan:
         return self.sources.count(source)
 
 
-def plan_rows(source: TextEncoder, target: TextEncoder, method: Method = "fvt") -> TransplantPlan:
+def plan_rows(
+    source: TextEncoder,
+    target: TextEncoder,
+    method: str | TransplantMethod = "fvt",
+    *,
+    resources: Resources | None = None,
+    matrices: SourceMatrices | None = None,
+) -> TransplantPlan:
     """Decide for every target id how its rows are made.
 
     In this order: the same bytes are copied; a special takes the row of the same special or of the
-    one with its role; other tokens are composed from pieces (``fvt``) or take the mean.
+    one with its role; for the other tokens the method decides.
+
+    Args:
+        source: encoder of the tokenizer that the model was trained with.
+        target: encoder of the tokenizer it is to have.
+        method: for tokens that the source vocabulary lacks: a name or an object.
+        resources: what the method needs beside the two tokenizers.
+        matrices: the source model's embeddings, for a method that needs them.
+
+    Raises:
+        ValueError: the method is unknown, lacks something it needs, or returns rows that cannot be.
     """
+    method = find_method(method)
+    resources = resources or Resources()
+    check_resources(method, resources)
     vocab, old = target.byte_vocab, source.byte_vocab
     if vocab.same_as(old):
-        rows = tuple((id_,) for id_ in range(len(vocab.token_bytes)))
+        rows = tuple(SourceRows((id_,)) for id_ in range(len(vocab.token_bytes)))
         return TransplantPlan(rows, rows, (RowSource.COPIED,) * len(rows))
 
-    input_rows: list[tuple[int, ...]] = [()] * len(vocab.token_bytes)
+    input_rows = [SourceRows()] * len(vocab.token_bytes)
     sources = [RowSource.FALLBACK] * len(vocab.token_bytes)
-    missing: list[int] = []
-    for id_, token in enumerate(vocab.token_bytes):
-        if token is None:
-            continue
-        same = old.ids_of(token)
-        if same:
-            twin = min(vocab.ids_of(token).index(id_), len(same) - 1)
-            input_rows[id_], sources[id_] = (same[twin],), RowSource.COPIED
-        else:
-            missing.append(id_)
-    if method == "fvt":
-        tokens = [vocab.token_bytes[id_] or b"" for id_ in missing]
-        for id_, pieces in zip(missing, source_pieces(tokens, source), strict=True):
-            if pieces:
-                input_rows[id_], sources[id_] = pieces, RowSource.COMPOSED
-
+    twins = _twins(old, vocab)
+    for id_, twin in twins.items():
+        input_rows[id_], sources[id_] = SourceRows((twin,)), RowSource.COPIED
     output_rows = list(input_rows)
-    for id_ in sorted(vocab.special_ids):
+
+    missing = {
+        id_: token
+        for id_, token in enumerate(vocab.token_bytes)
+        if token is not None and id_ not in twins
+    }
+    inputs = MethodInputs(
+        ids=tuple(missing),
+        tokens=tuple(missing.values()),
+        source=source,
+        target=target,
+        resources=resources,
+        matrices=_declared(method, matrices),
+    )
+    for id_, read, write in zip(missing, *_ask(method, inputs), strict=True):
+        input_rows[id_], output_rows[id_] = read, write
+        sources[id_] = RowSource.COMPOSED if read.ids or write.ids else RowSource.FALLBACK
+
+    for id_, read, write, where_from in _special_rows(source, target):
+        input_rows[id_], output_rows[id_], sources[id_] = read, write, where_from
+    return TransplantPlan(tuple(input_rows), tuple(output_rows), tuple(sources))
+
+
+def _twins(old: ByteVocab, new: ByteVocab) -> dict[int, int]:
+    """Target id -> source id of the same bytes; the n-th of several is the twin of the n-th."""
+    twins: dict[int, int] = {}
+    for id_, token in enumerate(new.token_bytes):
+        same = () if token is None else old.ids_of(token)
+        if token is not None and same:
+            twins[id_] = same[min(new.ids_of(token).index(id_), len(same) - 1)]
+    return twins
+
+
+def _declared(method: TransplantMethod, matrices: SourceMatrices | None) -> SourceMatrices | None:
+    """The matrices, for a method that declares them."""
+    if not method.needs.source_matrix:
+        return None
+    if matrices is None:
+        raise ValueError(
+            f"transplant method {describe_method(method)!r} needs the source model's embeddings, "
+            "and matrices is None. Pass matrices=SourceMatrices(model, num_ids)."
+        )
+    return matrices
+
+
+def _ask(
+    method: TransplantMethod, inputs: MethodInputs
+) -> tuple[Sequence[SourceRows], Sequence[SourceRows]]:
+    """The method's input and output rows, checked."""
+    name = f"transplant method {describe_method(method)!r}"
+    rows = method(inputs)
+    if not isinstance(rows, MethodRows):
+        raise ValueError(f"{name} returned {type(rows).__name__}; it must return MethodRows.")
+    both = rows.input_rows, rows.input_rows if rows.output_rows is None else rows.output_rows
+    num_ids = len(inputs.source.byte_vocab.token_bytes)
+    for made in both:
+        if len(made) != len(inputs.tokens):
+            raise ValueError(
+                f"{name} returned {len(made)} rows for {len(inputs.tokens)} tokens; it must return "
+                "one for each, and SourceRows() for a token that it cannot make."
+            )
+        for token, row in zip(inputs.tokens, made, strict=True):
+            outside = [id_ for id_ in row.ids if not 0 <= id_ < num_ids]
+            if outside:
+                raise ValueError(
+                    f"{name} makes {token!r} of source row {outside[0]}; source ids are 0 to "
+                    f"{num_ids - 1}. Use ids of inputs.source."
+                )
+    return both
+
+
+def _special_rows(
+    source: TextEncoder, target: TextEncoder
+) -> Iterator[tuple[int, SourceRows, SourceRows, RowSource]]:
+    """Target specials that have twins: id, input row, output row, where they come from."""
+    for id_ in sorted(target.byte_vocab.special_ids):
         read = _special_twin(id_, source, target, READ_ROLES + WRITE_ROLES)
         write = _special_twin(id_, source, target, WRITE_ROLES + READ_ROLES)
         if read is not None and write is not None:
-            input_rows[id_], output_rows[id_] = (read[0],), (write[0],)
-            sources[id_] = read[1]
-    return TransplantPlan(tuple(input_rows), tuple(output_rows), tuple(sources))
+            yield id_, SourceRows((read[0],)), SourceRows((write[0],)), read[1]
 
 
 def _special_twin(

@@ -1,5 +1,6 @@
 """Give a model the embedding rows of another tokenizer, in place."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,15 +9,28 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from crosstok.choices import Method
 from crosstok.models import check_vocabulary_fits
 from crosstok.tokenizers import ByteVocab, TextEncoder
+from crosstok.transplants.base import Resources, SourceMatrices, SourceRows, TransplantMethod
+from crosstok.transplants.methods import describe_method, find_method
 from crosstok.transplants.plan import RowSource, TransplantPlan, plan_rows
 
 
 @dataclass(frozen=True)
 class TransplantReport:
-    """How many target rows came from where."""
+    """How many target rows came from where.
+
+    Attributes:
+        copied: the same bytes, or the same special token.
+        mapped: specials that took the row of one with their role.
+        composed: made by the method.
+        fallback: mean of all source rows.
+        source_rows: rows of the matrix before, those that pad it too.
+        target_rows: rows of the matrix after.
+        tied: whether input and output are one matrix.
+        method: its name.
+        row_label: what the method calls the rows that it made.
+    """
 
     copied: int
     mapped: int
@@ -25,10 +39,21 @@ class TransplantReport:
     source_rows: int
     target_rows: int
     tied: bool
+    method: str
+    row_label: str
 
-    def as_dict(self) -> dict[str, int | bool]:
+    @property
+    def labels(self) -> dict[str, str]:
+        """What to call each count: ``{"mapped": "mapped by role", ...}``."""
+        return {source.value: source.label for source in RowSource} | {
+            RowSource.COMPOSED.value: self.row_label
+        }
+
+    def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and tables."""
-        return asdict(self)
+        values = asdict(self)
+        del values["row_label"]
+        return {**values, "labels": self.labels}
 
 
 def transplant(
@@ -36,30 +61,38 @@ def transplant(
     source: TextEncoder,
     target: TextEncoder,
     *,
-    method: Method = "fvt",
+    method: str | TransplantMethod = "fvt",
     untie: bool = False,
+    resources: Resources | None = None,
 ) -> TransplantReport:
     """Replace the model's embeddings by rows for the target tokenizer; nothing else changes.
 
     Input and output embeddings are made separately; tied ones stay tied unless they are to be
     untied, an output bias is carried over, and rows that pad the source matrix beyond its tokenizer
-    are left behind. The ids of bos, eos and pad in the configuration become the target's.
+    are left out. The ids of bos, eos and pad in the configuration become the target's.
 
     Args:
         model: changed in place.
         source: encoder of the tokenizer that the model was trained with.
         target: encoder of the tokenizer it is to have.
-        method: for tokens that the source vocabulary lacks: ``fvt`` or ``mean``.
+        method: for tokens that the source vocabulary lacks: ``fvt``, ``mean``, the name of one that
+            an installed package brings, ``package.module:Class``, or a `TransplantMethod`.
         untie: give a model with tied embeddings an output matrix of its own.
+        resources: what the method needs beside the two tokenizers.
 
     Raises:
-        ValueError: the source tokenizer has more ids than the model has rows.
+        ValueError: the source tokenizer has more ids than the model has rows, the method is
+            unknown, lacks something it needs, or returns rows that cannot be.
     """
     check_vocabulary_fits(model, len(source.byte_vocab.token_bytes), source.tokenizer.name_or_path)
-    plan = plan_rows(source, target, method)
+    method = find_method(method)
+    num_source = len(source.byte_vocab.token_bytes)
+    matrices = SourceMatrices(model, num_source)
+    plan = plan_rows(source, target, method, resources=resources, matrices=matrices)
+    del matrices  # it may hold copies
     if untie:
         untie_embeddings(model)
-    num_source, num_target = len(source.byte_vocab.token_bytes), len(plan.sources)
+    num_target = len(plan.sources)
     inputs: Any = model.get_input_embeddings()
     output = model.get_output_embeddings()
     old_input = inputs.weight.detach()
@@ -80,7 +113,7 @@ def transplant(
         if new_bias is not None:
             model.get_output_embeddings().bias.copy_(new_bias[:, 0])
     _set_special_ids(model, target.byte_vocab)
-    return _report(plan, old_input.shape[0], tied)
+    return _report(plan, old_input.shape[0], tied, method)
 
 
 def untie_embeddings(model: PreTrainedModel) -> None:
@@ -97,16 +130,31 @@ def untie_embeddings(model: PreTrainedModel) -> None:
     model.all_tied_weights_keys = keys
 
 
-def _rows(matrix: Float[Tensor, "V D"], plan: tuple[tuple[int, ...], ...]) -> Float[Tensor, "W D"]:
-    """Mean of the planned rows, in fp32 or wider; a row copied from one other keeps its bits."""
-    counts = torch.tensor([len(ids) for ids in plan])
-    flat = torch.tensor([id_ for ids in plan for id_ in ids], dtype=torch.long)
-    bags = torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)[:-1]])
+def _rows(matrix: Float[Tensor, "V D"], plan: Sequence[SourceRows]) -> Float[Tensor, "W D"]:
+    """The planned means and weighted sums; a row copied from one other keeps its bits.
+
+    They are taken in fp32 or wider.
+    """
     matrix = matrix.detach()
     wide = matrix.cpu().to(torch.promote_types(matrix.dtype, torch.float32))
-    means = nn.functional.embedding_bag(flat, wide, bags, mode="mean")
-    means[counts == 0] = wide.mean(0)
-    return means.to(dtype=matrix.dtype, device=matrix.device)
+    flat, bags, counts = _bags([row.ids if row.weights is None else () for row in plan])
+    rows = nn.functional.embedding_bag(flat, wide, bags, mode="mean")
+    rows[counts == 0] = wide.mean(0)
+    weighted = {i: row for i, row in enumerate(plan) if row.weights is not None}
+    if weighted:
+        flat, bags, _ = _bags([row.ids for row in weighted.values()])
+        weights = [weight for row in weighted.values() for weight in row.weights or ()]
+        rows[list(weighted)] = nn.functional.embedding_bag(
+            flat, wide, bags, mode="sum", per_sample_weights=torch.tensor(weights, dtype=wide.dtype)
+        )
+    return rows.to(dtype=matrix.dtype, device=matrix.device)
+
+
+def _bags(ids: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Ids joined, where each group begins, and how many it has."""
+    counts = torch.tensor([len(group) for group in ids])
+    flat = torch.tensor([id_ for group in ids for id_ in group], dtype=torch.long)
+    return flat, torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)[:-1]]), counts
 
 
 def _set_special_ids(model: PreTrainedModel, vocab: ByteVocab) -> None:
@@ -128,7 +176,9 @@ def _last(vocab: ByteVocab, role: str) -> list[int]:
     return [id_ for id_ in vocab.roles.get(role, ()) if id_ in vocab.special_ids]
 
 
-def _report(plan: TransplantPlan, source_rows: int, tied: bool) -> TransplantReport:
+def _report(
+    plan: TransplantPlan, source_rows: int, tied: bool, method: TransplantMethod
+) -> TransplantReport:
     return TransplantReport(
         copied=plan.count(RowSource.COPIED),
         mapped=plan.count(RowSource.MAPPED),
@@ -137,4 +187,6 @@ def _report(plan: TransplantPlan, source_rows: int, tied: bool) -> TransplantRep
         source_rows=source_rows,
         target_rows=len(plan.sources),
         tied=tied,
+        method=describe_method(method),
+        row_label=method.row_label,
     )

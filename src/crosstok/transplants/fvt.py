@@ -1,16 +1,31 @@
-"""What to do for a target token that the source vocabulary does not hold.
+"""Fast Vocabulary Transfer (arXiv 2402.09977, the default of the ALM paper, arXiv 2503.20083).
 
-* ``fvt``: mean of the embeddings of its pieces under the source tokenizer (Fast Vocabulary
-  Transfer, arXiv 2402.09977; the default of the ALM paper).
-* ``mean``: mean of all source embeddings, the weakest sensible baseline.
+The row of a token is the mean of the rows of its pieces under the source tokenizer. One deviation:
+bytes that are no text (half a character), which no tokenizer is given, are cut by the longest match
+over the source vocabulary.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 from crosstok.tokenizers import ByteVocab, TextEncoder
+from crosstok.transplants.base import MethodInputs, MethodNeeds, MethodRows, SourceRows
 
 _CONTEXTS = ("", "\n", "a")
 """Tried in turn in front of a token, so that a dummy prefix space falls on them, not on it."""
+
+
+@dataclass(frozen=True)
+class FVT:
+    """Every missing token gets the mean of its pieces."""
+
+    needs: ClassVar[MethodNeeds] = MethodNeeds()
+    row_label: ClassVar[str] = "composed from pieces"
+
+    def __call__(self, inputs: MethodInputs) -> MethodRows:
+        """The pieces of each token; a token that has none gets the mean of all rows."""
+        return MethodRows([SourceRows(ids) for ids in source_pieces(inputs.tokens, inputs.source)])
 
 
 def source_pieces(tokens: Sequence[bytes], encoder: TextEncoder) -> list[tuple[int, ...]]:
