@@ -7,13 +7,13 @@ PUBLIC = {
     "chats": "ChatDescription ChatPrompts Conversation Example ExampleEncoder PieceMatch "
     "PromptCompletion compare_templates describe_template parse_example "
     "resolve_chat_template shared_examples",
-    "corpora": "Corpus Examples as_examples as_row load_corpora load_corpus load_examples "
-    "plain_name read_rows",
+    "corpora": "Corpus Examples as_examples as_row distinct_names load_corpora load_corpus "
+    "load_examples plain_name read_rows",
     "evaluation": "BitsPerByte EvaluationError EvaluationOptions ExamResult Fidelity Item Scorer "
     "bits_per_byte evaluate fidelity read_exam render_table take_exam",
-    "inference": "ByteEnsemble ByteMember ByteView COMBINE ContinuationScore LanguageModel "
-    "MinedEnsemble Prompt Sampling Scorer TokenEnsemble TokenModel is_ensemble_file "
-    "load_language_model",
+    "inference": "ByteEnsemble ByteMember ByteView ContinuationScore Decoder Ensemble "
+    "LanguageModel Member MinedEnsemble OneByOne Prompt RULES Sampling Scorer Steps "
+    "TokenEnsemble TokenModel is_ensemble_file load_language_model",
     "models": "ExtraInputs Scores SubwordLookup check_is_bytes check_model_exists "
     "check_vocabulary_fits default_device describe_architecture evaluating expand_inputs "
     "extra_inputs hidden_states load_config load_model max_positions needs_code new_model "

@@ -47,13 +47,7 @@ canonical_renormalized: the same for a model that can write no others: at every 
     encoder would not write has probability 0 and the rest is scaled to 1.
 """
 
-TokenRule: TypeAlias = Literal["probs", "logprobs"]
-"""Averages of models that share a vocabulary, token by token."""
-
-ByteRule: TypeAlias = Literal["bytes-mixture", "bytes-bayes", "bytes-product", "proxy"]
-"""Combinations of any models, byte by byte."""
-
 Combine: TypeAlias = Literal[
     "probs", "logprobs", "mined", "bytes-mixture", "bytes-bayes", "bytes-product", "proxy"
 ]
-"""Every way to let several models answer as one: three per token, four per byte."""
+"""Ways to let several models answer as one, which `crosstok.inference.RULES` describes."""

@@ -58,16 +58,16 @@ def test_the_table_shows_the_best_in_bold(tmp_path, models):
 def test_limits_shorten_data_and_exams(tmp_path, models):
     data = lines(tmp_path / "t.jsonl", [{"text": text} for text in SENTENCES])
     exam = lines(tmp_path / "e.jsonl", EXAM)
-    options = EvaluationOptions(max_texts=2, max_items=2, max_length=16)
+    options = EvaluationOptions(max_texts=2, limit=2, max_length=16)
     (entry,) = evaluate(models[:1], [data], [exam], options=options)["models"]
     assert entry["data"]["t"]["texts"] == 2
     assert entry["exams"]["e"]["items"] == 2
-    with pytest.raises(ValueError, match="max_items is 0; it must be at least 1"):
-        EvaluationOptions(max_items=0)
+    with pytest.raises(ValueError, match="limit is 0; it must be at least 1"):
+        EvaluationOptions(limit=0)
 
 
 def test_bad_inputs_are_found_before_any_model_is_loaded(tmp_path, models, monkeypatch):
-    monkeypatch.setattr("crosstok.evaluation.contenders.load_model", None)
+    monkeypatch.setattr("crosstok.evaluation.contenders.load_language_model", None)
     with pytest.raises(ValueError, match="is empty"):
         evaluate(models, [("fine", ["text"]), lines(tmp_path / "no.jsonl", [])])
     with pytest.raises(ValueError, match="are no form of exam"):

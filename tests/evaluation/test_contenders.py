@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from crosstok.evaluation import EvaluationError, EvaluationOptions, evaluate, render_table
-from crosstok.evaluation.contenders import contenders, short_name
+from crosstok.evaluation.contenders import contenders, drop_folders
 from crosstok.inference.loading import load_language_model
 from crosstok.recipes import EvaluateRecipe
 from tests.evaluation.tables import EXAM, lines, table_text
@@ -72,7 +72,7 @@ def test_models_that_are_combined_are_one_column(models, ensemble_file):
     (entry,) = result["models"]
     assert entry["model"] == f"{models[0]} + {models[1]} (probs)"
     assert figures(result) == pytest.approx(figures(run([ensemble_file])))
-    assert short_name(entry["model"]) == "m0 + m1 (probs)"
+    assert drop_folders(entry["model"]) == "m0 + m1 (probs)"
     (weighted,) = figures(run(models[:2], combine="probs", weights=[1e9, 1.0]))
     (alone,) = figures(run(models[:1]))
     assert weighted == pytest.approx(alone, rel=1e-3)  # an ensemble never says <|pad|>
@@ -133,20 +133,20 @@ def test_fidelity_is_of_plain_models(models):
 
 
 def test_what_cannot_be_is_said_before_a_model_is_loaded(models, ensemble_file, monkeypatch):
-    monkeypatch.setattr("crosstok.evaluation.contenders.load_model", None)
+    monkeypatch.setattr("crosstok.evaluation.contenders.load_language_model", None)
     with pytest.raises(ValueError, match="combine is 'sum'; it must be one of probs, "):
         run(models, combine="sum")
-    with pytest.raises(ValueError, match="weights are of models that are combined"):
+    with pytest.raises(ValueError, match="weights are of several models"):
         run(models, weights=[1.0, 2.0])
     with pytest.raises(ValueError, match="only combine proxy has one"):
         run(models, combine="probs", alpha=2.0)
     with pytest.raises(ValueError, match="there must be one for each of the 2 models"):
         run(models[:2], combine="probs", weights=[1.0])
-    with pytest.raises(ValueError, match="combine is 'probs' and bytes_view is on"):
+    with pytest.raises(ValueError, match=r"combine is 'probs', .* leave bytes_view out"):
         run(models, combine="probs", bytes_view=True)
-    with pytest.raises(ValueError, match="takes names of plain models, not 'bytes:"):
+    with pytest.raises(ValueError, match="is the byte view of a single model; several take"):
         run([models[0], f"bytes:{models[1]}"], combine="probs")
-    with pytest.raises(ValueError, match=r"both.yaml defines an ensemble, which cannot be read"):
+    with pytest.raises(ValueError, match=r"both.yaml defines an ensemble .* leave bytes_view out"):
         run([ensemble_file], bytes_view=True)
     with pytest.raises(ValueError, match=r"nowhere.yaml' is not there"):
         run(["nowhere.yaml"])

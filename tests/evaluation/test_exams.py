@@ -46,9 +46,9 @@ def naive_option(scorer, context, continuation, naive_logprobs):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("rows", [PAIRS, CHOICES, SCHEMAS, CLOZES])
-def test_scores_equal_full_logits(make_scorer, naive_logprobs, kind, rows):
-    scorer = make_scorer(kind)
-    items = read_exam(rows, "exam")
+def test_scores_equal_full_logits(make_model, naive_logprobs, kind, rows):
+    model = make_model(kind)
+    scorer, items = model.scorer, read_exam(rows, "exam")
     right = right_by_sum = 0
     bits = num_bytes = 0.0
     for item in items:
@@ -62,7 +62,7 @@ def test_scores_equal_full_logits(make_scorer, naive_logprobs, kind, rows):
             right += scored[0][1]
         else:
             right += (sums / widths).argmax() == item.gold if item.form == "choice" else by_sum
-    figures = take_exam(scorer, items).as_json()
+    figures = take_exam(model, items).as_json()
     accuracy = right / len(items)
     assert figures["accuracy"] == accuracy
     assert figures["items"] == len(items)
@@ -72,8 +72,9 @@ def test_scores_equal_full_logits(make_scorer, naive_logprobs, kind, rows):
         assert figures["bits_per_byte"] == pytest.approx(bits / num_bytes, rel=1e-5)
 
 
-def test_greedy_continuations_are_right(make_scorer, naive_logprobs):
-    scorer = make_scorer()
+def test_greedy_continuations_are_right(make_model, naive_logprobs):
+    model = make_model()
+    scorer = model.scorer
     context = "The quick brown fox"
     (spans,) = scorer.encode([context])
     table = naive_logprobs(scorer, [scorer.start, *spans.ids, 0])
@@ -82,26 +83,27 @@ def test_greedy_continuations_are_right(make_scorer, naive_logprobs):
     good = [{"context": context, "continuation": best}]
     (joined,) = scorer.encode(["".join(join(context, best))])
     expected = joined.ids[-1] == table[-1].argmax() and len(joined.ids) == len(spans.ids) + 1
-    assert take_exam(scorer, read_exam(good, "exam")).accuracy == float(expected)
+    assert take_exam(model, read_exam(good, "exam")).accuracy == float(expected)
 
 
-def test_a_tie_is_not_right(make_scorer):
+def test_a_tie_is_not_right(make_model):
     same = [{"query": "The dog", "choices": ["sat down", "sat down"], "gold": 0}]
-    assert take_exam(make_scorer(), read_exam(same, "exam")).accuracy == 0.0
+    assert take_exam(make_model(), read_exam(same, "exam")).accuracy == 0.0
 
 
-def test_batch_size_changes_no_answer(make_scorer):
+def test_batch_size_changes_no_answer(make_model):
     items = read_exam(CHOICES * 3, "exam")
-    answers = [take_exam(make_scorer(tokens_per_batch=size), items).as_json() for size in (1, 8192)]
+    models = [make_model(tokens_per_batch=size) for size in (1, 8192)]
+    answers = [take_exam(model, items).as_json() for model in models]
     assert answers[0] == answers[1]
 
 
-def test_long_contexts_lose_their_beginning(make_scorer):
+def test_long_contexts_lose_their_beginning(make_model):
     row = {"context": "It was the age of wisdom. " * 20 + "It was the age of", "continuation": "x"}
     short = {"context": "It was the age of", "continuation": "x"}
-    scorer = make_scorer(max_length=16)
-    assert take_exam(scorer, read_exam([row], "exam")).truncated == 1
-    assert take_exam(scorer, read_exam([short], "exam")).truncated == 0
+    model = make_model(max_length=16)
+    assert take_exam(model, read_exam([row], "exam")).truncated == 1
+    assert take_exam(model, read_exam([short], "exam")).truncated == 0
 
 
 @pytest.mark.parametrize(

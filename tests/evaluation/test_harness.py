@@ -307,7 +307,7 @@ def test_answers_are_kept_in_the_cache_of_lm_eval(tmp_path, task_folder):
 def test_evaluate_puts_tasks_to_every_kind_of_model(task_folder):
     model, tokenizer = parts()
     models = [("plain", model, tokenizer), *LANGUAGE_MODELS.values()]
-    options = EvaluationOptions(task_folder=task_folder, max_items=2)
+    options = EvaluationOptions(task_folder=task_folder, limit=2)
     found = evaluate(models, tasks=["choice", "roll*"], options=options, show_progress=False)[
         "models"
     ]

@@ -25,6 +25,12 @@ def member(toy="bpe", seed=0, pruning=EXACT):
     return ByteMember(model, tokenizer, pruning=pruning)
 
 
+def alone(one):
+    """The byte view of a member."""
+    reader = one.model._reader
+    return ByteView(reader.model, reader.tokenizer, pruning=one.model.pruning)
+
+
 def pair_of_letters():
     """Tokens {a .3, b .2, ab .4, end .1}, and {a .5, b .4, end .1}."""
     pairs = letters("a", "b", "ab", merges=[("a", "b")])
@@ -73,13 +79,13 @@ def test_outcomes_sum_to_one(rule):
 @pytest.mark.parametrize("toy", ["bpe", "unigram"])
 def test_a_model_with_itself_is_the_model(rule, toy):
     one = member(toy)
-    alone, twice = ByteEnsemble([one], "bytes-bayes"), ByteEnsemble([one, one], rule)
+    view, twice = alone(one), ByteEnsemble([one, one], rule)
     pairs = [("", "abcab"), ("ab", "ca"), ("abc", "b")]
-    for a, b in zip(alone.logprob(pairs), twice.logprob(pairs), strict=True):
+    for a, b in zip(view.logprob(pairs), twice.logprob(pairs), strict=True):
         assert b.logprob == pytest.approx(a.logprob, abs=1e-6)
         assert a.is_greedy == b.is_greedy
     sampling = Sampling(max_new_bytes=8, temperature=1.0, seed=3)
-    assert twice.generate(["ab"], sampling) == alone.generate(["ab"], sampling)
+    assert twice.generate(["ab"], sampling) == view.generate(["ab"], sampling)
 
 
 @pytest.mark.parametrize("kind", ["bytelevel_bpe", "spm_bpe"])
@@ -88,7 +94,7 @@ def test_a_model_with_itself_is_the_model_also_where_most_is_left_out(kind):
     model = tiny_model("llama", max(tokenizer.get_vocab().values()) + 1).double()
     one = ByteMember(model, tokenizer)
     pairs = [("", "The quick brown fox jumps"), ("Der Fl\u00fc", "gel"), ("x", " = 1\n")]
-    expected = [score.logprob for score in ByteEnsemble([one], "bytes-mixture").logprob(pairs)]
+    expected = [score.logprob for score in alone(one).logprob(pairs)]
     for rule, size in [("bytes-mixture", 2), ("bytes-product", 2), ("proxy", 3)]:
         found = [score.logprob for score in ByteEnsemble([one] * size, rule).logprob(pairs)]
         assert found == pytest.approx(expected, abs=1e-6)
@@ -106,7 +112,7 @@ def test_all_outcomes_at_every_byte_sum_to_one_and_hold_the_text():
 
 
 def test_of_no_text_nothing_is_said():
-    view = ByteEnsemble([member()], "bytes-bayes")
+    view = alone(member())
     assert view.logprob([]) == view.text_logprobs([]) == []
     assert [score.num_bytes for score in view.text_logprobs(["", "ab", ""])] == [0, 2, 0]
     assert [score.num_bytes for score in view.text_logprobs([""])] == [0]
@@ -114,12 +120,12 @@ def test_of_no_text_nothing_is_said():
 
 def test_proxy_without_alpha_or_without_a_difference_is_its_base():
     base, expert, anti = member(seed=0), member(seed=1), member(seed=2)
-    [alone] = ByteEnsemble([base], "bytes-bayes").logprob([("a", "bca")])
+    [plain] = alone(base).logprob([("a", "bca")])
     for members, alpha in (([base, expert, anti], 0.0), ([base, expert, expert], 2.0)):
         [found] = ByteEnsemble(members, "proxy", alpha=alpha).logprob([("a", "bca")])
-        assert found.logprob == pytest.approx(alone.logprob, abs=1e-7)
+        assert found.logprob == pytest.approx(plain.logprob, abs=1e-7)
     [moved] = ByteEnsemble([base, expert, anti], "proxy", alpha=1.0).logprob([("a", "bca")])
-    assert abs(moved.logprob - alone.logprob) > 1e-3
+    assert abs(moved.logprob - plain.logprob) > 1e-3
 
 
 def test_copies_in_other_tokens_mixed_are_the_one_model():
@@ -243,7 +249,7 @@ def test_greedy_bytes_up_to_the_last_position_are_greedy():
 
 def test_errors_say_what_to_do():
     one, few = member(), ByteView(same_always(0.1, 0.5, 0.4), letters("a", "b"))
-    with pytest.raises(ValueError, match="proxy takes three models"):
+    with pytest.raises(ValueError, match="takes three models"):
         ByteEnsemble([one, one], "proxy")
     with pytest.raises(ValueError, match="one for each of the 2 models"):
         ByteEnsemble([one, one], "bytes-mixture", weights=[1.0, 0.0])

@@ -78,7 +78,10 @@ def test_scores_are_those_of_tokens_that_end_behind_the_prompt(kind):
         ids = one.tokenizer(prompt + continuation, add_special_tokens=False)["input_ids"]
         row = [one.scorer.start, *ids]
         with torch.no_grad():
-            logprobs = one.model(torch.tensor([row])).logits[0].log_softmax(-1)
+            logits = one.model(torch.tensor([row])).logits[0]
+        known = {*one.tokenizer.get_vocab().values()}
+        logits[:, [i for i in range(logits.shape[1]) if i not in known]] = -torch.inf
+        logprobs = logits.log_softmax(-1)
         [spans] = one.scorer.encode([prompt + continuation])
         first = 1 + (int((spans.ends <= len(prompt.encode())).sum()) if prompt else 0)
         expected = sum(float(logprobs[k - 1, row[k]]) for k in range(first, len(row)))
@@ -296,7 +299,9 @@ def test_an_ensemble_file_says_the_same(folders, tmp_path):
     pair = [("The", " fox")]
     assert read.logprob(pair) == typed.logprob(pair)
     assert read.generate([[{"role": "user", "content": "Hi"}]], Sampling(max_new_tokens=3))
-    with pytest.raises(ValueError, match="says itself how its models are combined"):
+    with pytest.raises(
+        ValueError, match="says itself how its models answer as one; leave combine out"
+    ):
         load_language_model([str(file)], combine="probs")
 
 
@@ -307,11 +312,19 @@ def test_an_ensemble_file_says_the_same(folders, tmp_path):
         ("combine: best\nmembers: [{model: a}]", "combine is 'best'; it must be one of probs"),
         ("combine: probs\nmembers: a", "members is 'a'; it must be a list"),
         ("combine: probs\nmembers: [{name: a}]", r"members\[1\] has the unknown key 'name'"),
-        ("combine: probs\nmembers: [{model: a, weight: -1}]", r"members\[1\].weight is -1"),
+        ("combine: probs\nmembers: [{model: a, weight: -1}, {model: b, weight: 1}]", "weights are"),
+        ("combine: probs\nmembers: [{model: a, weight: x}]", r"members\[1\].weight is 'x'"),
+        ("combine: probs\nmembers: [{model: a}]", "which is of several models, and there is one"),
         ("combine: probs\nmembers: [{model: a, weight: 1}, {model: b}]", "give all or none"),
-        ("combine: probs\nalpha: 2\nmembers: [{model: a}]", "only combine: proxy has one"),
+        (
+            "combine: probs\nalpha: 2\nmembers: [{model: a}, {model: b}]",
+            "only combine proxy has one",
+        ),
         ("combine: probs\nmembers: [{model: a, chat_template: b}]", r"chat_template: .*'b'"),
-        ("combine: proxy\nmembers: [{model: a}]", "wrong.yaml': proxy takes three models"),
+        (
+            "combine: proxy\nmembers: [{model: a}]",
+            "wrong.yaml': combine is 'proxy', which takes three",
+        ),
         ("combine: [", "is no YAML"),
         ("- a", "must have the keys"),
     ],
@@ -328,9 +341,9 @@ def test_wrong_options_are_refused_before_models_are_loaded():
         load_language_model(["a", "b"])
     with pytest.raises(ValueError, match="combine is 'best'"):
         load_language_model(["a", "b"], combine="best")
-    with pytest.raises(ValueError, match="proxy takes three models"):
+    with pytest.raises(ValueError, match="which takes three models"):
         load_language_model(["a", "b"], combine="proxy")
-    with pytest.raises(ValueError, match="bytes is of one model alone"):
+    with pytest.raises(ValueError, match="leave bytes_view out, or take one of bytes-mixture"):
         load_language_model(["a", "b"], combine="probs", bytes_view=True)
     with pytest.raises(ValueError, match="one for each of the 2 models"):
         load_language_model(["a", "b"], combine="probs", weights=[1.0])

@@ -99,7 +99,9 @@ def test_a_model_with_itself_is_the_model_over_the_shared_tokens(rule):
         [score] = ensemble.logprob([(prompt, continuation)])
         assert score.logprob == pytest.approx(expected, abs=1e-6)
     sampling = Sampling(max_new_tokens=10)
-    assert ensemble.generate(PROMPTS, sampling) == TokenEnsemble([one]).generate(PROMPTS, sampling)
+    assert ensemble.generate(PROMPTS, sampling) == TokenEnsemble([one, one]).generate(
+        PROMPTS, sampling
+    )
 
 
 def test_nothing_pads_the_softmax():
@@ -193,7 +195,9 @@ def test_tokens_that_not_all_have_are_an_error_and_few_common_ones_a_warning(cap
 
 def test_bad_weights_and_rules_are_refused():
     one = model()
-    with pytest.raises(ValueError, match="rule is 'mean'"):
-        TokenEnsemble([one], "mean")
+    with pytest.raises(
+        ValueError, match="combine is 'mean'; for TokenEnsemble it must be one of probs"
+    ):
+        TokenEnsemble([one, one], "mean")
     with pytest.raises(ValueError, match="one for each of the 2 models"):
         TokenEnsemble([one, one], weights=[1.0])

@@ -192,11 +192,12 @@ def byte_ensemble_of_two_devices(device):
 
 
 def scorers(device):
-    one, other = Scorer(*made(device), name="a"), Scorer(*made(device, "spm_bpe"), name="b")
+    model, other = TokenModel(*made(device), name="a"), Scorer(*made(device, "spm_bpe"), name="b")
+    one = model.scorer
     choice = {"query": "He walked to the", "choices": ["market", "cheese"], "gold": 0}
     cloze = {"context": "It was", "continuation": "times"}
     figures = [fidelity(one, other, TEXTS).as_json()]
-    figures += [take_exam(one, read_exam([row], "exam")).as_json() for row in (choice, cloze)]
+    figures += [take_exam(model, read_exam([row], "exam")).as_json() for row in (choice, cloze)]
     numbers = [v for row in figures for v in row.values() if not isinstance(v, str)]
     return [round(v, 4) for v in (bits_per_byte(one, TEXTS).bits_per_byte, *numbers)]
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from crosstok.corpora import distinct_names
 from crosstok.jobs.distil import distil
 from crosstok.objectives import FixedWeights
 from crosstok.recipes import OBJECTIVES, DistilRecipe
 from crosstok.tokenizers import load_tokenizer
-from crosstok.training.terms import MODULES, distinct_names
+from crosstok.training.terms import MODULES
 from tests.folders import CHATML, CHATS, weights
 
 

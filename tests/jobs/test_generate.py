@@ -12,8 +12,8 @@ import yaml
 
 import crosstok.jobs.generate as job
 from crosstok import cli
+from crosstok.inference import RULES, Sampling, load_language_model
 from crosstok.inference.answers import AnswerText, begun_character
-from crosstok.inference.loading import COMBINE, Sampling, load_language_model
 from crosstok.jobs.generate import Chat, generate
 from crosstok.recipes import GenerateRecipe, RecipeError
 from tests.tiny import tiny_tokenizer, with_chat_template
@@ -151,7 +151,7 @@ def test_bytes_may_end_inside_a_character(crosstok, models, tmp_path):
     assert begun_character(b"a\xff\xe4\xb8") == b"\xe4\xb8"
 
 
-@pytest.mark.parametrize("combine", COMBINE)
+@pytest.mark.parametrize("combine", RULES)
 def test_several_models_answer_as_one(crosstok, models, combine):
     names = {"mined": ("one", "two"), "proxy": ("one", "two", "three")}.get(
         combine, ("one", "three")
@@ -285,13 +285,13 @@ def test_a_chat_that_outgrows_the_model_goes_on_behind_a_reset(models):
 REFUSED = [
     ("--model {one}", "missing: --prompt or --prompt-file"),
     ("--model {one} --model {two} --prompt a", "add --combine with one of probs, logprobs, mined"),
-    ("--model {one} --combine probs --prompt a", "--combine probs is of several models"),
+    ("--model {one} --combine probs --prompt a", "--combine is 'probs', which is of several"),
     ("--model {one} --model {two} --combine mined --bytes --prompt a", "leave --bytes out, or"),
-    ("--model {one} --alpha 2 --prompt a", "--alpha is of --combine proxy"),
+    ("--model {one} --alpha 2 --prompt a", "only --combine proxy has one; leave --alpha out"),
     ("--model {one} --model {two} --combine proxy --prompt a", "takes three models"),
     ("--model {one} --combine proxy --prompt a", "takes three models"),
-    ("--model {one} --weight 2 --prompt a", "a single model has none"),
-    ("--model {one} --model {two} --combine probs --weight 2 --prompt a", "1 weights for 2 models"),
+    ("--model {one} --weight 2 --prompt a", "--weight are of several models"),
+    ("--model {one} --model {two} --combine probs --weight 2 --prompt a", "one for each of the 2"),
     ("--model {one} --model {two} --combine probs --weight 0 --weight 1 --prompt a", "above 0"),
     ("--model {one} --target canonical --prompt a", "add --bytes"),
     ("--model {one} --max-new-bytes 3 --prompt a", "give --max-new-tokens"),
@@ -303,9 +303,9 @@ REFUSED = [
     ("--model {one} --prompt a --max-new-tokens 0", "--max-new-tokens is 0; it must be at least 1"),
     ("--model {one} --prompt a --combine average", "'average'"),
     ("--model {one} --model e.yaml --prompt a", "e.yaml defines an ensemble and is given with"),
-    ("--model e.yaml --bytes --prompt a", "--bytes cannot be given with e.yaml"),
+    ("--model e.yaml --bytes --prompt a", "answer as one; leave --bytes out"),
     ("--model {one} --chat --chat-template own --chat-template own --prompt a",
-     "there are 2 chat templates for 1 models"),
+     "--chat-template are 2 for 1 models"),
 ]  # fmt: skip
 
 

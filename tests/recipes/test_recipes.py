@@ -102,4 +102,4 @@ def test_evaluation_options_carry_over():
     options = load_recipe(
         EvaluateRecipe, None, {"model": ["m"], "limit": 3, "start_every_window": False}
     ).options()
-    assert (options.max_items, options.start_every_window) == (3, False)
+    assert (options.limit, options.start_every_window) == (3, False)

@@ -104,6 +104,16 @@ def test_the_boundary_mask_holds_space_newline_tab_and_specials(kind):
         vocab.boundary_mask(len(vocab) - 1)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_token_mask_leaves_out_gaps_and_rows_that_pad(kind):
+    vocab = vocab_of(kind)
+    mask = vocab.token_mask(len(vocab) + 7)
+    assert set(np.flatnonzero(mask)) == set(tiny_tokenizer(kind).get_vocab().values())
+    assert (vocab.token_mask() == mask[: len(vocab)]).all()
+    with pytest.raises(ValueError, match=r"token_mask got size .* ids up to"):
+        vocab.token_mask(len(vocab) - 1)
+
+
 def test_same_as_compares_bytes_and_specials_never_sizes():
     vocab = vocab_of("bytelevel_bpe")
     assert vocab.same_as(pickle.loads(pickle.dumps(vocab)))

@@ -171,8 +171,9 @@ class Reader:
         if self.strips_space:
             self.start_trie = ByteTrie([c.removeprefix(b" ") if c else None for c in spelt])
         self.token_bytes = spelt
-        valid = np.zeros(self.head.weight.shape[0], dtype=np.bool_)
-        valid[self.trie.ids] = True
+        valid = self.vocab.token_mask(self.head.weight.shape[0])
+        silent = [i for i, content in enumerate(spelt) if content is None]
+        valid[silent] = False  # special tokens that neither write nor end anything
         valid[self.stop_ids] = True
         device = self.head.weight.device
         self._valid = None if valid.all() else torch.from_numpy(valid).to(device)

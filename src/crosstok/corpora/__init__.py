@@ -3,13 +3,14 @@
 from crosstok.corpora.examples import Examples, load_examples
 from crosstok.corpora.in_memory import as_examples, as_row
 from crosstok.corpora.load import Corpus, load_corpora, load_corpus, read_rows
-from crosstok.corpora.read import plain_name
+from crosstok.corpora.read import distinct_names, plain_name
 
 __all__ = [
     "Corpus",
     "Examples",
     "as_examples",
     "as_row",
+    "distinct_names",
     "load_corpora",
     "load_corpus",
     "load_examples",

@@ -11,7 +11,7 @@ import io
 import json
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -41,6 +41,18 @@ def plain_name(path: Path) -> str:
         if name.lower().endswith(suffix) and len(name) > len(suffix):
             name = name[: -len(suffix)]
     return name
+
+
+def distinct_names(names: Sequence[str]) -> list[str]:
+    """The names, with ``-2``, ``-3``, ... after those that come again."""
+    distinct: list[str] = []
+    for name in names:
+        candidate, number = name, 1
+        while candidate in distinct:
+            number += 1
+            candidate = f"{name}-{number}"
+        distinct.append(candidate)
+    return distinct
 
 
 class _ZstdReader(io.RawIOBase):

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from crosstok.corpora import load_corpus, plain_name, read_rows
+from crosstok.corpora import distinct_names, load_corpus, plain_name, read_rows
 from crosstok.evaluation.bits_per_byte import bits_per_byte, bits_per_byte_of_windows
 from crosstok.evaluation.byte_windows import WINDOW_BYTES, cut_text
-from crosstok.evaluation.contenders import Contender, Model, contender, contenders, short_name
+from crosstok.evaluation.contenders import Contender, Model, contender, contenders, drop_folders
 from crosstok.evaluation.exams import Item, read_exam, take_exam
 from crosstok.evaluation.fidelity import fidelity
 from crosstok.evaluation.options import EvaluationOptions
@@ -59,7 +59,8 @@ def evaluate(
     another.
 
     Args:
-        models: what to evaluate, or the models that answer as one (`options.combine`).
+        models: what to evaluate: names, `Ensemble`s, or what is loaded; or names of the models that
+            answer as one (`options.combine`).
         data: texts for bits per byte and, with a teacher, for fidelity.
         exams: files of exam rows (`crosstok.evaluation.exams`).
         tasks: names of tasks of lm-eval (`crosstok.evaluation.tasks`).
@@ -84,7 +85,7 @@ def evaluate(
             "evaluate needs a model and something to evaluate it on: data, exams or tasks."
         )
     columns = contenders(models, options)
-    judge = None if teacher is None else contender(teacher, replace(options, bytes_view=False))
+    judge = None if teacher is None else contender(teacher, EvaluationOptions())
     _check(columns, judge, options)
     options = _with_windows(columns, options)
     texts, questions = _read_data(data, options), _read_exams(exams, options)
@@ -92,7 +93,7 @@ def evaluate(
     result: _Result = {"models": []}
     failures: list[str] = []
     with _progress(show_progress) as progress:
-        judging = None if judge is None or not texts else judge.scorer(options)
+        judging = _judging_scorer(judge, options) if judge is not None and texts else None
         for column in columns:
             entry: dict[str, Any] = {"model": column.name, "data": {}, "exams": {}}
             result["models"].append(entry)
@@ -143,7 +144,7 @@ class _Run:
 
     def figures(self, section: str, name: str, total: int, work: Callable[..., Any]) -> None:
         """Put the figures of `work(on_progress=...)` into the entry."""
-        what = escape(f"{short_name(self.entry['model'])}: {name}")
+        what = escape(f"{drop_folders(self.entry['model'])}: {name}")
         task = self._progress.add_task(what, total=total)
 
         def advance(count: int) -> None:
@@ -156,52 +157,51 @@ class _Run:
 
 
 def _evaluate_one(column: Contender, work: _Work, judge: Scorer | None, run: _Run) -> None:
-    model = run.attempt("loading", partial(column.load, work.options))
+    model: LanguageModel | None = run.attempt("loading", partial(column.load, work.options))
     if model is None:
         return
     _measure(run, model, work)
-    if judge is not None and column.is_plain and column.name != judge.name:
-        _compare_with_teacher(run, model, judge, work.texts)
+    if isinstance(model, TokenModel) and judge is not None and column.name != judge.name:
+        _compare_with_teacher(run, model.scorer, judge, work.texts)
 
 
-def _measure(run: _Run, model: Scorer | LanguageModel, work: _Work) -> None:
+def _judging_scorer(judge: Contender, options: EvaluationOptions) -> Scorer:
+    model = judge.load(options)
+    assert isinstance(model, TokenModel)  # a plain one: see `_check`
+    return model.scorer
+
+
+def _measure(run: _Run, model: LanguageModel, work: _Work) -> None:
     for name, texts in work.texts.items():
         run.figures("data", name, len(texts), _text_work(model, texts, work.options))
     for name, items in work.questions.items():
         run.figures("exams", name, len(items), partial(take_exam, model, items))
     if work.tasks is not None:
-        found = run.without_bars(partial(_run_tasks, work.tasks, model, run.shows_progress))
+        asked = partial(work.tasks.run, model, show_progress=run.shows_progress)
+        found = run.without_bars(asked)
         run.entry["tasks"] = found or {}
 
 
 def _text_work(
-    model: Scorer | LanguageModel, texts: list[str], options: EvaluationOptions
+    model: LanguageModel, texts: list[str], options: EvaluationOptions
 ) -> Callable[..., Any]:
-    if not isinstance(model, Scorer):
+    if not isinstance(model, TokenModel):
         return partial(bits_per_byte_of_windows, model, texts)
     return partial(
         bits_per_byte,
-        model,
+        model.scorer,
         texts,
         overlap=options.overlap,
         start_every_window=options.start_every_window,
     )
 
 
-def _run_tasks(
-    tasks: Tasks, model: Scorer | LanguageModel, show_progress: bool
-) -> dict[str, dict[str, Any]]:
-    if isinstance(model, Scorer):
-        model = TokenModel(model.model, model.encoder.tokenizer, name=model.name)
-    return tasks.run(model, show_progress=show_progress)
-
-
 def _compare_with_teacher(
-    run: _Run, scorer: Scorer, teacher: Scorer, texts: dict[str, list[str]]
+    run: _Run, student: Scorer, teacher: Scorer, texts: dict[str, list[str]]
 ) -> None:
     run.entry["fidelity"] = {}
     for name, group in texts.items():
-        run.figures("fidelity", name, len(group), partial(fidelity, scorer, teacher, group))
+        run.figures("fidelity", name, len(group), partial(fidelity, student, teacher, group))
 
 
 def _read_data(data: Sequence[Data], options: EvaluationOptions) -> dict[str, list[str]]:
@@ -228,8 +228,7 @@ def _read_data(data: Sequence[Data], options: EvaluationOptions) -> dict[str, li
 
 def _read_exams(exams: Sequence[str], options: EvaluationOptions) -> dict[str, list[Item]]:
     questions = [
-        (plain_name(Path(path)), read_exam(read_rows(path), path, options.max_items))
-        for path in exams
+        (plain_name(Path(path)), read_exam(read_rows(path), path, options.limit)) for path in exams
     ]
     return _by_unique_name(exams, questions)
 
@@ -237,21 +236,18 @@ def _read_exams(exams: Sequence[str], options: EvaluationOptions) -> dict[str, l
 def _by_unique_name(sources: Sequence[Any], named: list[tuple[str, Any]]) -> dict[str, Any]:
     """By name; where two are called the same, by the folder's name and theirs, then by number."""
     names = [name for name, _ in named]
-    unique: dict[str, Any] = {}
-    for source, (name, value) in zip(sources, named, strict=True):
+    longer = []
+    for source, name in zip(sources, names, strict=True):
         folder = Path(source).resolve().parent.name if isinstance(source, str) else ""
-        base = f"{folder}/{name}" if names.count(name) > 1 and folder else name
-        final, number = base, 2
-        while final in unique:
-            final, number = f"{base} ({number})", number + 1
-        unique[final] = value
-    return unique
+        longer.append(f"{folder}/{name}" if names.count(name) > 1 and folder else name)
+    values = (value for _, value in named)
+    return dict(zip(distinct_names(longer), values, strict=True))
 
 
 def _check(
     columns: Sequence[Contender], judge: Contender | None, options: EvaluationOptions
 ) -> None:
-    place_and_dtype(options.device, options.dtype)
+    place_and_dtype(options.device, options.precision)
     for column in (*columns, *([judge] if judge is not None else [])):
         column.check(options)
     if judge is None:

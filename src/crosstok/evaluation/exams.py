@@ -39,6 +39,7 @@ import numpy as np
 from crosstok.inference.language_model import LanguageModel
 from crosstok.inference.prompts import num_tokens_of
 from crosstok.inference.scoring import Scorer, TokenRow
+from crosstok.inference.token_model import TokenModel
 
 Form = Literal["pair", "choice", "schema", "cloze"]
 
@@ -119,7 +120,7 @@ def read_exam(rows: Sequence[Mapping[str, Any]], name: str, limit: int | None = 
 
 
 def take_exam(
-    model: Scorer | LanguageModel,
+    model: LanguageModel,
     items: Sequence[Item],
     *,
     on_progress: Callable[[int], None] | None = None,
@@ -127,7 +128,7 @@ def take_exam(
     """Let a model answer; see the module for what counts as right.
 
     Args:
-        model: a model with its tokenizer, or anything that answers.
+        model: anything that answers. The window of a `TokenModel` is that of its scorer.
         items: `read_exam`'s, all of one form.
         on_progress: called with the number of items done.
 
@@ -179,12 +180,10 @@ class _Score:
     is_truncated: bool
 
 
-def _answers(
-    model: Scorer | LanguageModel, items: Sequence[Item], *, greedy: bool
-) -> list[_Answer]:
+def _answers(model: LanguageModel, items: Sequence[Item], *, greedy: bool) -> list[_Answer]:
     joined = [join(*option) for item in items for option in item.options]
-    if isinstance(model, Scorer):
-        scores = _scores(model, joined, greedy=greedy)
+    if isinstance(model, TokenModel):
+        scores = _scores(model.scorer, joined, greedy=greedy)
     else:
         found = model.logprob(joined, greedy=greedy)
         scores = [_Score(score.logprob, score.is_greedy, False) for score in found]

@@ -27,6 +27,7 @@ import torch
 from tqdm import tqdm
 
 from crosstok.evaluation.byte_windows import cut_text, first_window
+from crosstok.inference.ensemble import Ensemble
 from crosstok.inference.language_model import LanguageModel, Prompt, Sampling
 from crosstok.inference.loading import load_language_model
 
@@ -62,7 +63,7 @@ class CrosstokLM(LM):  # type: ignore[misc]
 
     def __init__(
         self,
-        pretrained: str | Sequence[str] | LanguageModel,
+        pretrained: str | Sequence[str] | Ensemble | LanguageModel,
         *,
         batch_size: int | str | None = None,
         max_gen_toks: int = 256,
@@ -79,7 +80,7 @@ class CrosstokLM(LM):  # type: ignore[misc]
         view of one.
 
         Args:
-            pretrained: Names or folders, an ensemble file, or a loaded model.
+            pretrained: Names or folders, an ensemble file, an `Ensemble`, or a loaded model.
             batch_size: Prompts answered at a time; 8 if it is not a number.
             max_gen_toks: Of an answer, where the task has no limit.
             bytes_per_token: What a limit of tokens is in bytes.
@@ -249,10 +250,12 @@ def register() -> None:
         model_registry.register("crosstok", target="crosstok.evaluation.harness:CrosstokLM")
 
 
-def _model(pretrained: str | Sequence[str] | LanguageModel, options: dict[str, Any]) -> Any:
+def _model(
+    pretrained: str | Sequence[str] | Ensemble | LanguageModel, options: dict[str, Any]
+) -> LanguageModel:
     if isinstance(pretrained, str):
         pretrained = pretrained.split(";")
-    if not isinstance(pretrained, Sequence):
+    if not isinstance(pretrained, Sequence | Ensemble):
         if options:
             raise ValueError(f"a loaded model takes no options to load it: {sorted(options)}.")
         return pretrained
@@ -260,7 +263,7 @@ def _model(pretrained: str | Sequence[str] | LanguageModel, options: dict[str, A
         del options["device"]  # lm-eval's default, also where there is none
     if isinstance(weights := options.get("weights"), str):
         options["weights"] = [float(weight) for weight in weights.split(";")]
-    return load_language_model(list(pretrained), **options)
+    return load_language_model(pretrained, **options)
 
 
 def _prompt(context: str) -> Prompt:

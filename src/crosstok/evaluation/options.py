@@ -5,13 +5,12 @@ from dataclasses import dataclass
 
 import torch
 
-from crosstok.choices import Target, TextUnit
-from crosstok.inference.language_model import COMBINE
+from crosstok.choices import Precision, Target, TextUnit
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationOptions:
-    """How texts are read and scored."""
+    """How texts are read and scored, and how models given by name answer (see `Ensemble`)."""
 
     max_length: int | None = None
     """Tokens in a window; by default each model's positions, at most 2,048."""
@@ -30,7 +29,7 @@ class EvaluationOptions:
     max_texts: int | None = None
     """Texts of each data set that are used, from its beginning; None for all."""
 
-    max_items: int | None = None
+    limit: int | None = None
     """Items of each exam, evenly spaced, and of each task, from its beginning; None for all."""
 
     text_field: str = "text"
@@ -45,8 +44,9 @@ class EvaluationOptions:
     tokens_per_batch: int | None = None
     """Tokens in one forward pass, padding included; the default goes by the device."""
 
-    dtype: torch.dtype | str | None = None
-    """Of models loaded by name; None for float32 on CPU, and the saved one on an accelerator."""
+    precision: Precision | torch.dtype | str | None = None
+    """Of models loaded by name: fp32, bf16 or fp16, or what torch calls them; None for float32 on a
+    CPU, and on an accelerator as they are saved."""
 
     device: str | None = None
     """Of models loaded by name; None for the accelerator if there is one."""
@@ -55,7 +55,7 @@ class EvaluationOptions:
     """Whether Python code in a model's folder may be executed."""
 
     combine: str | None = None
-    """Let all models answer as one, by one of `crosstok.inference.COMBINE`."""
+    """Let all models answer as one, by one of `crosstok.inference.RULES`."""
 
     bytes_view: bool = False
     """Read every model byte by byte; the name "bytes:NAME" reads a single one so."""
@@ -79,22 +79,7 @@ class EvaluationOptions:
     """Put the questions of tasks as chats."""
 
     def __post_init__(self) -> None:
-        for name in ("max_texts", "max_items", "tokens_per_batch"):
+        for name in ("max_texts", "limit", "tokens_per_batch"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1.")
-        if self.combine is not None and self.combine not in COMBINE:
-            raise ValueError(
-                f"combine is {self.combine!r}; it must be one of {', '.join(COMBINE)}."
-            )
-        if self.combine is not None and self.bytes_view:
-            raise ValueError(
-                f"combine is {self.combine!r} and bytes_view is on: to combine models byte by byte "
-                "take bytes-mixture, bytes-bayes, bytes-product or proxy."
-            )
-        if self.combine is None and self.weights is not None:
-            raise ValueError("weights are of models that are combined; give combine, or none.")
-        if self.combine != "proxy" and self.alpha != 1:
-            raise ValueError(
-                f"alpha is {self.alpha}, and only combine proxy has one; leave it out."
-            )

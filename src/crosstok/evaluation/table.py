@@ -7,7 +7,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from crosstok.evaluation.contenders import short_name
+from crosstok.evaluation.contenders import drop_folders
 
 
 def render_table(result: dict[str, list[dict[str, Any]]]) -> Table:
@@ -16,7 +16,7 @@ def render_table(result: dict[str, list[dict[str, Any]]]) -> Table:
     table = Table(title=None)
     table.add_column("")
     for entry in models:
-        table.add_column(escape(short_name(entry["model"])), justify="right")
+        table.add_column(escape(drop_folders(entry["model"])), justify="right")
     for row in (*_rows(models), *_task_rows(models)):
         known = [cell.value for cell in row.cells if cell is not None]
         best = row.best(known) if row.best is not None and len(known) > 1 else None

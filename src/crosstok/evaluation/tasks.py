@@ -66,7 +66,7 @@ class Tasks:
             model=asked,
             tasks=list(self.names),
             num_fewshot=options.num_fewshot,
-            limit=options.max_items,
+            limit=options.limit,
             apply_chat_template=options.apply_chat_template,
             bootstrap_iters=_BOOTSTRAP_ITERS,
             log_samples=False,

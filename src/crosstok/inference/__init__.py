@@ -1,34 +1,87 @@
-"""Models that answer: one, one read byte by byte, or several as one."""
+"""Models that answer: one, one read byte by byte, or several as one.
 
-from crosstok.inference.byte_ensemble import ByteEnsemble, ByteView
-from crosstok.inference.byte_member import ByteMember
-from crosstok.inference.ensemble import is_ensemble_file
-from crosstok.inference.language_model import (
-    COMBINE,
-    ContinuationScore,
-    LanguageModel,
-    Prompt,
-    Sampling,
-)
-from crosstok.inference.loading import load_language_model
-from crosstok.inference.mined_ensemble import MinedEnsemble
-from crosstok.inference.scoring import Scorer
-from crosstok.inference.token_ensemble import TokenEnsemble
-from crosstok.inference.token_model import TokenModel
+Names are imported when they are asked for: what an `Ensemble` may be, and what `Sampling`, is
+checked without torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from crosstok.inference.byte_ensemble import ByteEnsemble, ByteView
+    from crosstok.inference.byte_member import ByteMember
+    from crosstok.inference.ensemble import RULES, Ensemble, Member, is_ensemble_file
+    from crosstok.inference.generation import Decoder, OneByOne, Steps
+    from crosstok.inference.language_model import (
+        ContinuationScore,
+        LanguageModel,
+        Prompt,
+        Sampling,
+    )
+    from crosstok.inference.loading import load_language_model
+    from crosstok.inference.mined_ensemble import MinedEnsemble
+    from crosstok.inference.scoring import Scorer
+    from crosstok.inference.token_ensemble import TokenEnsemble
+    from crosstok.inference.token_model import TokenModel
+
+_HOMES = {
+    "ByteEnsemble": "byte_ensemble",
+    "ByteMember": "byte_member",
+    "ByteView": "byte_ensemble",
+    "ContinuationScore": "language_model",
+    "Decoder": "generation",
+    "Ensemble": "ensemble",
+    "LanguageModel": "language_model",
+    "Member": "ensemble",
+    "MinedEnsemble": "mined_ensemble",
+    "OneByOne": "generation",
+    "Prompt": "language_model",
+    "RULES": "ensemble",
+    "Sampling": "language_model",
+    "Scorer": "scoring",
+    "Steps": "generation",
+    "TokenEnsemble": "token_ensemble",
+    "TokenModel": "token_model",
+    "is_ensemble_file": "ensemble",
+    "load_language_model": "loading",
+}
 
 __all__ = [
-    "COMBINE",
+    "RULES",
     "ByteEnsemble",
     "ByteMember",
     "ByteView",
     "ContinuationScore",
+    "Decoder",
+    "Ensemble",
     "LanguageModel",
+    "Member",
     "MinedEnsemble",
+    "OneByOne",
     "Prompt",
     "Sampling",
     "Scorer",
+    "Steps",
     "TokenEnsemble",
     "TokenModel",
     "is_ensemble_file",
     "load_language_model",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, once.
+
+    Raises:
+        AttributeError: there is no such name.
+    """
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion and `help`."""
+    return sorted({*globals(), *__all__})

@@ -19,7 +19,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import get_args
 
 import numpy as np
 import torch
@@ -28,9 +27,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from crosstok.byteview.model import STOP, ByteStream
 from crosstok.byteview.reader import NoRoomError, Pruning
-from crosstok.choices import ByteRule, Target, Unit
+from crosstok.choices import Target, Unit
 from crosstok.inference.answers import AnswerText, Sampler, begun_character
 from crosstok.inference.byte_member import ByteMember
+from crosstok.inference.ensemble import check_engine
 from crosstok.inference.language_model import (
     ContinuationScore,
     LanguageModel,
@@ -38,7 +38,6 @@ from crosstok.inference.language_model import (
     Sampling,
     check_pairs,
     check_single,
-    normalized_weights,
 )
 
 log = logging.getLogger(__name__)
@@ -54,7 +53,7 @@ class ByteEnsemble(LanguageModel):
     Attributes:
         name: The rule with the members' names.
         members: The models.
-        rule: How they are combined; see the module.
+        combine: The rule; see the module.
     """
 
     unit: Unit = "byte"
@@ -62,7 +61,7 @@ class ByteEnsemble(LanguageModel):
     def __init__(
         self,
         members: Sequence[ByteMember],
-        rule: ByteRule,
+        combine: str,
         *,
         weights: Sequence[float] | None = None,
         alpha: float = 1.0,
@@ -71,19 +70,18 @@ class ByteEnsemble(LanguageModel):
 
         Args:
             members: The models; for "proxy" base, expert and anti-expert.
-            rule: How to combine them.
+            combine: The rule.
             weights: One for each member, above 0; equal by default.
             alpha: Of "proxy": how much expert and anti-expert count.
 
         Raises:
-            ValueError: The rule is unknown, members or weights are too few or too many, or a number
-                is out of range.
+            ValueError: See `Ensemble`.
         """
-        check_byte_rule(len(members), rule, weights, alpha)
-        self.members, self.rule, self._alpha = list(members), rule, alpha
-        self._weights = normalized_weights(len(members), weights)
+        declared = check_engine(ByteEnsemble, members, combine, weights, alpha)
+        self.members, self.combine, self._alpha = list(members), combine, alpha
+        self._weights = declared.shares
         names = ", ".join(member.name for member in members)
-        self.name = f"{rule}({names})"
+        self.name = f"{combine}({names})"
 
     @property
     def max_length(self) -> int:
@@ -101,9 +99,9 @@ class ByteEnsemble(LanguageModel):
         check_pairs(pairs)
         if not pairs:
             return []
-        if self.rule == "bytes-bayes":
+        if self.combine == "bytes-bayes":
             logprobs = self._sequence_logprobs(pairs)
-        elif self.rule == "bytes-mixture":
+        elif self.combine == "bytes-mixture":
             logprobs = self._mixture_logprobs(pairs)
         else:
             logprobs = [logprob for group in _groups(pairs) for logprob in self._table_sums(group)]
@@ -145,17 +143,17 @@ class ByteEnsemble(LanguageModel):
             tables: The members', at n places.
             so_far: Log-probabilities of the members for all before those places.
         """
-        if self.rule == "proxy":
+        if self.combine == "proxy":
             base, expert, anti = tables
             ratio = np.maximum(expert, _LOG_FLOOR) - np.maximum(anti, _LOG_FLOOR)
             return _normalized(base + self._alpha * ratio)
         weights = self._weights[:, None, None]
-        if self.rule == "bytes-product":
+        if self.combine == "bytes-product":
             # What no member gives as much to stays what it is, possibly 0.
             floored = np.where(tables.max(axis=0) < _LOG_FLOOR, tables, tables.clip(_LOG_FLOOR))
             return _normalized((weights * floored).sum(axis=0))
         log_weights = np.log(weights)
-        if self.rule == "bytes-bayes":
+        if self.combine == "bytes-bayes":
             log_weights = log_weights + so_far[:, :, None]
             log_weights = log_weights - np.logaddexp.reduce(log_weights, axis=0)
         mixed: Float[np.ndarray, "n U"] = np.logaddexp.reduce(log_weights + tables, axis=0)
@@ -258,26 +256,9 @@ class ByteView(ByteEnsemble):
             target=target,
             pruning=pruning,
         )
-        super().__init__([member], "bytes-bayes")  # of one model: its own probability of a text
-        self.name = member.name
-
-
-def check_byte_rule(size: int, rule: str, weights: Sequence[float] | None, alpha: float) -> None:
-    """Check what a byte ensemble is made of.
-
-    Raises:
-        ValueError: See `ByteEnsemble`.
-    """
-    if rule not in get_args(ByteRule):
-        raise ValueError(f"rule is {rule!r}; it must be one of {', '.join(get_args(ByteRule))}")
-    if rule == "proxy" and (size != 3 or weights is not None):
-        raise ValueError(
-            f"proxy takes three models (base, expert, anti-expert) and alpha in the place of "
-            f"weights; there are {size} models and weights are {weights}."
-        )
-    if not math.isfinite(alpha):
-        raise ValueError(f"alpha is {alpha}; it must be a number.")
-    normalized_weights(size, weights)
+        self.members, self.name = [member], member.name
+        self.combine, self._alpha = "bytes-bayes", 1.0  # of one model: its own probability
+        self._weights = np.ones(1)
 
 
 def _groups(pairs: Sequence[tuple[Prompt, str]]) -> Iterator[list[tuple[Prompt, str]]]:

@@ -1,55 +1,286 @@
-"""The file that defines an ensemble.
+"""Which models answer, and how: one, one read byte by byte, or several as one.
 
-combine: bytes-mixture        # one of `COMBINE`
-members:
-  - model: models/small       # folder (from this file, or from here) or name on the hub
-    weight: 2                 # optional, for all members or for none
-  - model: models/other
-    chat_template: other.jinja   # optional: a file, or "plain"
-alpha: 1.0                    # of proxy, whose members are base, expert, anti-expert
+Everything that says so (flags, files, options) makes an `Ensemble`, which alone knows the rules.
+Nothing heavy is imported here, so that a mistake is found before libraries load.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-import yaml
+import numpy as np
+from jaxtyping import Float
 
-from crosstok.chats import resolve_chat_template
-from crosstok.inference.language_model import COMBINE
+from crosstok.choices import Target, Unit
+from crosstok.plugins import resolve
+
+BYTE_VIEW_OF = "bytes:"
+"""In front of a name: the byte view of that model."""
+
+_PLACE = "crosstok.inference."
 
 
 @dataclass(frozen=True)
-class MemberFile:
+class Rule:
+    """A way to let several models answer as one.
+
+    Attributes:
+        unit: In what the models are read.
+        engine: "module:Class" of what does it. It is made as `Class(members, combine, **options)`
+            of `TokenModel` where the unit is tokens, of `ByteMember` where it is bytes.
+        options: Which of `weights` and `alpha` it takes.
+        roles: What the models are, where their number is fixed.
+    """
+
+    unit: Unit
+    engine: str
+    options: tuple[str, ...] = ("weights",)
+    roles: tuple[str, ...] = ()
+
+    def load_engine(self) -> type:
+        """Import the class.
+
+        Raises:
+            ValueError: there is no such class.
+        """
+        return resolve(self.engine, {}, "crosstok.rules", "engine")
+
+
+RULES: dict[str, Rule] = {
+    "probs": Rule("token", _PLACE + "token_ensemble:TokenEnsemble"),
+    "logprobs": Rule("token", _PLACE + "token_ensemble:TokenEnsemble"),
+    "mined": Rule("token", _PLACE + "mined_ensemble:MinedEnsemble"),
+    "bytes-mixture": Rule("byte", _PLACE + "byte_ensemble:ByteEnsemble"),
+    "bytes-bayes": Rule("byte", _PLACE + "byte_ensemble:ByteEnsemble"),
+    "bytes-product": Rule("byte", _PLACE + "byte_ensemble:ByteEnsemble"),
+    "proxy": Rule(
+        "byte",
+        _PLACE + "byte_ensemble:ByteEnsemble",
+        options=("alpha",),
+        roles=("base", "expert", "anti-expert"),
+    ),
+}
+"""Every way to let several models answer as one, by the name that `combine` calls it."""
+
+
+@dataclass(frozen=True)
+class Member:
     """One model of an ensemble.
 
     Attributes:
         model: Folder, or name on the hub.
-        weight: Its weight, or None.
         chat_template: Text of a template in the place of the model's own, or None.
     """
 
     model: str
-    weight: float | None = None
     chat_template: str | None = None
 
 
 @dataclass(frozen=True)
-class EnsembleFile:
-    """What the file says."""
+class Ensemble:
+    """The models that answer, and how. One model alone, or its byte view, has no rule.
 
-    combine: str
-    members: tuple[MemberFile, ...]
+    Attributes:
+        members: The models, in the order that the rule asks for: of "mined" the pivot is first,
+            of "proxy" they are base, expert and anti-expert.
+        combine: One of `RULES`; None for a single model.
+        weights: Of the models, where they are averaged; None for equal ones. They need not sum to
+            1: see `shares`.
+        alpha: Of "proxy": how much expert and anti-expert count.
+        target: Which token sequences count where models are read byte by byte.
+        bytes_view: Read a single model byte by byte.
+    """
+
+    members: Sequence[Member]
+    combine: str | None = None
+    weights: Sequence[float] | None = None
     alpha: float = 1.0
+    target: Target = "all"
+    bytes_view: bool = False
+
+    def __post_init__(self) -> None:
+        """Check everything that does not need the models.
+
+        Raises:
+            ValueError: models are too few or too many for the rule, there is no such rule, or an
+                option has a wrong value or one that the rule does not take.
+        """
+        object.__setattr__(self, "members", tuple(self.members))
+        if self.weights is not None:
+            object.__setattr__(self, "weights", tuple(self.weights))
+        if not self.members:
+            raise ValueError("there is no model; give at least one.")
+        if self.combine is None:
+            self._check_alone()
+        else:
+            self._check_rule(self.combine, RULES.get(self.combine))
+        self._check_weights()
+        self._check_alpha()
+        self._check_target()
+
+    @classmethod
+    def of(
+        cls,
+        models: Sequence[str],
+        *,
+        combine: str | None = None,
+        bytes_view: bool = False,
+        weights: Sequence[float] | None = None,
+        alpha: float = 1.0,
+        target: Target = "all",
+        chat_templates: Sequence[str | None] | None = None,
+    ) -> Ensemble:
+        """From names, as they are given on the command line.
+
+        Args:
+            models: Folders or names on the hub; or one file that defines an ensemble (.yaml), or
+                "bytes:" and a name for the byte view of that model.
+            combine: See `Ensemble`, as for the rest.
+            bytes_view: Read a single model byte by byte.
+            weights: Of the models.
+            alpha: Of "proxy".
+            target: Which token sequences count where models are read byte by byte.
+            chat_templates: Text of a template for each model, in the place of its own, or "plain";
+                None for those that keep theirs.
+
+        Raises:
+            EnsembleFileError: the file is missing or wrong.
+            ValueError: an option is wrong, see `Ensemble`; or it comes with a file, which has its
+                own.
+        """
+        if any(map(is_ensemble_file, models)):
+            from crosstok.inference.ensemble_file import read_ensemble_file
+
+            given = {
+                "combine": combine,
+                "bytes_view": bytes_view or None,
+                "weights": weights,
+                "alpha": None if alpha == 1 else alpha,
+                "chat_templates": chat_templates,
+            }
+            _check_file_alone(models, [name for name, value in given.items() if value is not None])
+            return read_ensemble_file(models[0], target)
+        if len(models) == 1 and models[0].startswith(BYTE_VIEW_OF):
+            models, bytes_view = [models[0].removeprefix(BYTE_VIEW_OF)], True
+        if views := [name for name in models if name.startswith(BYTE_VIEW_OF)]:
+            raise ValueError(
+                f"{views[0]!r} is the byte view of a single model; several take their plain names, "
+                f"and a rule that reads them byte by byte: {', '.join(_rules('byte'))}."
+            )
+        return cls(
+            members=_members(models, chat_templates),
+            combine=combine,
+            weights=weights,
+            alpha=alpha,
+            target=target,
+            bytes_view=bytes_view,
+        )
 
     @property
-    def weights(self) -> list[float] | None:
-        """Of all members, or None."""
-        found = [member.weight for member in self.members if member.weight is not None]
-        return found or None
+    def rule(self) -> Rule | None:
+        """How they are combined; None for a single model."""
+        return None if self.combine is None else RULES[self.combine]
+
+    @property
+    def unit(self) -> Unit:
+        """In what the models are read."""
+        if self.rule is None:
+            return "byte" if self.bytes_view else "token"
+        return self.rule.unit
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is one model that is read token by token."""
+        return self.combine is None and not self.bytes_view
+
+    @property
+    def shares(self) -> Float[np.ndarray, " k"]:
+        """Weights that sum to 1; equal ones if none are given."""
+        given: Float[np.ndarray, " k"] = np.ones(len(self.members))
+        if self.weights is not None:
+            given = np.array(self.weights, dtype=np.float64)
+        total: float = given.sum()
+        given = given / total
+        return given
+
+    def _check_alone(self) -> None:
+        if len(self.members) > 1:
+            raise ValueError(
+                f"there are {len(self.members)} models and nothing says how they answer as one; "
+                f"give one model, or add combine with one of {', '.join(_rules('token'))} (per "
+                f"token) and {', '.join(_rules('byte'))} (per byte)."
+            )
+
+    def _check_rule(self, combine: str, rule: Rule | None) -> None:
+        if rule is None:
+            near = difflib.get_close_matches(combine, RULES, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"combine is {combine!r}; it must be one of {', '.join(RULES)}.{hint}")
+        size = len(self.members)
+        there = "there is one" if size == 1 else f"there are {size}"
+        if rule.roles and size != len(rule.roles):
+            number = {2: "two", 3: "three"}.get(len(rule.roles), str(len(rule.roles)))
+            raise ValueError(
+                f"combine is {combine!r}, which takes {number} models ({', '.join(rule.roles)}), "
+                f"and {there}."
+            )
+        if size == 1:
+            raise ValueError(
+                f"combine is {combine!r}, which is of several models, and {there}; give more, or "
+                "leave combine out."
+            )
+        if self.bytes_view and rule.unit == "token":
+            raise ValueError(
+                f"combine is {combine!r}, which reads models token by token; leave bytes_view out, "
+                f"or take one of {', '.join(_rules('byte'))}."
+            )
+
+    def _check_weights(self) -> None:
+        given, size = self.weights, len(self.members)
+        if given is None:
+            return
+        if self.rule is None:
+            raise ValueError("weights are of several models, and there is one; leave weights out.")
+        if "weights" not in self.rule.options:
+            instead = " and ".join(self.rule.options) or "nothing"
+            raise ValueError(
+                f"combine is {self.combine!r}, which takes {instead} in the place of weights; "
+                "leave weights out."
+            )
+        if len(given) != size or not all(math.isfinite(one) and one > 0 for one in given):
+            raise ValueError(
+                f"weights are {list(given)}; there must be one for each of the {size} models, in "
+                "their order, above 0. Leave a model out to give it no weight."
+            )
+
+    def _check_alpha(self) -> None:
+        if not math.isfinite(self.alpha):
+            raise ValueError(f"alpha is {self.alpha}; it must be a number. Use 1 (the default).")
+        if self.alpha != 1 and (self.rule is None or "alpha" not in self.rule.options):
+            takers = ", ".join(name for name, rule in RULES.items() if "alpha" in rule.options)
+            raise ValueError(
+                f"alpha is {self.alpha}, and only combine {takers} has one; leave alpha out."
+            )
+
+    def _check_target(self) -> None:
+        if self.target not in get_args(Target):
+            raise ValueError(
+                f"target is {self.target!r}; it must be one of {', '.join(get_args(Target))}."
+            )
+        if self.target != "all" and self.unit == "token":
+            raise ValueError(
+                f"target is {self.target!r}, which is of models that are read byte by byte; add "
+                "bytes_view, or leave target out."
+            )
+
+
+class EnsembleFileError(ValueError):
+    """The file that defines an ensemble is missing or wrong."""
 
 
 def is_ensemble_file(name: str) -> bool:
@@ -57,77 +288,56 @@ def is_ensemble_file(name: str) -> bool:
     return Path(name).suffix in (".yaml", ".yml") and not Path(name).is_dir()
 
 
-def read_ensemble_file(name: str) -> EnsembleFile:
-    """Read and check a definition file.
+def check_engine(
+    engine: type,
+    members: Sequence[Any],
+    combine: str,
+    weights: Sequence[float] | None,
+    alpha: float = 1.0,
+) -> Ensemble:
+    """What the models are that an engine was given, by name, under the rules of `Ensemble`.
 
     Raises:
-        ValueError: It is not there or no YAML, or a key is unknown, missing or has a wrong value;
-            names file, key and rule.
+        ValueError: the rule is of another engine; or see `Ensemble`.
     """
-    path = Path(name).expanduser()
-    if not path.is_file():
-        raise ValueError(f"ensemble file {name!r} is not there; check the path.")
-    try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"ensemble file {name!r} is no YAML: {error}") from error
-    try:
-        return _read(given, path.parent)
-    except ValueError as error:
-        raise ValueError(f"ensemble file {name!r}: {error}") from None
+    place = f"{engine.__module__}:{engine.__name__}"
+    own = [name for name, rule in RULES.items() if rule.engine == place]
+    if combine not in own:
+        raise ValueError(
+            f"combine is {combine!r}; for {engine.__name__} it must be one of {', '.join(own)}."
+        )
+    named = tuple(Member(member.name) for member in members)
+    return Ensemble(named, combine, weights, alpha)
 
 
-def _read(given: Any, folder: Path) -> EnsembleFile:
-    _check_keys(given, "the file", required={"combine", "members"}, optional={"alpha"})
-    combine, members = given["combine"], given["members"]
-    if combine not in COMBINE:
-        raise ValueError(f"combine is {combine!r}; it must be one of {', '.join(COMBINE)}.")
-    if not isinstance(members, list) or not members:
-        raise ValueError(f"members is {members!r}; it must be a list of at least one model.")
-    alpha = _number(given.get("alpha", 1.0), "alpha")
-    if "alpha" in given and combine != "proxy":
-        raise ValueError(f"alpha is {alpha}; only combine: proxy has one. Remove it.")
-    found = tuple(_member(member, number, folder) for number, member in enumerate(members, 1))
-    if len({member.weight is None for member in found}) > 1:
-        raise ValueError("some members have a weight and some have none; give all or none one.")
-    return EnsembleFile(combine, found, alpha)
+def _rules(unit: Unit) -> list[str]:
+    return [name for name, rule in RULES.items() if rule.unit == unit]
 
 
-def _member(given: Any, number: int, folder: Path) -> MemberFile:
-    where = f"members[{number}]"
-    _check_keys(given, where, required={"model"}, optional={"weight", "chat_template"})
-    model, weight, template = given["model"], given.get("weight"), given.get("chat_template")
-    if not isinstance(model, str) or not model:
-        raise ValueError(f"{where}.model is {model!r}; it must be a folder or a name on the hub.")
-    if weight is not None and _number(weight, f"{where}.weight") <= 0:
-        raise ValueError(f"{where}.weight is {weight}; it must be above 0.")
-    if template is not None:
-        if not isinstance(template, str):
-            raise ValueError(f"{where}.chat_template is {template!r}; it must be a file or 'plain'")
-        try:
-            template = resolve_chat_template(_from(folder, template))
-        except ValueError as error:
-            raise ValueError(f"{where}.chat_template: {error}") from None
-    return MemberFile(_from(folder, model), None if weight is None else float(weight), template)
+def _members(models: Sequence[str], templates: Sequence[str | None] | None) -> tuple[Member, ...]:
+    given = [None] * len(models) if templates is None else list(templates)
+    if len(given) != len(models):
+        raise ValueError(
+            f"chat_templates are {len(given)} for {len(models)} models; give one for each, with "
+            "None (own) for those that keep theirs."
+        )
+    if "plain" in given:
+        from crosstok.chats import resolve_chat_template
+
+        plain = resolve_chat_template("plain")
+        given = [plain if template == "plain" else template for template in given]
+    return tuple(Member(*both) for both in zip(models, given, strict=True))
 
 
-def _from(folder: Path, name: str) -> str:
-    """A path that is there from the file's folder, else the name as it is."""
-    beside = folder / name
-    return str(beside) if name != "plain" and beside.exists() else name
-
-
-def _number(value: Any, key: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{key} is {value!r}; it must be a number.")
-    return float(value)
-
-
-def _check_keys(given: Any, where: str, *, required: set[str], optional: set[str]) -> None:
-    known = f"{', '.join(sorted(required))} and, if wanted, {', '.join(sorted(optional))}"
-    if not isinstance(given, Mapping):
-        raise ValueError(f"{where} is {given!r:.60}; it must have the keys {known}.")
-    if wrong := sorted(map(str, given.keys() - required - optional)):
-        raise ValueError(f"{where} has the unknown key {wrong[0]!r}; there are {known}.")
-    if missing := sorted(required - given.keys()):
-        raise ValueError(f"{where} has no {missing[0]!r}; it must have the keys {known}.")
+def _check_file_alone(models: Sequence[str], given: Sequence[str]) -> None:
+    [name, *_] = filter(is_ensemble_file, models)
+    if len(models) > 1:
+        raise ValueError(
+            f"{name} defines an ensemble and is given with other models; give it alone, or name "
+            "its members."
+        )
+    if given:
+        raise ValueError(
+            f"{name} defines an ensemble and says itself how its models answer as one; leave "
+            f"{', '.join(given)} out."
+        )

@@ -1,4 +1,16 @@
-"""Answers token by token, many at a time, from whatever gives scores of the next outcome."""
+"""Answers token by token, many at a time, from whatever gives scores of the next outcome.
+
+Two sockets, of which a new way to decode needs one:
+
+* `Steps` are the rows of a model, or of several as one: they give scores of what comes next, take
+  outcomes, several at once if need be, and take them back.
+* `Decoder` decides which outcomes these are, and how many at a time. `OneByOne` draws one from the
+  scores. One that drafts several, has them scored together and takes back what is refused is made
+  in the same way, `Decoder(steps, sampler, numbers)`, and given to `TokenModel` or to a
+  `TokenEnsemble` as `decoder`.
+
+`answer_rows` does the rest for all of them: batches, limits, stops, text.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +20,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -22,19 +35,86 @@ _TOKENS_PER_BATCH_ACCELERATOR = 65536
 
 
 class Steps(Protocol):
-    """Rows that grow by one outcome at a time."""
+    """Rows of outcomes that grow together, each after its prompt."""
 
-    def scores(self) -> Float[Tensor, "B U"]:
-        """Logits or log-probabilities of the next outcome."""
+    def scores(self, num: int = 1) -> Float[Tensor, "B num U"]:
+        """Logits or log-probabilities of what comes after each of the last `num` outcomes.
+
+        The last of them are of the outcome that comes next. The outcomes (or the prompt's tokens)
+        must have been added since the last call: what was asked once is not asked again.
+        """
         ...
 
-    def append(self, outcomes: Int[Tensor, " B"]) -> None:
-        """Add an outcome to every row."""
+    def append(self, outcomes: Int[Tensor, "B k"]) -> None:
+        """Add `k` outcomes to every row."""
+        ...
+
+    def crop(self, num: int) -> None:
+        """Take back the last `num` outcomes of every row; then ask for scores anew.
+
+        Raises:
+            ValueError: fewer were added, or a cache cannot go back; names the model.
+        """
         ...
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows alone."""
         ...
+
+
+class Decoder(Protocol):
+    """A way to decode: writes rows on, by as many outcomes at a time as it likes."""
+
+    def step(self, histories: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
+        """Write every row on.
+
+        Args:
+            histories: Outcomes of prompt and answer so far, of every row.
+
+        Returns:
+            For every row the outcomes that come next, at least one, in their order. They count up
+            to the first that ends the answer; the row is then not asked for again.
+        """
+        ...
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows alone."""
+        ...
+
+
+class OneByOne:
+    """The plain way: an outcome at a time, chosen from its scores."""
+
+    def __init__(self, steps: Steps, sampler: Sampler, numbers: Sequence[int]) -> None:
+        """Begin.
+
+        Args:
+            steps: The rows, in front of their answers.
+            sampler: Chooses.
+            numbers: Of the answers, for the sampler.
+        """
+        self._steps, self._sampler, self._numbers = steps, sampler, list(numbers)
+        self._chosen: Int[Tensor, "B 1"] | None = None  # not yet added to the rows
+
+    def step(self, histories: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
+        """One outcome for each row; see `Decoder`."""
+        if self._chosen is not None:
+            self._steps.append(self._chosen)
+        scores = self._steps.scores()[:, -1]
+        self._chosen = self._sampler(scores, self._numbers, histories)[:, None]
+        found: list[list[int]] = self._chosen.tolist()
+        return found
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows alone."""
+        self._steps.keep(rows)
+        self._numbers = [self._numbers[row] for row in rows]
+        if self._chosen is not None:
+            self._chosen = self._chosen[torch.tensor(rows, device=self._chosen.device)]
+
+
+MakeDecoder = Callable[[Steps, Sampler, Sequence[int]], Decoder]
+"""Makes the decoder of a batch from its rows, what chooses, and the numbers of the answers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +156,7 @@ def answer_rows(
     sampling: Sampling,
     *,
     device: str,
+    decoder: MakeDecoder = OneByOne,
     on_text: Callable[[str], None] | None = None,
 ) -> list[str]:
     """Answer all rows, in batches of about equal lengths.
@@ -86,12 +167,14 @@ def answer_rows(
         outcomes: What the scores are of.
         sampling: How to choose.
         device: Type of the models' device, which decides the size of batches.
+        decoder: How to decode.
         on_text: Receives the answer to a single row as it comes.
     """
     answers = [""] * len(rows)
     for batch in _batches(rows, sampling.max_new_tokens, device):
-        steps = begin([row.number for row in batch])
-        texts = _answer_batch(batch, steps, outcomes, sampling, on_text)
+        numbers = [row.number for row in batch]
+        decoding = decoder(begin(numbers), Sampler(sampling, numbers), numbers)
+        texts = _answer_batch(batch, decoding, outcomes, sampling, on_text)
         for row, text in zip(batch, texts, strict=True):
             answers[row.number] = text
     return answers
@@ -111,38 +194,52 @@ def _batches(rows: Sequence[Row], num_new: int, device: str) -> Iterator[list[Ro
 
 def _answer_batch(
     batch: Sequence[Row],
-    steps: Steps,
+    decoder: Decoder,
     outcomes: Outcomes,
     sampling: Sampling,
     on_text: Callable[[str], None] | None,
 ) -> list[str]:
     texts = [AnswerText(sampling.stop, on_text, strips_space=row.strips_space) for row in batch]
-    histories = [list(row.history) for row in batch]
-    limits = [min(sampling.max_new_tokens, row.room) for row in batch]
-    numbers = [row.number for row in batch]
-    sampler = Sampler(sampling, numbers)
-    active = list(range(len(batch)))
-    step = 0
+    answers = [
+        _Answer(text, min(sampling.max_new_tokens, row.room), list(row.history), outcomes)
+        for text, row in zip(texts, batch, strict=True)
+    ]
+    active = answers
     while active:
-        step += 1
-        live = [numbers[place] for place in active]
-        chosen = sampler(steps.scores(), live, [histories[place] for place in active])
-        kept = []
-        for position, (place, outcome) in enumerate(zip(active, chosen.tolist(), strict=True)):
-            histories[place].append(outcome)
-            if outcomes.is_stop[outcome]:
-                texts[place].add(b"", is_last=True)
-                continue
-            is_last = step >= limits[place]
-            if not texts[place].add(outcomes.contents[outcome], is_last=is_last) and not is_last:
-                kept.append(position)
+        chosen = decoder.step([answer.history for answer in active])
+        kept = [
+            place
+            for place, (answer, found) in enumerate(zip(active, chosen, strict=True))
+            if not answer.add(found)
+        ]
         if kept and len(kept) < len(active):
-            steps.keep(kept)
-            chosen = chosen[kept]
-        active = [active[position] for position in kept]
-        if active:
-            steps.append(chosen)
+            decoder.keep(kept)
+        active = [active[place] for place in kept]
     return [text.text for text in texts]
+
+
+class _Answer:
+    """One answer that is being written."""
+
+    def __init__(
+        self, text: AnswerText, limit: int, history: list[int], outcomes: Outcomes
+    ) -> None:
+        self.history = history
+        self._text, self._outcomes = text, outcomes
+        self._num_left = limit
+
+    def add(self, chosen: Sequence[int]) -> bool:
+        """Take outcomes up to the one that ends the answer; says whether one did."""
+        for outcome in chosen:
+            self.history.append(outcome)
+            if self._outcomes.is_stop[outcome]:
+                self._text.add(b"", is_last=True)
+                return True
+            self._num_left -= 1
+            is_last = self._num_left == 0
+            if self._text.add(self._outcomes.contents[outcome], is_last=is_last) or is_last:
+                return True
+        return False
 
 
 def room_for(

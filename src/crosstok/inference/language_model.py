@@ -5,12 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, get_args
+from typing import Any, Protocol
 
-import numpy as np
-from jaxtyping import Float
-
-from crosstok.choices import Combine, Unit
+from crosstok.choices import Unit
 
 Prompt = str | bytes | Sequence[Mapping[str, Any]]
 """Text, bytes, or the messages of a chat.
@@ -18,9 +15,6 @@ Prompt = str | bytes | Sequence[Mapping[str, Any]]
 Bytes may end inside a character where a model is read byte by byte, and must be UTF-8 elsewhere.
 Messages are rendered by each model's own chat template, up to where the answer begins.
 """
-
-COMBINE: tuple[str, ...] = get_args(Combine)
-"""Ways to let several models answer as one: three per token, four per byte."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,27 +198,6 @@ def check_single(prompts: Sequence[Prompt], on_text: Callable[[str], None] | Non
         raise ValueError("generate takes a list of prompts; pass [prompt].")
     if on_text is not None and len(prompts) != 1:
         raise ValueError(f"on_text streams one answer, and there are {len(prompts)} prompts.")
-
-
-def normalized_weights(size: int, weights: Sequence[float] | None) -> Float[np.ndarray, " k"]:
-    """Weights that sum to 1; equal ones if none are given.
-
-    Raises:
-        ValueError: There are no models, another number of weights, or one that is not above 0.
-    """
-    if not size:
-        raise ValueError("there is no model; give at least one.")
-    given: Float[np.ndarray, " k"] = np.ones(size)
-    if weights is not None:
-        given = np.array(weights, dtype=np.float64)
-    if given.shape != (size,) or not (np.isfinite(given).all() and (given > 0).all()):
-        raise ValueError(
-            f"weights are {weights}; there must be one for each of the {size} models, above 0. "
-            "Leave a model out to give it no weight."
-        )
-    total: float = given.sum()
-    given = given / total
-    return given
 
 
 def _check(is_right: bool, name: str, value: object, rule: str) -> None:

@@ -28,6 +28,7 @@ from torch import Tensor
 from crosstok.alignment import nearest_tokens
 from crosstok.byteview.contexts import Context, Contexts, check_sharing
 from crosstok.choices import Unit
+from crosstok.inference.ensemble import check_engine
 from crosstok.inference.generation import Row, answer_rows
 from crosstok.inference.language_model import (
     ContinuationScore,
@@ -35,7 +36,6 @@ from crosstok.inference.language_model import (
     Prompt,
     Sampling,
     check_single,
-    normalized_weights,
 )
 from crosstok.inference.prompts import as_text
 from crosstok.inference.scoring import TokenRow, blocks
@@ -53,19 +53,24 @@ class MinedEnsemble(LanguageModel):
     """
 
     def __init__(
-        self, members: Sequence[TokenModel], *, weights: Sequence[float] | None = None
+        self,
+        members: Sequence[TokenModel],
+        combine: str = "mined",
+        *,
+        weights: Sequence[float] | None = None,
     ) -> None:
         """Map the vocabularies, which takes seconds to minutes for large ones.
 
         Args:
             members: The models; the first is the pivot.
+            combine: The rule, of which there is one.
             weights: One for each member, above 0; equal by default.
 
         Raises:
-            ValueError: Weights are no weights, a member has no text tokens, or it cannot share a
-                cache between branches.
+            ValueError: A member has no text tokens, or it cannot share a cache between branches;
+                or see `Ensemble`.
         """
-        self._weights = normalized_weights(len(members), weights)
+        self._weights = check_engine(MinedEnsemble, members, combine, weights).shares
         self.members = list(members)
         self._others = [_Other(member, members[0]) for member in members[1:]]
         self.name = f"mined({', '.join(member.name for member in members)})"
@@ -91,7 +96,7 @@ class MinedEnsemble(LanguageModel):
             befores = _befores(prompt, continuation, pair.starts)
             states = [hidden, *(other.states(prompt, befores) for other in self._others)]
             logprobs, likeliest = [], []
-            for places in blocks(len(labels), 2 * len(self.pivot.invalid_ids) * len(states)):
+            for places in blocks(len(labels), 2 * self.pivot.num_rows * len(states)):
                 combined = self.combined([one[places] for one in states])
                 logprobs.append(combined.gather(1, labels[places, None]).double().sum())
                 likeliest.append((combined.argmax(dim=1) == labels[places]).all())
@@ -149,12 +154,11 @@ class MinedEnsemble(LanguageModel):
         self, logits: Float[Tensor, "N V"], states: Sequence[Float[Tensor, "N D"]]
     ) -> Float[Tensor, "N V"]:
         """The same where the pivot's logits are there already."""
-        invalid = self.pivot.invalid_ids
         every = [logits]
         for other, hidden in zip(self._others, states, strict=True):
             own = other.member.scorer.head.logits(hidden)
             every.append(own[:, other.nearest].to(logits.device))
-        logprobs = [one.masked_fill(invalid, -torch.inf).log_softmax(dim=-1) for one in every]
+        logprobs = [self.pivot.without_invalid(one).log_softmax(dim=-1) for one in every]
         return combine_logprobs(logprobs, self._weights, "probs")
 
     def begin(self, prompt: Prompt) -> list[_Reading]:
@@ -169,7 +173,7 @@ class _Other:
         check_sharing(member.model)
         self.member = member
         found = nearest_tokens(pivot.vocab, member.vocab, workers=-1).ids
-        ids = np.zeros(len(pivot.invalid_ids), dtype=np.int64)
+        ids = np.zeros(pivot.num_rows, dtype=np.int64)
         ids[: len(found)] = np.maximum(found, 0)  # gaps are masked
         self.nearest = torch.from_numpy(ids).to(member.model.device)
 
@@ -249,7 +253,7 @@ class _Steps:
     ) -> None:
         self._ensemble = ensemble
         self._rows = TokenRows(ensemble.pivot.model, [ids for _, ids in prompts])
-        self._answers = [b"" for _ in prompts]
+        self._outcomes: list[list[int]] = [[] for _ in prompts]
         self._readings = [ensemble.begin(prompt) for prompt, _ in prompts]
         self._texts = [
             as_text(prompt) if isinstance(prompt, str | bytes) else "" for prompt, _ in prompts
@@ -257,30 +261,41 @@ class _Steps:
         self._strips_space = [ensemble.pivot.strips_space(ids) for _, ids in prompts]
         self._contexts = [Contexts(member.model) for member in ensemble.members[1:]]
 
-    def scores(self) -> Float[Tensor, "B V"]:
-        texts = [
-            before + _whole_characters(answer.removeprefix(b" ") if strips else answer)
-            for before, answer, strips in zip(
-                self._texts, self._answers, self._strips_space, strict=True
-            )
-        ]
-        states = []
-        for number, contexts in enumerate(self._contexts):
-            found = read_on(contexts, [row[number] for row in self._readings], texts)
-            states.append(torch.stack([context.hidden for context in found]))
-        return self._ensemble.combined_logits(self._rows.logits(), states)
+    def scores(self, num: int = 1) -> Float[Tensor, "B num V"]:
+        logits, found = self._rows.logits(num), []
+        for place in range(num):
+            texts = self._texts_without(num - 1 - place)
+            states = []
+            for number, contexts in enumerate(self._contexts):
+                read = read_on(contexts, [row[number] for row in self._readings], texts)
+                states.append(torch.stack([context.hidden for context in read]))
+            found.append(self._ensemble.combined_logits(logits[:, place], states))
+        return torch.stack(found, dim=1)
 
-    def append(self, outcomes: Int[Tensor, " B"]) -> None:
+    def _texts_without(self, num: int) -> list[str]:
+        """The texts so far, less the last outcomes."""
         contents = self._ensemble.pivot.outcomes.contents
-        self._answers = [
-            answer + contents[index]
-            for answer, index in zip(self._answers, outcomes.tolist(), strict=True)
-        ]
+        rows = zip(self._texts, self._outcomes, self._strips_space, strict=True)
+        texts = []
+        for before, outcomes, strips in rows:
+            answer = b"".join(contents[index] for index in outcomes[: len(outcomes) - num])
+            texts.append(
+                before + _whole_characters(answer.removeprefix(b" ") if strips else answer)
+            )
+        return texts
+
+    def append(self, outcomes: Int[Tensor, "B k"]) -> None:
+        for row, new in zip(self._outcomes, outcomes.tolist(), strict=True):
+            row += new
         self._rows.append(outcomes)
+
+    def crop(self, num: int) -> None:
+        self._rows.crop(num)
+        self._outcomes = [row[: len(row) - num] for row in self._outcomes]
 
     def keep(self, rows: Sequence[int]) -> None:
         self._rows.keep(rows)
-        self._answers = [self._answers[row] for row in rows]
+        self._outcomes = [self._outcomes[row] for row in rows]
         self._readings = [self._readings[row] for row in rows]
         self._texts = [self._texts[row] for row in rows]
         self._strips_space = [self._strips_space[row] for row in rows]

@@ -1,9 +1,13 @@
 """A model with its tokenizer, asked for the log-probabilities of the ends of token rows.
 
-Everything in this package is a sum over such log-probabilities. Rows are batched by length, and the
-vocabulary is touched only for the tokens that are asked for, in blocks: no [tokens, vocabulary].
+Rows are batched by length, and the vocabulary is touched only for the tokens that are asked for, in
+blocks: no [tokens, vocabulary]. Rows of the output matrix that stand for no token (they pad it, or
+fill a gap in the ids) are no outcomes, as in training.
 """
 
+from __future__ import annotations
+
+import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,6 +61,8 @@ class Scorer:
         name: what the model is called in tables and errors.
         max_length: tokens in a window, the start token included.
         start: id put in front of every window (bos, else eos), or None if there is none.
+        head: what stands between its hidden states and its logits.
+        valid_ids: [V] rows of the output matrix that are tokens; None where all are.
     """
 
     def __init__(
@@ -89,9 +95,28 @@ class Scorer:
         self.max_length = _max_length(model, max_length, self.name)
         check_vocabulary_fits(model, len(self.byte_vocab.token_bytes), self.name)
         self.head = output_head(model)
-        self.tokens_per_batch = tokens_per_batch or TOKENS_PER_BATCH.get(
-            self.head.weight.device.type, TOKENS_PER_BATCH_ACCELERATOR
+        device = self.head.weight.device
+        valid = self.byte_vocab.token_mask(self.head.weight.shape[0])
+        self.valid_ids: Bool[Tensor, " V"] | None = (
+            None if valid.all() else torch.from_numpy(valid).to(device)
         )
+        self.tokens_per_batch = tokens_per_batch or TOKENS_PER_BATCH.get(
+            device.type, TOKENS_PER_BATCH_ACCELERATOR
+        )
+
+    def with_window(
+        self, max_length: int | None = None, tokens_per_batch: int | None = None
+    ) -> Scorer:
+        """The same model with other windows, or other batches; None leaves them as they are.
+
+        Raises:
+            ValueError: `max_length` is below 2 or above the model's positions.
+        """
+        other = copy.copy(self)
+        if max_length is not None:
+            other.max_length = _max_length(self.model, max_length, self.name)
+        other.tokens_per_batch = tokens_per_batch or self.tokens_per_batch
+        return other
 
     @property
     def byte_vocab(self) -> ByteVocab:
@@ -133,6 +158,8 @@ class Scorer:
     ) -> list[RowScores]:
         """Score rows; the order and the size of batches change nothing but rounding.
 
+        Rows that are equal are scored once, so that they have the same figures to the last digit.
+
         Args:
             rows: what to score.
             greedy: also say which of the tokens are the model's most likely ones.
@@ -141,15 +168,21 @@ class Scorer:
         Raises:
             ValueError: as `crosstok.models.hidden_states` and `crosstok.ops.linear_logprobs`.
         """
-        scores: list[RowScores | None] = [None] * len(rows)
+        places: dict[tuple[int, bytes], list[int]] = {}
+        for place, row in enumerate(rows):
+            key = row.first, np.asarray(row.ids, dtype=np.int64).tobytes()
+            places.setdefault(key, []).append(place)
+        equal = list(places.values())
+        scores: dict[int, RowScores] = {}
         with torch.no_grad():
-            for batch in batches([len(row.ids) for row in rows], self.tokens_per_batch):
-                done = self._score_batch([rows[i] for i in batch], greedy)
+            lengths = [len(rows[same[0]].ids) for same in equal]
+            for batch in batches(lengths, self.tokens_per_batch):
+                done = self._score_batch([rows[equal[i][0]] for i in batch], greedy)
                 for i, result in zip(batch, done, strict=True):
-                    scores[i] = result
+                    scores.update(dict.fromkeys(equal[i], result))
                 if on_progress is not None:
-                    on_progress(len(batch))
-        return [result for result in scores if result is not None]
+                    on_progress(sum(len(equal[i]) for i in batch))
+        return [scores[place] for place in range(len(rows))]
 
     def hidden_of(self, rows: Sequence[TokenRow]) -> tuple[Float[Tensor, "N D"], Int[Tensor, " N"]]:
         """What enters the output matrix to predict the scored tokens, and these tokens.
@@ -172,8 +205,9 @@ class Scorer:
 
     def _score_batch(self, rows: list[TokenRow], greedy: bool) -> list[RowScores]:
         hidden, labels = self.hidden_of(rows)
-        logprobs, _ = linear_logprobs(hidden, self.head, labels)
-        is_greedy = _most_likely(hidden, self.head) == labels if greedy else None
+        logprobs, _ = linear_logprobs(hidden, self.head, labels, valid_ids=self.valid_ids)
+        likeliest = _most_likely(hidden, self.head, self.valid_ids) if greedy else None
+        is_greedy = None if likeliest is None else likeliest == labels
         counts = [len(row.ids) - row.first for row in rows]
         split = logprobs.double().cpu().numpy(), None if is_greedy is None else is_greedy.cpu()
         ends = np.cumsum(counts)
@@ -236,11 +270,15 @@ def blocks(num_rows: int, vocab_size: int) -> Iterator[slice]:
         yield slice(first, first + rows)
 
 
-def _most_likely(hidden: Float[Tensor, "N D"], head: OutputHead) -> Int[Tensor, " N"]:
+def _most_likely(
+    hidden: Float[Tensor, "N D"], head: OutputHead, valid_ids: Bool[Tensor, " V"] | None
+) -> Int[Tensor, " N"]:
     """The id with the largest logit; scale and soft cap keep the order of logits."""
     best = []
     for places in blocks(len(hidden), head.weight.shape[0]):
         block = hidden[places].to(head.weight.dtype)
         logits = torch.nn.functional.linear(block, head.weight, head.bias)
+        if valid_ids is not None:
+            logits = logits.masked_fill(~valid_ids, -torch.inf)
         best.append(logits.argmax(dim=-1))
     return torch.cat(best)

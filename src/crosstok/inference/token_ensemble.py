@@ -15,22 +15,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from crosstok.choices import TokenRule, Unit
-from crosstok.inference.generation import Outcomes, Row, answer_rows
+from crosstok.choices import Unit
+from crosstok.inference.ensemble import check_engine
+from crosstok.inference.generation import MakeDecoder, OneByOne, Outcomes, Row, answer_rows
 from crosstok.inference.language_model import (
     ContinuationScore,
     LanguageModel,
     Prompt,
     Sampling,
     check_single,
-    normalized_weights,
 )
 from crosstok.inference.prompts import ReadPair, as_text
 from crosstok.inference.scoring import TokenRow, batches, blocks
@@ -40,7 +39,7 @@ from crosstok.inference.token_rows import TokenRows
 
 
 def combine_logprobs(
-    logprobs: Sequence[Float[Tensor, "N U"]], weights: Float[np.ndarray, " k"], rule: TokenRule
+    logprobs: Sequence[Float[Tensor, "N U"]], weights: Float[np.ndarray, " k"], rule: str
 ) -> Float[Tensor, "N U"]:
     """One distribution of several over the same outcomes, in nats."""
     if rule == "probs":
@@ -56,6 +55,7 @@ class TokenEnsemble(LanguageModel):
 
     Attributes:
         name: The rule with the members' names.
+        combine: The rule.
         members: The models. The first one's tokenizer cuts the texts that are scored.
         shared: Their common vocabulary.
     """
@@ -63,30 +63,27 @@ class TokenEnsemble(LanguageModel):
     def __init__(
         self,
         members: Sequence[TokenModel],
-        rule: TokenRule = "probs",
+        combine: str = "probs",
         *,
         weights: Sequence[float] | None = None,
+        decoder: MakeDecoder = OneByOne,
     ) -> None:
         """Put models together.
 
         Args:
             members: The models.
-            rule: What is averaged.
+            combine: The rule: what is averaged.
             weights: One for each member, above 0; equal by default.
+            decoder: How to decode; see `crosstok.inference.generation`.
 
         Raises:
-            ValueError: The members have no token in common, the rule is unknown, or weights are no
-                weights.
+            ValueError: The members have no token in common; or see `Ensemble`.
         """
-        if rule not in get_args(TokenRule):
-            raise ValueError(
-                f"rule is {rule!r}; it must be one of {', '.join(get_args(TokenRule))}"
-            )
-        self._weights = normalized_weights(len(members), weights)
-        self._rule = rule
-        self.members = list(members)
+        declared = check_engine(TokenEnsemble, members, combine, weights)
+        self._weights, self.combine = declared.shares, combine
+        self.members, self._decoder = list(members), decoder
         self.shared: SharedVocabulary = share_vocabulary(members)
-        self.name = f"{rule}({', '.join(member.name for member in members)})"
+        self.name = f"{combine}({', '.join(member.name for member in members)})"
 
     @cached_property
     def unit(self) -> Unit:
@@ -156,6 +153,7 @@ class TokenEnsemble(LanguageModel):
             Outcomes([*self.shared.contents, b""], is_stop),
             sampling,
             device=first.model.device.type,
+            decoder=self._decoder,
             on_text=on_text,
         )
 
@@ -163,7 +161,7 @@ class TokenEnsemble(LanguageModel):
         """Log-probabilities of the outcomes from the members' logits."""
         logprobs = [self.shared.logprobs(one, place) for place, one in enumerate(logits)]
         return combine_logprobs(
-            [one.to(logprobs[0].device) for one in logprobs], self._weights, self._rule
+            [one.to(logprobs[0].device) for one in logprobs], self._weights, self.combine
         )
 
     def _rows(
@@ -270,10 +268,16 @@ class _Steps:
             for member, of_member in zip(ensemble.members, zip(*prompts, strict=True), strict=True)
         ]
 
-    def scores(self) -> Float[Tensor, "B U+1"]:
-        return self._ensemble.combined([rows.logits() for rows in self._rows])
+    def scores(self, num: int = 1) -> Float[Tensor, "B num U+1"]:
+        logits = [rows.logits(num).flatten(0, 1) for rows in self._rows]
+        combined = self._ensemble.combined(logits)
+        return combined.view(-1, num, combined.shape[1])
 
-    def append(self, outcomes: Int[Tensor, " B"]) -> None:
+    def crop(self, num: int) -> None:
+        for rows in self._rows:
+            rows.crop(num)
+
+    def append(self, outcomes: Int[Tensor, "B k"]) -> None:
         for rows, ids in zip(self._rows, self._ensemble.shared.ids, strict=True):
             rows.append(ids[outcomes.to(ids.device)])
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -16,7 +17,14 @@ from crosstok.alignment.vocab_map import first_id
 from crosstok.byteview.canonical import adds_prefix_space
 from crosstok.byteview.contexts import max_positions
 from crosstok.choices import Unit
-from crosstok.inference.generation import Outcomes, Row, answer_rows, room_for
+from crosstok.inference.generation import (
+    MakeDecoder,
+    OneByOne,
+    Outcomes,
+    Row,
+    answer_rows,
+    room_for,
+)
 from crosstok.inference.language_model import (
     ContinuationScore,
     LanguageModel,
@@ -35,15 +43,14 @@ from crosstok.tokenizers.spans import text_backend
 class TokenModel(LanguageModel):
     """A causal language model with its tokenizer: see `LanguageModel`.
 
-    Scores are over all rows of the output matrix, as `crosstok evaluate` has them. Of its answers,
-    ids that stand for nothing (gaps, rows that pad the matrix) are left out.
+    Ids that stand for nothing (gaps, rows that pad the output matrix) are no outcomes, neither of
+    scores nor of answers.
 
     Attributes:
         name: What the model is called in tables and errors.
-        scorer: Scores rows of its tokens.
+        scorer: Scores rows of its tokens. Its `max_length` is the window that long texts are cut
+            into where they are evaluated; the model's own is how long a text may be.
         reader: Reads prompts.
-        stop_ids: Tokens that end an answer: those of the model's own files, the end of a document
-            and the end of a turn.
     """
 
     def __init__(
@@ -53,6 +60,7 @@ class TokenModel(LanguageModel):
         *,
         name: str | None = None,
         chat_template: str | None = None,
+        decoder: MakeDecoder = OneByOne,
     ) -> None:
         """Prepare a model; it is put in evaluation mode.
 
@@ -61,18 +69,23 @@ class TokenModel(LanguageModel):
             tokenizer: The model's.
             name: By default the model's own name or class.
             chat_template: Text of a template that takes the place of the tokenizer's own.
+            decoder: How to decode; see `crosstok.inference.generation`.
 
         Raises:
             ValueError: The tokenizer has ids that the model has not.
         """
-        positions = max_positions(unwrap_model(model).config.get_text_config())
-        self.scorer = Scorer(model, tokenizer, name=name, max_length=positions)
-        self.name = self.scorer.name
+        self.scorer = Scorer(model, tokenizer, name=name)
+        self.name, self._decoder = self.scorer.name, decoder
         self.reader = PromptReader(self.scorer.encoder, chat_template)
         self.model, self.tokenizer = model, tokenizer
-        self.stop_ids = _stop_ids(model, self.vocab)
-        backend = text_backend(tokenizer.backend_tokenizer, self.vocab)
-        self.adds_space = adds_prefix_space(backend, self.vocab)
+
+    def with_window(
+        self, max_length: int | None = None, tokens_per_batch: int | None = None
+    ) -> TokenModel:
+        """The same model with another scorer; see `Scorer.with_window`."""
+        other = copy.copy(self)
+        other.scorer = self.scorer.with_window(max_length, tokens_per_batch)
+        return other
 
     @property
     def vocab(self) -> ByteVocab:
@@ -87,7 +100,12 @@ class TokenModel(LanguageModel):
     @property
     def max_length(self) -> int:
         """Tokens that a text may have, the start token included."""
-        return self.scorer.max_length
+        return max_positions(unwrap_model(self.model).config.get_text_config())
+
+    @cached_property
+    def stop_ids(self) -> list[int]:
+        """Ends of an answer: those of the model's own files, ends of a document and of a turn."""
+        return _stop_ids(self.model, self.vocab)
 
     def read_pairs(self, pairs: Sequence[tuple[Prompt, str]]) -> list[ReadPair]:
         """Encode prompts with continuations that fit.
@@ -137,22 +155,24 @@ class TokenModel(LanguageModel):
             self.outcomes,
             sampling,
             device=self.model.device.type,
+            decoder=self._decoder,
             on_text=on_text,
         )
 
-    @cached_property
-    def invalid_ids(self) -> Bool[Tensor, " V"]:
-        """Rows of the output matrix that stand for neither bytes nor a special token."""
-        output: Any = self.model.get_output_embeddings()
-        valid = np.zeros(output.weight.shape[0], dtype=np.bool_)
-        spelt = [i for i, content in enumerate(self.vocab.token_bytes) if content is not None]
-        valid[[*spelt, *self.vocab.special_ids]] = True
-        return torch.from_numpy(~valid).to(self.model.device)
+    @property
+    def num_rows(self) -> int:
+        """Rows of the output matrix."""
+        return self.scorer.head.weight.shape[0]
+
+    def without_invalid(self, logits: Float[Tensor, "*B V"]) -> Float[Tensor, "*B V"]:
+        """Logits with -inf for rows of the output matrix that stand for no token."""
+        valid = self.scorer.valid_ids
+        return logits if valid is None else logits.masked_fill(~valid.to(logits.device), -torch.inf)
 
     @cached_property
     def outcomes(self) -> Outcomes:
         """Its ids as outcomes."""
-        size = len(self.invalid_ids)
+        size = self.num_rows
         contents = [content or b"" for content in self.vocab.token_bytes]
         contents += [b""] * (size - len(contents))
         return Outcomes(contents, np.isin(np.arange(size), self.stop_ids))
@@ -169,20 +189,28 @@ class TokenModel(LanguageModel):
 
     def strips_space(self, ids: Sequence[int]) -> bool:
         """Whether an answer begins with a space that the tokenizer puts in front of every text."""
-        return self.adds_space and list(ids) == [self.scorer.start]
+        return list(ids) == [self.scorer.start] and self._adds_space
+
+    @cached_property
+    def _adds_space(self) -> bool:
+        backend = text_backend(self.tokenizer.backend_tokenizer, self.vocab)
+        return adds_prefix_space(backend, self.vocab)
 
 
 class _Steps:
     """The steps of one model, over all of its ids."""
 
     def __init__(self, model: TokenModel, prompts: Sequence[Sequence[int]]) -> None:
-        self._rows, self._invalid = TokenRows(model.model, prompts), model.invalid_ids
+        self._rows, self._model = TokenRows(model.model, prompts), model
 
-    def scores(self) -> Float[Tensor, "B V"]:
-        return self._rows.logits().masked_fill(self._invalid, -torch.inf)
+    def scores(self, num: int = 1) -> Float[Tensor, "B num V"]:
+        return self._model.without_invalid(self._rows.logits(num))
 
-    def append(self, outcomes: Int[Tensor, " B"]) -> None:
+    def append(self, outcomes: Int[Tensor, "B k"]) -> None:
         self._rows.append(outcomes)
+
+    def crop(self, num: int) -> None:
+        self._rows.crop(num)
 
     def keep(self, rows: Sequence[int]) -> None:
         self._rows.keep(rows)

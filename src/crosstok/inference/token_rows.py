@@ -13,7 +13,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 
 class TokenRows:
-    """Rows of token ids, padded on the left, each followed by one more token at a time."""
+    """Rows of token ids, padded on the left, which grow by as many tokens at a time."""
 
     def __init__(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> None:
         """Begin with prompts of at least one token."""
@@ -26,15 +26,32 @@ class TokenRows:
             self._mask[row, width - len(ids) :] = 1
         self._ids, self._mask = self._ids.to(model.device), self._mask.to(model.device)
         self._cache: Any = DynamicCache(config=model.config)
+        self._num_prompt = width
         self._num_new: int | None = None  # tokens that the model has not read; None: all
         taken = inspect.signature(model.forward).parameters
         self._takes_positions = "position_ids" in taken
-        self._one_logit = {"logits_to_keep": 1} if "logits_to_keep" in taken else {}
+        self._takes_num_logits = "logits_to_keep" in taken
 
     @torch.no_grad()
-    def logits(self) -> Float[Tensor, "B V"]:
-        """Read the tokens that are new; logits of the next one, at least float32."""
-        extra: dict[str, Any] = dict(self._one_logit)
+    def logits(self, num: int = 1) -> Float[Tensor, "B num V"]:
+        """Read the tokens that are new, and say what follows each of the last ones.
+
+        Args:
+            num: Of so many of the last tokens; all of them must be new.
+
+        Returns:
+            Logits of the token after each of them, at least float32.
+
+        Raises:
+            ValueError: Fewer tokens are new.
+        """
+        num_unread = self._ids.shape[1] if self._num_new is None else self._num_new
+        if not 1 <= num <= num_unread:
+            raise ValueError(
+                f"num is {num}; it must be from 1 to {num_unread}, the number of tokens that were "
+                "added since the last call."
+            )
+        extra: dict[str, Any] = {"logits_to_keep": num} if self._takes_num_logits else {}
         if self._takes_positions:
             extra["position_ids"] = (self._mask.cumsum(dim=1) - 1).clamp(min=0)
         inputs = self._model.prepare_inputs_for_generation(
@@ -48,18 +65,67 @@ class TokenRows:
         )
         output = self._model(**inputs)
         self._cache, self._num_new = output.past_key_values, 0
-        logits: Tensor = output.logits[:, -1]
+        logits: Tensor = output.logits[:, -num:]
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
-    def append(self, ids: Int[Tensor, " B"]) -> None:
-        """Add a token to every row."""
-        self._ids = torch.cat([self._ids, ids.to(self._ids)[:, None]], dim=1)
-        self._mask = torch.nn.functional.pad(self._mask, (0, 1), value=1)
+    def append(self, ids: Int[Tensor, "B k"]) -> None:
+        """Add tokens to every row."""
+        self._ids = torch.cat([self._ids, ids.to(self._ids)], dim=1)
+        self._mask = torch.nn.functional.pad(self._mask, (0, ids.shape[1]), value=1)
         if self._num_new is not None:
-            self._num_new += 1
+            self._num_new += ids.shape[1]
+
+    def crop(self, num: int) -> None:
+        """Take back the last tokens of every row, as if they had never been added.
+
+        The token before them is read again, since what follows it is asked next.
+
+        Args:
+            num: So many tokens, of those that were added to the prompts.
+
+        Raises:
+            ValueError: More tokens than were added; or the model has read them, and its cache has
+                forgotten what was before (a recurrent state, or a sliding window that is full).
+        """
+        width = self._ids.shape[1] - num
+        if num < 0 or width < self._num_prompt:
+            raise ValueError(
+                f"num is {num}; it must be from 0 to {self._ids.shape[1] - self._num_prompt}, the "
+                "number of tokens that were added to the prompts."
+            )
+        if self._num_new is not None and num > 0:
+            num_read = self._ids.shape[1] - self._num_new
+            if num_read >= width:
+                self._forget(num_read - width + 1)
+                self._num_new = 1
+            else:
+                self._num_new -= num
+        self._ids, self._mask = self._ids[:, :width], self._mask[:, :width]
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows alone."""
         chosen = torch.tensor(rows, device=self._ids.device)
         self._ids, self._mask = self._ids[chosen], self._mask[chosen]
         self._cache.batch_select_indices(chosen)
+
+    def _forget(self, num: int) -> None:
+        """Take the last tokens out of the cache."""
+        if why := _why_fixed(self._cache):
+            raise ValueError(
+                f"the cache of {type(self._model).__name__} cannot take {num} tokens back: {why}. "
+                "Decode it one token at a time."
+            )
+        self._cache.crop(-num)
+
+
+def _why_fixed(cache: Any) -> str | None:
+    """Why a cache that has read something cannot go back; None if it can."""
+    if not hasattr(cache, "crop"):
+        return f"it is a {type(cache).__name__}, which has no way back"
+    for layer in cache.layers:
+        if hasattr(layer, "recurrent_states") or hasattr(layer, "conv_states"):
+            return "a recurrent state holds all tokens that it has read"
+        window = getattr(layer, "sliding_window", None)
+        if window is not None and layer.get_seq_length() >= window:
+            return f"its sliding window of {window} tokens is full, and what was before is gone"
+    return None

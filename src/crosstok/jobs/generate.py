@@ -10,9 +10,7 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 
-from crosstok.chats import resolve_chat_template
-from crosstok.choices import DTYPES, Unit
-from crosstok.inference.ensemble import MemberFile, read_ensemble_file
+from crosstok.inference.ensemble import Ensemble, Member, is_ensemble_file
 from crosstok.inference.language_model import LanguageModel, Prompt
 from crosstok.inference.loading import load_language_model, place_and_dtype
 from crosstok.inference.prompts import PromptReader
@@ -20,7 +18,6 @@ from crosstok.jobs.chat import Chat, standard_lines
 from crosstok.jobs.prompts import Answer, Stream, Write, as_json, opening_of, read_prompts, shown
 from crosstok.models import check_model_exists
 from crosstok.recipes import GenerateRecipe
-from crosstok.recipes.generate import unit_of
 from crosstok.tokenizers import TextEncoder, load_tokenizer
 
 log = logging.getLogger("crosstok")
@@ -48,36 +45,18 @@ def generate(
             cannot be loaded; says which.
     """
     recipe.check()
-    members, unit = read_members(recipe)
-    recipe.check_unit(unit)
-    prompts = read_prompts(recipe, takes_bytes=unit == "byte" and not recipe.chat)
-    check_members(recipe, members, prompts)
-    model = load(recipe, members)
+    ensemble = recipe.ensemble()
+    prompts = read_prompts(recipe, takes_bytes=ensemble.unit == "byte" and not recipe.chat)
+    check_members(recipe, ensemble.members, prompts)
+    model = load(recipe, ensemble)
     show = write or _to_standard_output
     if not prompts:
         return Chat(model, recipe, show).hold(standard_lines() if lines is None else lines)
     return answer(model, recipe, prompts, show)
 
 
-def read_members(recipe: GenerateRecipe) -> tuple[list[MemberFile], Unit]:
-    """The models that answer, and in what.
-
-    Raises:
-        ValueError: There is no such template, or the file that defines an ensemble is wrong.
-    """
-    if recipe.is_definition:
-        read = read_ensemble_file(recipe.model[0])
-        return list(read.members), unit_of(read.combine)
-    members = []
-    for number, name in enumerate(recipe.model):
-        given = recipe.template_of(number)
-        template = None if given is None else resolve_chat_template(given)
-        members.append(MemberFile(name, chat_template=template))
-    return members, "byte" if recipe.bytes else unit_of(recipe.combine)
-
-
 def check_members(
-    recipe: GenerateRecipe, members: Sequence[MemberFile], prompts: Sequence[str | bytes]
+    recipe: GenerateRecipe, members: Sequence[Member], prompts: Sequence[str | bytes]
 ) -> None:
     """Find what is wrong with models and prompts as far as it can be told from small files.
 
@@ -92,26 +71,15 @@ def check_members(
             _check_reads(recipe, member, prompts)
 
 
-def load(recipe: GenerateRecipe, members: Sequence[MemberFile]) -> LanguageModel:
+def load(recipe: GenerateRecipe, ensemble: Ensemble) -> LanguageModel:
     """The object that answers.
 
     Raises:
         ValueError: It cannot be loaded.
     """
-    precision = None if recipe.precision is None else DTYPES[recipe.precision]
-    device, dtype = place_and_dtype(recipe.device, precision)
-    templates = [member.chat_template for member in members]
+    device, dtype = place_and_dtype(recipe.device, recipe.precision)
     return load_language_model(
-        recipe.model,
-        combine=recipe.combine,
-        bytes_view=recipe.bytes and recipe.combine is None,
-        weights=recipe.weight,
-        alpha=1.0 if recipe.alpha is None else recipe.alpha,
-        target=recipe.target,
-        chat_templates=None if recipe.is_definition else templates,
-        dtype=dtype,
-        device=device,
-        trust_remote_code=recipe.trust_remote_code,
+        ensemble, dtype=dtype, device=device, trust_remote_code=recipe.trust_remote_code
     )
 
 
@@ -146,14 +114,12 @@ def _prompt(recipe: GenerateRecipe, prompt: str | bytes) -> Prompt:
     return [*opening_of(recipe), {"role": "user", "content": str(prompt)}]
 
 
-def _check_reads(
-    recipe: GenerateRecipe, member: MemberFile, prompts: Sequence[str | bytes]
-) -> None:
+def _check_reads(recipe: GenerateRecipe, member: Member, prompts: Sequence[str | bytes]) -> None:
     """Let a model's tokenizer read the prompts that may be refused."""
     tokenizer = load_tokenizer(member.model, trust_remote_code=recipe.trust_remote_code)
     if recipe.chat and member.chat_template is None and not tokenizer.chat_template:
         advice = "Pass --chat-template FILE (Jinja), or --chat-template plain"
-        if recipe.is_definition:
+        if is_ensemble_file(recipe.model[0]):
             advice = f"Give it chat_template in {recipe.model[0]}: a file (Jinja), or plain"
         raise ValueError(
             f"model {member.model!r} has no chat template, and --chat needs one. {advice}, which "

@@ -10,13 +10,12 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from crosstok.corpora import Corpus, load_corpus
+from crosstok.corpora import Corpus, distinct_names, load_corpus
 from crosstok.corpora.read import MissingFieldError
 from crosstok.evaluation import Scorer, bits_per_byte
 from crosstok.models import evaluating
 from crosstok.recipes import TrainingRecipe
 from crosstok.training import DistillationTrainer, Student
-from crosstok.training.terms import distinct_names
 
 Texts = Mapping[str, list[str]]
 """By the name of what they come from."""

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 
+from crosstok.corpora import distinct_names
 from crosstok.jobs.objectives import need_teacher
 from crosstok.objectives import Objective
 from crosstok.recipes import TrainingRecipe
 from crosstok.teachers import Teacher, TeacherName, TeacherRequest, open_teacher, short_name
 from crosstok.tokenizers import ByteVocab
 from crosstok.training import compute_dtype, dtype_name
-from crosstok.training.terms import distinct_names
 
 log = logging.getLogger("crosstok")
 

@@ -1,9 +1,10 @@
 """The recipe of a comparison of models."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, ClassVar
 
-from crosstok.choices import DTYPES, Combine, Target, TextUnit
+from crosstok.choices import Combine, Precision, Target, TextUnit
+from crosstok.recipes.ensemble import ensemble_options, spelt_as_flags
 from crosstok.recipes.fields import Numbers, Strings, option
 
 if TYPE_CHECKING:
@@ -61,33 +62,25 @@ class EvaluateRecipe:
     text_unit: TextUnit = option("What one text of a .txt file is.", "line")
     split: str = option("Split of a data set or folder.", "train")
     device: str | None = option("cpu, cuda, cuda:1, ...; an accelerator if there is one.", None)
-    precision: Literal["fp32", "bf16", "fp16"] | None = option(
+    precision: Precision | None = option(
         "Of the weights; if not given, fp32 on a CPU and elsewhere as saved.", None
     )
     trust_remote_code: bool = option("Run Python code that comes with a model.", False)
 
     def options(self) -> "EvaluationOptions":
-        """How texts are read and scored."""
-        from crosstok.evaluation import EvaluationOptions
+        """How texts are read and scored.
 
-        return EvaluationOptions(
-            max_length=self.max_length,
-            window_bytes=self.window_bytes,
-            start_every_window=self.start_every_window,
-            max_texts=self.max_texts,
-            max_items=self.limit,
-            text_field=self.text_field,
-            text_unit=self.text_unit,
-            split=self.split,
-            device=self.device,
-            dtype=None if self.precision is None else DTYPES[self.precision],
-            trust_remote_code=self.trust_remote_code,
-            combine=self.combine,
-            bytes_view=self.bytes,
-            weights=self.weight,
-            alpha=self.alpha,
-            target=self.target,
-            task_folder=self.task_folder,
-            num_fewshot=self.num_fewshot,
-            apply_chat_template=self.apply_chat_template,
-        )
+        Raises:
+            RecipeError: Options that say which models answer contradict each other.
+            ValueError: A file that defines an ensemble is missing or wrong.
+        """
+        from crosstok.evaluation import EvaluationOptions
+        from crosstok.evaluation.contenders import contenders
+
+        own = {field.name for field in fields(self)}
+        same = [field.name for field in fields(EvaluationOptions) if field.name in own]
+        values = {name: getattr(self, name) for name in same} | ensemble_options(self)
+        options = EvaluationOptions(**values)
+        with spelt_as_flags():
+            contenders(self.model, options)
+        return options

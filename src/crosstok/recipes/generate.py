@@ -1,19 +1,17 @@
 """The recipe of models that speak: which, how they answer as one, what they are asked."""
 
-import math
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar
 
-from crosstok.choices import ByteRule, Combine, Target, Unit
+from crosstok.choices import Combine, Precision, Target, Unit
+from crosstok.recipes.ensemble import ensemble_options, spelt_as_flags
 from crosstok.recipes.fields import Numbers, RecipeError, Strings, option
 
 if TYPE_CHECKING:
-    from crosstok.inference.loading import Sampling
+    from crosstok.inference.ensemble import Ensemble
+    from crosstok.inference.language_model import Sampling
 
-_PER_BYTE: tuple[str, ...] = get_args(ByteRule)
-_PER_TOKEN = tuple(rule for rule in get_args(Combine) if rule not in _PER_BYTE)
 _OF_DRAWS = ("top_k", "top_p", "min_p", "num_return_sequences")
-_IN_DEFINITIONS = ("combine", "weight", "alpha", "bytes", "chat_template")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +29,7 @@ class GenerateRecipe:
     )
     combine: Combine | None = option("How several models answer as one.", None)
     weight: Numbers | None = option("Of each model, in their order; equal if not given.", None)
-    alpha: float | None = option("For proxy: how far expert and anti-expert pull (1).", None)
+    alpha: float = option("For proxy: how far expert and anti-expert pull.", 1.0)
     bytes: bool = option("Read the model byte by byte: a prompt may end anywhere.", False)
     target: Target = option("Read byte by byte: which token sequences count.", "all")
 
@@ -60,7 +58,7 @@ class GenerateRecipe:
     seed: int = option("Of the sampling.", 0)
 
     device: str | None = option("cpu, cuda, cuda:1, ...; an accelerator if there is one.", None)
-    precision: Literal["fp32", "bf16", "fp16"] | None = option(
+    precision: Precision | None = option(
         "Of the weights; if not given, fp32 on a CPU and elsewhere as saved.", None
     )
     trust_remote_code: bool = option("Run Python code that comes with a model.", False)
@@ -73,11 +71,6 @@ class GenerateRecipe:
                 object.__setattr__(self, name, [value])
 
     @property
-    def is_definition(self) -> bool:
-        """Whether the model is a file that defines an ensemble."""
-        return any(_is_definition(name) for name in self.model)
-
-    @property
     def has_prompts(self) -> bool:
         """Whether something is asked; else it is a conversation."""
         return bool(self.prompt or self.prompt_file)
@@ -87,33 +80,34 @@ class GenerateRecipe:
 
         Raises:
             RecipeError: Two options contradict each other, or one is missing or out of range.
+            ValueError: A file that is named is missing or wrong.
         """
-        if self.is_definition:
-            self._check_definition()
-        else:
-            self._check_models()
         self._check_prompts()
         self._check_draws()
-        if not self.is_definition:
-            self.check_unit("byte" if self.bytes else unit_of(self.combine))
+        self._check_unit(self.ensemble().unit)
         self.sampling()
 
-    def check_unit(self, unit: Unit) -> None:
-        """Find options that mean nothing to a model that answers in this unit.
+    def ensemble(self) -> "Ensemble":
+        """Which models answer, and how.
 
         Raises:
-            RecipeError: There is one.
+            RecipeError: The options contradict each other.
+            ValueError: A file that defines an ensemble is missing or wrong, or there is no such
+                template.
         """
+        from crosstok.inference.ensemble import Ensemble
+
+        options = ensemble_options(self) | {"chat_templates": self._templates()}
+        with spelt_as_flags():
+            return Ensemble.of(self.model, **options)
+
+    def _check_unit(self, unit: Unit) -> None:
+        """Find options that mean nothing to a model that answers in this unit."""
         if unit == "token" and self.max_new_bytes is not None:
             raise RecipeError(
                 "--max-new-bytes is of models that answer in bytes (--bytes, --combine "
                 "bytes-mixture, ...), and this one answers in tokens: give --max-new-tokens, "
                 "which counts bytes where a model's tokens are bytes."
-            )
-        if unit == "token" and self.target != "all":
-            raise RecipeError(
-                f"--target {self.target} is of models that are read byte by byte: add --bytes, or "
-                "leave it out."
             )
         if unit == "byte" and self.repetition_penalty != 1:
             raise RecipeError(
@@ -127,7 +121,7 @@ class GenerateRecipe:
         Raises:
             RecipeError: A value is out of range.
         """
-        from crosstok.inference.loading import Sampling
+        from crosstok.inference.language_model import Sampling
 
         values = {field.name: getattr(self, field.name) for field in fields(Sampling)}
         try:
@@ -135,83 +129,14 @@ class GenerateRecipe:
         except ValueError as error:
             raise RecipeError(f"--{_dashed(str(error))}") from error
 
-    def template_of(self, number: int) -> str | None:
-        """The chat template given for one model; None for its own."""
-        given = self.chat_template
-        if given is None:
+    def _templates(self) -> list[str | None] | None:
+        """Text of the chat template of each model, None for those that keep theirs."""
+        if self.chat_template is None:
             return None
-        template = given[number if len(given) > 1 else 0]
-        return None if template == "own" else template
+        from crosstok.chats import resolve_chat_template
 
-    def _check_definition(self) -> None:
-        [name, *_] = filter(_is_definition, self.model)
-        if len(self.model) > 1:
-            raise RecipeError(
-                f"{name} defines an ensemble and is given with other models; give it alone, or "
-                "name its members with --model."
-            )
-        if given := self._given(_IN_DEFINITIONS):
-            raise RecipeError(
-                f"{', '.join(given)} cannot be given with {name}: the file says how its members "
-                "answer as one."
-            )
-
-    def _check_models(self) -> None:
-        rule, size = self.combine, len(self.model)
-        views = [name for name in self.model if name.startswith("bytes:")]
-        if views:
-            raise RecipeError(
-                f"{views[0]!r} is a byte view; here it is --model {views[0][6:]} --bytes, of "
-                "several models --combine bytes-mixture, ..."
-            )
-        if size > 1 and rule is None:
-            raise RecipeError(
-                f"{size} models answer as one only by a rule; add --combine with one of "
-                f"{', '.join(_PER_TOKEN)} (per token) and {', '.join(_PER_BYTE)} (per byte)."
-            )
-        if rule == "proxy" and size != 3:
-            raise RecipeError(
-                "--combine proxy takes three models, --model BASE --model EXPERT --model "
-                f"ANTI_EXPERT, and there {'is' if size == 1 else 'are'} {size}."
-            )
-        if rule is not None and size == 1:
-            raise RecipeError(
-                f"--combine {rule} is of several models, and there is one; repeat --model, or "
-                "leave --combine out."
-            )
-        if self.bytes and rule in _PER_TOKEN:
-            raise RecipeError(
-                f"--bytes reads models byte by byte, and --combine {rule} combines them per token; "
-                f"leave --bytes out, or take {', '.join(_PER_BYTE)}."
-            )
-        self._check_numbers()
-        if len(self.chat_template or [""]) not in (1, size):
-            raise RecipeError(
-                f"there are {len(self.chat_template or [])} chat templates for {size} models; give "
-                "one for all, or one each, with own for those that keep theirs."
-            )
-
-    def _check_numbers(self) -> None:
-        rule, size = self.combine, len(self.model)
-        if self.alpha is not None and rule != "proxy":
-            raise RecipeError("--alpha is of --combine proxy; leave it out.")
-        if self.alpha is not None and not math.isfinite(self.alpha):
-            raise RecipeError(f"--alpha is {self.alpha}; it must be a number.")
-        if self.weight is None:
-            return
-        if rule is None or rule == "proxy":
-            which = "a single model has none" if rule is None else "proxy has --alpha instead"
-            raise RecipeError(f"--weight is of models that are averaged; {which}. Leave it out.")
-        if len(self.weight) != size:
-            raise RecipeError(
-                f"there are {len(self.weight)} weights for {size} models; give --weight once for "
-                "each, in their order."
-            )
-        if not all(math.isfinite(weight) and weight > 0 for weight in self.weight):
-            raise RecipeError(
-                f"--weight is {self.weight}; weights must be above 0. Leave a model out to give it "
-                "none."
-            )
+        given = [None if one == "own" else resolve_chat_template(one) for one in self.chat_template]
+        return given * len(self.model) if len(given) == 1 else given
 
     def _check_prompts(self) -> None:
         if not self.chat and not self.has_prompts:
@@ -242,15 +167,6 @@ class GenerateRecipe:
         defaults = {field.name: field.default for field in fields(self)}
         changed = [name for name in names if getattr(self, name) != defaults[name]]
         return [f"--{_dashed(name)}" for name in changed]
-
-
-def unit_of(combine: str | None) -> Unit:
-    """In what models answer that are combined so, or a single one."""
-    return "byte" if combine in _PER_BYTE else "token"
-
-
-def _is_definition(name: str) -> bool:
-    return name.endswith((".yaml", ".yml"))
 
 
 def _dashed(text: str) -> str:

@@ -181,11 +181,5 @@ def vocabulary_masks(byte_vocab: ByteVocab, head: OutputHead) -> tuple[Tensor, T
     """
     rows, device = head.weight.shape[0], head.weight.device
     boundary = torch.from_numpy(byte_vocab.boundary_mask(rows)).to(device)
-    valid = torch.zeros(rows, dtype=torch.bool)
-    real = [
-        id_
-        for id_, token in enumerate(byte_vocab.token_bytes)
-        if token is not None or id_ in byte_vocab.special_ids
-    ]
-    valid[real] = True
+    valid = torch.from_numpy(byte_vocab.token_mask(rows))
     return boundary, None if bool(valid.all()) else valid.to(device)

@@ -103,17 +103,38 @@ class ByteVocab:
         Raises:
             ValueError: `size` is smaller than the number of ids.
         """
-        size = len(self) if size is None else size
-        if size < len(self):
-            raise ValueError(
-                f"boundary_mask got size {size}, but the tokenizer has ids up to {len(self) - 1}; "
-                f"pass at least {len(self)}, or resize the model's embeddings to hold every id"
-            )
-        mask = np.zeros(size, dtype=np.bool_)
+        mask = self._no_rows(len(self) if size is None else size, "boundary_mask")
         for index, content in enumerate(self.token_bytes):
             mask[index] = bool(content) and content[0] in _BOUNDARY_BYTES  # type: ignore[index]
         mask[list(self.special_ids)] = True
         return mask
+
+    def token_mask(self, size: int | None = None) -> Bool[np.ndarray, " V"]:
+        """Ids that stand for a token: for bytes, or for a special token.
+
+        The others are no outcomes of a model: gaps in the ids, and rows that pad the output matrix.
+
+        Args:
+            size: Length of the mask, for an output matrix with more rows than the tokenizer has
+                ids; the rows past the last id are False. Default: the number of ids.
+
+        Raises:
+            ValueError: `size` is smaller than the number of ids.
+        """
+        mask = self._no_rows(len(self) if size is None else size, "token_mask")
+        for index, content in enumerate(self.token_bytes):
+            mask[index] = content is not None
+        mask[list(self.special_ids)] = True
+        return mask
+
+    def _no_rows(self, size: int, asked: str) -> Bool[np.ndarray, " V"]:
+        """A mask that is False everywhere, where all ids have a place in it."""
+        if size < len(self):
+            raise ValueError(
+                f"{asked} got size {size}, but the tokenizer has ids up to {len(self) - 1}; "
+                f"pass at least {len(self)}, or resize the model's embeddings to hold every id"
+            )
+        return np.zeros(size, dtype=np.bool_)
 
     def same_as(self, other: ByteVocab) -> bool:
         """Whether every id has the same bytes in both, and both have the same special tokens.

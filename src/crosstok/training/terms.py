@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from crosstok.corpora import distinct_names
 from crosstok.objectives import BoundObjective, ModelView, Objective
 from crosstok.teachers import Teacher
 
@@ -50,18 +51,6 @@ def bind(
             view = NO_TEACHER if teacher.view is None else teacher.view  # likelihoods are stored
             terms[name] = Term(name, objective.bind(student, view), i)
     return terms
-
-
-def distinct_names(names: Sequence[str]) -> list[str]:
-    """The names, with ``-2``, ``-3``, ... behind those that stood there before."""
-    distinct: list[str] = []
-    for name in names:
-        candidate, number = name, 1
-        while candidate in distinct:
-            number += 1
-            candidate = f"{name}-{number}"
-        distinct.append(candidate)
-    return distinct
 
 
 def attach_modules(model: nn.Module, terms: dict[str, Term]) -> None:

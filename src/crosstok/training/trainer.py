@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import Trainer, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
+from crosstok.corpora import distinct_names
 from crosstok.objectives import Needs, Objective
 from crosstok.objectives.weighting import Weighting, gradient, last_layer_parameters
 from crosstok.reports.tables import is_held_out
@@ -32,7 +33,6 @@ from crosstok.training.terms import (
     Term,
     attach_modules,
     bind,
-    distinct_names,
     own_rates,
 )
 
