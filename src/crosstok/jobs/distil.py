@@ -25,7 +25,7 @@ from crosstok.jobs.run import (
     stop_at_end_of_turn,
     training_device,
 )
-from crosstok.jobs.teachers import teacher_of
+from crosstok.jobs.teachers import describe_arithmetic, teacher_of
 from crosstok.models import check_vocabulary_fits, load_model, new_model
 from crosstok.recipes import DistilRecipe, recipe_yaml
 from crosstok.teachers import LocalTeacher, Teacher, short_name
@@ -91,10 +91,11 @@ def build_student(recipe: DistilRecipe, encoder: TextEncoder) -> tuple[Student, 
     Raises:
         ValueError: its tokenizer has ids that the model has no rows for.
     """
+    trust, options = recipe.trust_remote_code, recipe.model_options
     if recipe.random_init:
-        model = new_model(recipe.student, trust_remote_code=recipe.trust_remote_code)
+        model = new_model(recipe.student, trust_remote_code=trust, options=options)
     else:
-        model = load_model(recipe.student, trust_remote_code=recipe.trust_remote_code)
+        model = load_model(recipe.student, trust_remote_code=trust, options=options)
     check_vocabulary_fits(model, len(encoder.byte_vocab.token_bytes), recipe.student)
     saved_dtype = model.dtype
     student = Student(model.float(), encoder)
@@ -113,14 +114,20 @@ def build_teachers(recipe: DistilRecipe, encoders: Sequence[ExampleEncoder]) -> 
     vocabs = [side.encoder.byte_vocab for side in encoders]
 
     def load(name: str, byte_vocab: ByteVocab) -> Teacher:
-        trust = recipe.trust_remote_code
-        model = load_model(name, dtype=dtype, device=device, trust_remote_code=trust)
+        model = load_model(
+            name,
+            dtype=dtype,
+            device=device,
+            trust_remote_code=recipe.trust_remote_code,
+            options=recipe.teacher_options,
+        )
         check_vocabulary_fits(model, len(byte_vocab.token_bytes), name)
         return LocalTeacher(model, byte_vocab)
 
+    arithmetic = describe_arithmetic(recipe, dtype_name(dtype))
     labels = distinct_names([short_name(name) for name in recipe.teacher])
     return [
-        teacher_of(recipe, name, vocab, dtype_name(dtype), partial(load, name, vocab), label=label)
+        teacher_of(recipe, name, vocab, arithmetic, partial(load, name, vocab), label=label)
         for name, vocab, label in zip(recipe.teacher, vocabs, labels, strict=True)
     ]
 
@@ -168,6 +175,5 @@ def describe_run(recipe: DistilRecipe) -> str:
     how = f"taught by {teachers} with" if needs_teacher else "trained without a teacher by"
     start = "random weights of the architecture of " if recipe.random_init else ""
     return (
-        f"{start}`{recipe.student}`, {how} {recipe.objective} on "
-        f"`{recipe.data}`, {recipe.max_steps} steps."
+        f"{start}`{recipe.student}`, {how} {recipe.objective} on `{recipe.data}`, {recipe.length}."
     )

@@ -18,6 +18,7 @@ from crosstok.chats import (
     compare_templates,
     parse_example,
 )
+from crosstok.jobs.json_file import write_json
 from crosstok.jobs.run import (
     build_trainer,
     examples_of,
@@ -27,7 +28,7 @@ from crosstok.jobs.run import (
     training_device,
 )
 from crosstok.models import load_model, new_model, output_head
-from crosstok.recipes import DistilRecipe, InspectRecipe, RecipeError
+from crosstok.recipes import DistilRecipe, InspectModelsRecipe
 from crosstok.reports import (
     Advice,
     ChunkView,
@@ -37,10 +38,12 @@ from crosstok.reports import (
     ModelNumbers,
     VocabularyNumbers,
     compare_vocabularies,
+    examination_page,
     has_errors,
     recommend,
     red_flags,
     shared_teacher_ids,
+    write_page,
 )
 from crosstok.teachers import LocalTeacher, SharedMass, shared_mass
 from crosstok.training import (
@@ -68,8 +71,8 @@ class PairError(ValueError):
     """A teacher and a student that cannot be trained as they are."""
 
 
-@dataclass(frozen=True)
-class Examination:
+@dataclass(frozen=True, repr=False)
+class InspectModelsResult:
     """What was found; parts that need a model that was not there are None or empty.
 
     Attributes:
@@ -88,6 +91,7 @@ class Examination:
         flags: what should stop a person, errors first.
         texts: a few examples in chunks, with likelihood gaps (teacher less student) where both
             models were there.
+        folder: None; nothing is written but the files that the recipe names.
     """
 
     teacher: str
@@ -104,6 +108,34 @@ class Examination:
     advice: Advice
     flags: tuple[Flag, ...]
     texts: tuple[ChunkView, ...]
+    folder: Path | None = None
+
+    def __repr__(self) -> str:
+        flags = [flag.name for flag in self.flags]
+        return (
+            f"{type(self).__name__}(teacher={self.teacher!r}, student={self.student!r}, "
+            f"data={self.data!r}, objective={self.advice.objective!r}, flags={flags}, "
+            f"metrics={self.metrics})"
+        )
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The numbers of the sample; those that need a model only where it was there."""
+        examples = self.examples
+        numbers = {
+            "coverage": examples.coverage,
+            "cut_share": examples.cut_share,
+            "one_to_one_student_tokens": examples.one_to_one_student_tokens,
+            "one_to_one_teacher_tokens": examples.one_to_one_teacher_tokens,
+            "jaccard": self.vocabulary.jaccard,
+        }
+        if self.mass is not None:
+            numbers["shared_mass"] = self.mass.everywhere
+            if self.mass.one_to_one is not None:
+                numbers["shared_mass_one_to_one"] = self.mass.one_to_one
+        for step in self.steps:
+            numbers[f"step_seconds_{step.objective}"] = step.seconds
+        return numbers
 
     def as_json(self) -> dict[str, Any]:
         """Plain values by these names."""
@@ -124,23 +156,27 @@ class Examination:
             raise PairError(f"this pair cannot be trained: {' '.join(errors)}")
 
 
-def examine_pair(recipe: InspectRecipe) -> Examination:
-    """Look at a teacher, a student and their data; nothing is kept of the models.
+def inspect_models(recipe: InspectModelsRecipe) -> InspectModelsResult:
+    """Look at a teacher, a student and their data, and write the files that the recipe names.
+
+    Nothing is kept of the models.
 
     Raises:
         ValueError: a tokenizer, model, template or the data cannot be read.
-        RecipeError: the recipe names no teacher and student.
     """
-    if not recipe.is_of_models():
-        raise RecipeError("examine_pair needs teacher and student; source and target are no pair.")
     with tempfile.TemporaryDirectory() as scratch:
-        return _Examiner(recipe, recipe.distillation(scratch)).examine()
+        result = _Examiner(recipe, recipe.distillation(scratch)).examine()
+    if recipe.json is not None:
+        write_json(recipe.json, result.as_json())
+    if recipe.html is not None:
+        write_page(recipe.html, examination_page(result.as_json()))
+    return result
 
 
 class _Examiner:
     """The sample, the tokenizers and the models of one examination."""
 
-    def __init__(self, recipe: InspectRecipe, run: DistilRecipe) -> None:
+    def __init__(self, recipe: InspectModelsRecipe, run: DistilRecipe) -> None:
         self.run, self.looks_at_models = run, recipe.models
         trust = run.trust_remote_code
         self.teacher = load_side(
@@ -154,7 +190,7 @@ class _Examiner:
         self.ends = ENDS_OF_CHATS if self.kind == "chat" else ENDS_OF_TEXTS
         self.device = training_device(run)
 
-    def examine(self) -> Examination:
+    def examine(self) -> InspectModelsResult:
         run = self.run
         theirs, ours = self.teacher.encoder.byte_vocab, self.student.encoder.byte_vocab
         vocabulary, examples = compare_vocabularies(theirs, ours, self.ends), self._count()
@@ -183,7 +219,7 @@ class _Examiner:
             steps, more = self._steps(advice, pupil, local)
             flags += more
         texts = chunk_views(shown, (self.teacher, self.student), run.loss_on, gaps)
-        return Examination(
+        return InspectModelsResult(
             teacher=run.teacher[0],
             student=run.student,
             data=run.data,

@@ -1,5 +1,6 @@
 """``--teacher-cache``: what a job's teacher says is kept, and asked once."""
 
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -57,3 +58,9 @@ def teacher_of(
     folder = Path(recipe.teacher_cache) / (label or short_name(model))
     trust = recipe.trust_remote_code
     return cached_teacher(folder, model, byte_vocab, arithmetic, load, trust_remote_code=trust)
+
+
+def describe_arithmetic(recipe: TrainingRecipe, dtype: str) -> str:
+    """What scores depend on besides the teacher's files: its dtype, and how it is loaded."""
+    options = recipe.teacher_options
+    return dtype if not options else f"{dtype}, {json.dumps(options, sort_keys=True, default=str)}"

@@ -22,7 +22,7 @@ from crosstok.jobs.run import (
     stop_at_end_of_turn,
     training_device,
 )
-from crosstok.jobs.teachers import teacher_of
+from crosstok.jobs.teachers import describe_arithmetic, teacher_of
 from crosstok.jobs.transplant import TransferResult, describe_rows, give_embeddings
 from crosstok.models import (
     check_is_bytes,
@@ -87,7 +87,8 @@ def build_models(
 ) -> tuple[Student, list[Teacher], torch.dtype]:
     """The student with its new embeddings, its teacher if it needs one, and the files' dtype."""
     needs_teacher = any(objective.needs.teacher for objective in recipe.objectives())
-    model = load_model(recipe.model, trust_remote_code=recipe.trust_remote_code)
+    trust = recipe.trust_remote_code
+    model = load_model(recipe.model, trust_remote_code=trust, options=recipe.model_options)
     saved_dtype = model.dtype
     device = training_device(recipe)
     frozen = compute_dtype(recipe.precision, device)
@@ -103,11 +104,17 @@ def build_models(
     def load() -> Teacher:
         if shared is not None:
             return shared
-        trust = recipe.trust_remote_code
-        its_model = load_model(recipe.model, dtype=frozen, device=device, trust_remote_code=trust)
+        its_model = load_model(
+            recipe.model,
+            dtype=frozen,
+            device=device,
+            trust_remote_code=trust,
+            options=recipe.teacher_options,
+        )
         return LocalTeacher(its_model, source.byte_vocab)
 
     arithmetic = dtype_name(frozen, shares_fp32_weights=shared is not None)
+    arithmetic = describe_arithmetic(recipe, arithmetic)
     teacher = teacher_of(recipe, recipe.model, source.byte_vocab, arithmetic, load)
     return student, [teacher], saved_dtype
 
@@ -164,7 +171,7 @@ def describe_run(recipe: TransferRecipe) -> str:
     """What was done, in a sentence."""
     return (
         f"`{recipe.model}` moved to the tokenizer of `{recipe.tokenizer}` by {recipe.objective} on "
-        f"`{recipe.data}`, {recipe.max_steps} steps."
+        f"`{recipe.data}`, {recipe.length}."
     )
 
 
