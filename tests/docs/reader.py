@@ -225,7 +225,7 @@ def cut_short() -> Iterator[None]:
     arguments_of, limit_of = run.training_arguments, Sampling.__post_init__
 
     def arguments(recipe: Any, model: Any) -> Any:
-        short = {"max_steps": 2, "save_every": 2, "batch_size": 2, "num_workers": 0}
+        short = {"max_steps": 2, "save_every": 2, "batch_size": 2, "num_workers": 0, "epochs": None}
         return arguments_of(replace(recipe, **short), model)
 
     def limit(sampling: Sampling) -> None:

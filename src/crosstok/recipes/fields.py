@@ -12,7 +12,13 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_type_hints
 import pydantic
 import yaml
 
-from crosstok.recipes.former_keys import FormerKey, describe_moves, spell_moves, translate
+from crosstok.recipes.former_keys import (
+    FormerKey,
+    changed_keys,
+    describe_moves,
+    spell_moves,
+    translate,
+)
 
 log = logging.getLogger("crosstok")
 
@@ -182,13 +188,13 @@ def load_recipe(
     known = {f.name: f for f in fields(recipe_type)}  # type: ignore[arg-type]
     former = _former_keys(recipe_type)
     if moved := {name: value for name, value in flags.items() if name in former}:
-        raise RecipeError(f"{describe_moves(moved)}: give {spell_moves(moved, former)}.")
+        raise RecipeError(f"{describe_moves(moved)}; give {spell_moves(moved, former)}.")
     _check_known(flags, known, "the options")
     values: dict[str, Any] = {}
     if file is not None:
         found = read_recipe_file(Path(file))
         values = translate(found, former)
-        if moved := {name: value for name, value in found.items() if name in former}:
+        if moved := changed_keys(found, former):
             log.info("%s: %s; read as %s", file, describe_moves(moved), spell_moves(moved, former))
         _check_known(values, known, str(file))
         _put_aside(values, flags, known)

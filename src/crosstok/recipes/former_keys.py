@@ -39,19 +39,25 @@ def translate(values: Mapping[str, Any], former: Mapping[str, FormerKey]) -> dic
     where the objective was another. An entry that is in ``options`` already stays, as it did.
     """
     today = {name: value for name, value in values.items() if name not in former}
-    for name, key in former.items():
-        if name not in values or values[name] == key.default:
-            continue
+    changed = changed_keys(values, former)
+    for name, value in changed.items():
+        key = former[name]
         options = {**(today.get("options") or {})}
         own = options.get(key.objective) or {}
-        today["options"] = {**options, key.objective: {name: _option(name, values[name]), **own}}
+        today["options"] = {**options, key.objective: {name: _option(name, value), **own}}
     return today
 
 
+def changed_keys(values: Mapping[str, Any], former: Mapping[str, FormerKey]) -> dict[str, Any]:
+    """The former keys among a recipe's values that are not at their default."""
+    return {n: v for n, v in values.items() if n in former and v != former[n].default}
+
+
 def describe_moves(moved: Mapping[str, Any]) -> str:
-    """``"temperature and debias are options of an objective now"``."""
-    is_one = len(moved) == 1
-    return f"{' and '.join(moved)} {'is an option' if is_one else 'are options'} of an objective"
+    """``"temperature, debias: options of an objective now"``."""
+    return (
+        f"{', '.join(moved)}: {'an option' if len(moved) == 1 else 'options'} of an objective now"
+    )
 
 
 def spell_moves(moved: Mapping[str, Any], former: Mapping[str, FormerKey]) -> str:
