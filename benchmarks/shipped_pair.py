@@ -32,7 +32,7 @@ def prepare(output: Path) -> None:
     from crosstok.demo.corpus import load_domain
     from crosstok.demo.run import MODEL
     from crosstok.demo.target_tokenizer import build_target_tokenizer
-    from crosstok.jobs.transplant import transplant_only
+    from crosstok.jobs.transplant import transplant
     from crosstok.recipes import TransplantRecipe
 
     if (output / "transplant-0" / "figures.json").is_file():
@@ -45,7 +45,7 @@ def prepare(output: Path) -> None:
         unseen = documents.held_out[1 :: max(2, len(documents.held_out) // NUM_HELD_OUT)]
         write_rows(output / f"{name}.jsonl", [{"text": text} for text in unseen])
     folder = output / "transplant-0"
-    transplant_only(
+    transplant(
         TransplantRecipe(
             model=str(MODEL),
             tokenizer=str(output / "tokenizer"),

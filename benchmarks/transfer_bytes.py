@@ -104,7 +104,7 @@ def folder_of(arguments: argparse.Namespace, name: str, seed: int) -> Path:
 def run(arguments: argparse.Namespace, name: str, seed: str) -> None:
     """Train (or transplant, or neither) and measure one model."""
     from crosstok.jobs.transfer import transfer
-    from crosstok.jobs.transplant import transplant_only
+    from crosstok.jobs.transplant import transplant
     from crosstok.recipes import TransferRecipe, TransplantRecipe, load_recipe
 
     folder = folder_of(arguments, name, int(seed))
@@ -115,7 +115,7 @@ def run(arguments: argparse.Namespace, name: str, seed: str) -> None:
     common = {"model": str(model), "output": str(folder), "overwrite": True}
     training: dict[str, float] = {}
     if name == "transplant":
-        transplant_only(TransplantRecipe(**common, tokenizer="bytes"))
+        transplant(TransplantRecipe(**common, tokenizer="bytes"))
     elif name != "teacher":
         values = {**common, "seed": seed, **CELLS[name].flags}
         training = transfer(load_recipe(TransferRecipe, RECIPE, values)).metrics

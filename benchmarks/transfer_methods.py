@@ -142,7 +142,7 @@ def make(arguments: argparse.Namespace, target: str, method: str, seed: str, fol
     import time
 
     from crosstok.jobs.transfer import transfer
-    from crosstok.jobs.transplant import transplant_only
+    from crosstok.jobs.transplant import transplant
     from crosstok.recipes import TransferRecipe, TransplantRecipe, load_recipe
 
     goal = TARGETS[target]
@@ -156,7 +156,7 @@ def make(arguments: argparse.Namespace, target: str, method: str, seed: str, fol
         "overwrite": True,
     }
     if method == "transplant":
-        transplant_only(TransplantRecipe(**common))
+        transplant(TransplantRecipe(**common))
         return
     steps = {"max_steps": goal.max_steps, "warmup_steps": goal.max_steps // 10}
     values = {**common, **steps, "objective": METHODS[method], "seed": seed}

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "src" / "crosstok"
 
 # Imports point strictly down; those of one floor do not know each other.
 FLOORS = (
-    {"tokenizers", "ops", "choices"},
+    {"tokenizers", "ops", "choices", "plugins"},
     {"chats"},
     {"models", "alignment", "corpora"},
     {"byteview"},

@@ -1,3 +1,84 @@
-"""crosstok moves language models, and what they know, across tokenizers."""
+"""Move language models, and what they know, across tokenizers.
+
+The jobs, each of which takes its recipe or the recipe's options as keywords::
+
+    transfer    give a model another tokenizer, or bytes, and train it to be what it was
+    transplant  the same without training
+    distil      teach a student from teachers that have other tokenizers (also: distill)
+    evaluate    compare models in bits per byte, on exams and tasks
+    generate    let a model, or several as one, continue texts and answer chats
+    inspect_tokenizers, inspect_models
+                what a change of tokenizer costs; what a teacher can teach a student
+
+For loops and trainers of your own: `alm_loss`, `DistillationLoss`, `CrossTokenizerTrainer` and
+`DistillationCollator`; the objectives (`ALM` and others); `align`, which finds the chunks of two
+tokenizations; `load_language_model`, one model or several that answer as one.
+
+Nothing is loaded until it is used: ``import crosstok`` does not import torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from crosstok import objectives, recipes
+    from crosstok.alignment import align
+    from crosstok.inference import load_language_model
+    from crosstok.jobs.distil import distil
+    from crosstok.jobs.distil import distil as distill
+    from crosstok.jobs.evaluate import evaluate
+    from crosstok.jobs.generate import generate
+    from crosstok.jobs.inspect_models import inspect_models
+    from crosstok.jobs.inspect_tokenizers import inspect_tokenizers
+    from crosstok.jobs.transfer import transfer
+    from crosstok.jobs.transplant import transplant
 
 __version__ = "0.1.0"
+
+_MODULES = ("objectives", "recipes")
+_HOMES = {
+    "align": "alignment",
+    "distil": "jobs.distil",
+    "distill": "jobs.distil:distil",
+    "evaluate": "jobs.evaluate",
+    "generate": "jobs.generate",
+    "inspect_models": "jobs.inspect_models",
+    "inspect_tokenizers": "jobs.inspect_tokenizers",
+    "load_language_model": "inference",
+    "transfer": "jobs.transfer",
+    "transplant": "jobs.transplant",
+}
+"""Where each public name lives, as ``module`` or ``module:name``."""
+
+__all__ = [
+    "__version__",
+    "align",
+    "distil",
+    "distill",
+    "evaluate",
+    "generate",
+    "inspect_models",
+    "inspect_tokenizers",
+    "load_language_model",
+    "objectives",
+    "recipes",
+    "transfer",
+    "transplant",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, once."""
+    if name in _MODULES:
+        return import_module(f"crosstok.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'crosstok' has no attribute {name!r}")
+    module, _, renamed = _HOMES[name].partition(":")
+    value = getattr(import_module(f"crosstok.{module}"), renamed or name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion and ``help``."""
+    return sorted({*globals(), *__all__})

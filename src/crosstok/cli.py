@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field
 from functools import partial
 from pathlib import Path
@@ -112,13 +112,13 @@ def _run_distil(recipe: DistilRecipe) -> None:
 
 
 def _run_transplant(recipe: TransplantRecipe) -> None:
-    from crosstok.jobs.transplant import transplant_only
+    from crosstok.jobs.transplant import transplant
 
-    result = transplant_only(recipe)
-    _show_outcome(result.folder, result.report.as_dict(), result.metrics)
+    result = transplant(recipe)
+    _show_outcome(result.folder, result.report.as_dict(), {})
 
 
-def _show_outcome(folder: Path, report: dict[str, Any], metrics: dict[str, float]) -> None:
+def _show_outcome(folder: Path, report: dict[str, Any], metrics: Mapping[str, float]) -> None:
     from crosstok.reports import outcome_table
 
     console = _console()
@@ -143,8 +143,7 @@ def _run_evaluate(recipe: EvaluateRecipe) -> None:
     except EvaluationError as error:
         failure, result = error, error.result
     _console().print(render_table(result))
-    if recipe.json is not None:
-        write_json(recipe.json, result)
+    write_json(recipe.json, result)
     if failure is not None:
         raise failure
 

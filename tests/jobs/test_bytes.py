@@ -18,7 +18,7 @@ from crosstok.evaluation import Scorer, bits_per_byte
 from crosstok.jobs.byte_lengths import fit_lengths
 from crosstok.jobs.run import examples_of, load_side, rows_of
 from crosstok.jobs.transfer import build_models, transfer
-from crosstok.jobs.transplant import transplant_only
+from crosstok.jobs.transplant import transplant
 from crosstok.models import Scores, load_model
 from crosstok.objectives import HiddenStates, hidden_states
 from crosstok.recipes import TransplantRecipe
@@ -81,7 +81,7 @@ def test_outputs_load_where_crosstok_cannot_be_imported(tmp_path, to_bytes):
         tied = {"tie_word_embeddings": True}
         model = save_model(tmp_path / f"source-{architecture}", architecture, **tied)
         output = str(tmp_path / architecture)
-        transplant_only(TransplantRecipe(model=str(model), tokenizer="bytes", output=output))
+        transplant(TransplantRecipe(model=str(model), tokenizer="bytes", output=output))
         folders.append(output)
     trained = to_bytes(model=str(tmp_path / "source-llama"), lora=True, max_steps=1)
     folders.append(str(transfer(trained).folder))
@@ -97,7 +97,7 @@ def test_outputs_load_where_crosstok_cannot_be_imported(tmp_path, to_bytes):
 def test_every_byte_that_the_model_knew_keeps_its_row(tmp_path):
     model = save_model(tmp_path / "tied", tie_word_embeddings=True)
     recipe = TransplantRecipe(model=str(model), tokenizer="bytes", output=str(tmp_path / "out"))
-    report = transplant_only(recipe).report
+    report = transplant(recipe).report
     assert (report.copied, report.mapped, report.composed, report.fallback) == (258, 0, 0, 0)
     assert not report.tied
     old, new = weights(model), weights(tmp_path / "out")
@@ -112,7 +112,7 @@ def test_tied_embeddings_are_untied_unless_told_otherwise(tmp_path, untie, tied)
     model = save_model(tmp_path / "tied", tie_word_embeddings=True)
     output = str(tmp_path / "out")
     plain = TransplantRecipe(model=str(model), tokenizer="bytes", output=output, untie=untie)
-    result = transplant_only(plain)
+    result = transplant(plain)
     assert result.report.tied is tied
     assert ("lm_head.weight" in weights(result.folder)) is not tied
 
@@ -129,8 +129,8 @@ def test_other_tokenizers_stay_tied_unless_told_otherwise(tmp_path, tokenizer_fo
         "tokenizer": str(tokenizer_folder),
     }
     kept = TransplantRecipe(**names, output=str(tmp_path / "kept"))
-    assert transplant_only(kept).report.tied
-    untied = transplant_only(replace(kept, untie=True, output=str(tmp_path / "untied")))
+    assert transplant(kept).report.tied
+    untied = transplant(replace(kept, untie=True, output=str(tmp_path / "untied")))
     assert not untied.report.tied
     assert "lm_head.weight" in weights(untied.folder)
 

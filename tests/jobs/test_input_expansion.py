@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from crosstok.chats import ExampleEncoder
 from crosstok.jobs.transfer import build_models, transfer
-from crosstok.jobs.transplant import transplant_only
+from crosstok.jobs.transplant import transplant
 from crosstok.models import find_lookup, load_model, new_model
 from crosstok.objectives import Needs
 from crosstok.recipes import TransplantRecipe
@@ -162,7 +162,7 @@ def test_other_targets_than_bytes_are_refused_before_anything_is_loaded(recipe, 
     ):
         transfer(recipe(input_expansion=True))
     with pytest.raises(ValueError, match="is for models over bytes"):
-        transplant_only(
+        transplant(
             TransplantRecipe(
                 model=recipe().model, tokenizer=recipe().tokenizer,
                 output=str(tmp_path / "only"), input_expansion=True,
@@ -174,7 +174,7 @@ def test_a_transplant_alone_expands_too(recipe, tmp_path):
     asked = TransplantRecipe(
         model=recipe().model, tokenizer="bytes", output=str(tmp_path / "only"), input_expansion=True
     )
-    folder = transplant_only(asked).folder
+    folder = transplant(asked).folder
     batch = load_tokenizer(str(folder))("Hello  wörld", return_tensors="pt")
     model = load_model(str(folder))
     assert model.generate(**batch, max_new_tokens=3).shape[1] > 12
@@ -185,9 +185,9 @@ def test_what_is_made_is_no_start_for_another_vocabulary_or_random_weights(recip
     asked = TransplantRecipe(
         model=recipe().model, tokenizer="bytes", output=str(tmp_path / "only"), input_expansion=True
     )
-    folder = str(transplant_only(asked).folder)
+    folder = str(transplant(asked).folder)
     with pytest.raises(ValueError, match="keeps its vocabulary of bytes"):
-        transplant_only(
+        transplant(
             TransplantRecipe(
                 model=folder, tokenizer=recipe().tokenizer, output=str(tmp_path / "more")
             )

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from crosstok.chats import ExampleEncoder
 from crosstok.jobs.inspect_models import PairError, inspect_models
+from crosstok.jobs.inspect_tokenizers import inspect_tokenizers
 from crosstok.models import load_model
 from crosstok.recipes import InspectModelsRecipe, RecipeError, load_inspect_recipe
 from crosstok.reports import Advice, examination_page, print_examination, shared_teacher_ids
@@ -301,3 +302,18 @@ def test_a_step_that_does_not_fit_is_a_warning(examine, monkeypatch):
     assert found.flags[-1].name == "out_of_memory"
     assert "--batch-size 2" in found.flags[-1].message
     assert "a step on" not in picture(found)
+
+
+def test_results_hold_figures_and_can_be_read(examine, made, tmp_path):
+    found = examine("teacher", "student", json=str(tmp_path / "pair.json"))
+    assert found.folder is None
+    assert found.metrics["coverage"] == found.examples.coverage
+    assert found.metrics["step_seconds_alm"] == found.steps[0].seconds
+    assert json.loads((tmp_path / "pair.json").read_text()) == json.loads(
+        json.dumps(found.as_json())
+    )
+    assert len(repr(found)) < 1000
+    cut = inspect_tokenizers(source=made["teacher"], target=made["student"], text="the café")
+    assert cut.metrics["bytes"] == 9
+    assert cut.metrics["coverage"] == 1.0
+    assert repr(cut).startswith("InspectTokenizersResult: ")

@@ -8,8 +8,6 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from crosstok.jobs import distil as distil_job
-from crosstok.jobs import transfer as transfer_job
 from crosstok.jobs.distil import distil
 from crosstok.jobs.run import check_same_recipe, training_arguments
 from crosstok.jobs.transfer import transfer
@@ -105,8 +103,8 @@ def test_options_reach_the_model_that_they_are_for(recipe, models, chats, tmp_pa
         loaded.append((Path(name).name, model.config._attn_implementation, model.dtype))
         return model
 
-    for job in (transfer_job, distil_job):
-        monkeypatch.setattr(job, "load_model", spy)
+    for loader in ("jobs.transfer", "jobs.distil", "teachers.local"):
+        monkeypatch.setattr(f"crosstok.{loader}.load_model", spy)
     options = {
         "model_options": {"attn_implementation": "eager"},
         "teacher_options": {"dtype": "bfloat16"},

@@ -12,6 +12,7 @@ from crosstok.jobs import transfer as transfer_job
 from crosstok.jobs.distil import distil
 from crosstok.jobs.transfer import transfer
 from crosstok.recipes import DistilRecipe
+from crosstok.teachers import local
 from tests.folders import save_model, weights
 from tests.jobs.launch import compare, run
 
@@ -27,7 +28,7 @@ def cache(tmp_path) -> str:
 def loaded(monkeypatch) -> list[str]:
     """Names of the models that the jobs load, in their order."""
     names: list[str] = []
-    for job in (transfer_job, distil_job):
+    for job in (transfer_job, distil_job, local):
         load = job.load_model
         monkeypatch.setattr(
             job,
@@ -156,7 +157,7 @@ def test_a_machine_without_the_teacher_needs_its_tokenizer_and_the_cache(taught,
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"objective": "gold"}, "leave out --teacher-cache"),
+        ({"objective": "gold"}, "leave out teacher_cache"),
         ({"teacher_cache": "inside"}, "give a folder outside it"),
         ({"teacher_cache": "file"}, "is a file"),
     ],
@@ -173,7 +174,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(taught, tmp_path, 
 
 def test_a_cache_that_no_objective_reads_is_remarked_upon(recipe, cache, caplog):
     transfer(recipe(objective="cross_entropy", teacher_cache=cache, max_steps=1))
-    assert "--teacher-cache is not used" in caplog.text
+    assert "teacher_cache is not used" in caplog.text
     assert not Path(cache).exists()
 
 

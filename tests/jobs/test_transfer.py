@@ -15,7 +15,7 @@ import yaml
 from safetensors.torch import load_file
 
 from crosstok.jobs.transfer import build_models, transfer
-from crosstok.jobs.transplant import transplant_only
+from crosstok.jobs.transplant import transplant
 from crosstok.objectives import Needs
 from crosstok.recipes import recipe_yaml
 from crosstok.tokenizers import TextEncoder, load_tokenizer
@@ -280,7 +280,7 @@ def test_transplant_only_writes_a_model_without_training(recipe, tmp_path):
     plain = TransplantRecipe(
         model=recipe().model, tokenizer=recipe().tokenizer, output=str(tmp_path / "only")
     )
-    result = transplant_only(plain)
+    result = transplant(plain)
     counts = json.loads((result.folder / "transplant.json").read_text())
     assert counts["copied"] + counts["mapped"] + counts["composed"] + counts["fallback"] == 600
     assert {"model.safetensors", "README.md", "recipe.yaml"} <= {

@@ -18,6 +18,7 @@ from crosstok.objectives import ALM, GOLD, HiddenStates, Needs
 from crosstok.teachers import (
     CachedTeacher,
     LocalTeacher,
+    Teacher,
     cached_teacher,
     check_needs,
     fingerprint,
@@ -53,9 +54,16 @@ def cached(model, encoder, teacher, tmp_path):
     """A cached teacher of a folder; `load` stands for the model."""
 
     def make(folder: str = "cache", *, of: Path = model, load=lambda: teacher, dtype="float32"):
-        return cached_teacher(tmp_path / folder, str(of), encoder.byte_vocab, dtype, load)
+        return cached_teacher(
+            tmp_path / folder, str(of), encoder.byte_vocab, identify(of, encoder, dtype), load
+        )
 
     return make
+
+
+def identify(model: Path, encoder: TextEncoder, dtype: str = "float32"):
+    """What `cached_teacher` calls for the fingerprint of a local model."""
+    return lambda notes: fingerprint.fingerprint(str(model), encoder.byte_vocab, dtype, notes)
 
 
 def never():
@@ -100,7 +108,9 @@ def test_any_rows_in_any_batch_equal_the_teacher(
 ):
     """Other batches, other padding: equal to the last digits of the model's own arithmetic."""
     folder = tmp_path_factory.mktemp("cache")
-    stored = cached_teacher(folder, str(model), encoder.byte_vocab, "float32", lambda: teacher)
+    stored = cached_teacher(
+        folder, str(model), encoder.byte_vocab, identify(model, encoder), lambda: teacher
+    )
     for _ in range(3):
         ids, mask = batch(encoder, random.choices([*texts, "A text."], k=3))
         expected = teacher.scores(ids, mask, LIKELIHOODS)
@@ -112,7 +122,7 @@ def test_any_rows_in_any_batch_equal_the_teacher(
 def test_only_missing_rows_are_asked(cached, teacher, encoder):
     asked = []
 
-    class Listening:
+    class Listening(Teacher):
         name, supports, view = teacher.name, teacher.supports, teacher.view
 
         def scores(self, input_ids, attention_mask, needs):
@@ -257,17 +267,19 @@ def test_a_changed_model_never_reads_the_old_scores(cached, model, encoder, tmp_
     cached(load=never).scores(ids, mask, LIKELIHOODS)  # the same files elsewhere
     change(other)
     named = "weights" if change is changed_weights else "configuration"
-    with pytest.raises(ValueError, match=f"another teacher than .*{named}.*--teacher-cache"):
+    with pytest.raises(ValueError, match=f"another teacher than .*{named}.*teacher_cache"):
         cached(of=other)
 
 
 def test_another_dtype_or_vocabulary_is_another_teacher(cached, model, tmp_path):
     cached()
-    with pytest.raises(ValueError, match=r"arithmetic bfloat16 instead of float32.*--precision"):
+    with pytest.raises(ValueError, match=r"arithmetic bfloat16 instead of float32.*the precision"):
         cached(dtype="bfloat16")
     other = TextEncoder(tiny_tokenizer("spm_bpe"))
     with pytest.raises(ValueError, match="which has vocabulary"):
-        cached_teacher(tmp_path / "cache", str(model), other.byte_vocab, "float32", never)
+        cached_teacher(
+            tmp_path / "cache", str(model), other.byte_vocab, identify(model, other), never
+        )
 
 
 def test_weights_are_read_once_and_again_when_they_change(cached, tmp_path, model, monkeypatch):
@@ -304,7 +316,7 @@ def test_without_the_model_what_is_stored_is_read_and_a_miss_is_named(
 @pytest.mark.parametrize("objective", [GOLD(), HiddenStates()])
 def test_objectives_that_need_more_are_told_what_to_do(cached, objective):
     check_needs([ALM()], [cached()])
-    with pytest.raises(ValueError, match=r"likelihoods only: leave out --teacher-cache"):
+    with pytest.raises(ValueError, match=r"likelihoods only: leave out teacher_cache"):
         check_needs([objective], [cached()])
 
 
@@ -319,7 +331,7 @@ def test_a_description_that_cannot_be_read_is_named(cached, tmp_path, content, m
 
 
 def test_not_a_number_is_not_kept(encoder, cached):
-    class Broken:
+    class Broken(Teacher):
         name, supports, view = "broken", LIKELIHOODS, None
 
         def scores(self, input_ids, attention_mask, needs):

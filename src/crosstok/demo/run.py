@@ -39,7 +39,7 @@ from crosstok.demo.target_tokenizer import NUM_TOKENS, build_target_tokenizer
 from crosstok.evaluation import EvaluationOptions, evaluate
 from crosstok.inference import Sampling, TokenModel
 from crosstok.jobs.transfer import transfer
-from crosstok.jobs.transplant import transplant_only
+from crosstok.jobs.transplant import transplant
 from crosstok.models import load_model
 from crosstok.recipes import TransferRecipe, TransplantRecipe
 from crosstok.tokenizers import load_tokenizer
@@ -169,7 +169,7 @@ def _make_models(output: Path, settings: DemoSettings, progress: "_Steps") -> di
     tokenizer = str(output / TOKENIZER)
     folders = {name: str(output / folder) for name, folder in FOLDERS.items()}
     progress("transplanting embeddings")
-    transplant_only(
+    transplant(
         TransplantRecipe(model=settings.model, tokenizer=tokenizer, output=folders[TRANSPLANT])
     )
     common = TransferRecipe(

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from transformers import PreTrainedModel, set_seed
 from crosstok.chats import ExampleEncoder
 from crosstok.jobs.held_out import HeldOut, held_out_texts
 from crosstok.jobs.report import watch_run
+from crosstok.jobs.result import TrainedResult
 from crosstok.jobs.run import (
     build_trainer,
     check_request,
@@ -25,26 +25,23 @@ from crosstok.jobs.run import (
     stop_at_end_of_turn,
     training_device,
 )
-from crosstok.jobs.teachers import describe_arithmetic, teacher_of
+from crosstok.jobs.teachers import open_teachers
 from crosstok.models import check_vocabulary_fits, load_model, new_model
-from crosstok.recipes import DistilRecipe, recipe_yaml
-from crosstok.teachers import LocalTeacher, Teacher, short_name
-from crosstok.tokenizers import ByteVocab, TextEncoder
-from crosstok.training import Lora, Student, add_lora, compute_dtype, dtype_name
+from crosstok.recipes import DistilRecipe, recipe_yaml, takes
+from crosstok.teachers import Teacher, TeacherName
+from crosstok.tokenizers import TextEncoder
+from crosstok.training import Lora, Student, add_lora
 from crosstok.training.outputs import RECIPE, model_card, save_outputs, to_json
-from crosstok.training.terms import distinct_names
 
 log = logging.getLogger("crosstok")
 
 
-@dataclass(frozen=True)
-class DistilResult:
-    """What a distillation left behind."""
-
-    folder: Path
-    metrics: dict[str, float]
+@dataclass(frozen=True, kw_only=True, repr=False)
+class DistilResult(TrainedResult):
+    """What a distillation leaves."""
 
 
+@takes(DistilRecipe)
 def distil(recipe: DistilRecipe) -> DistilResult:
     """Train the student on what its teachers say of the same texts, and save it.
 
@@ -53,8 +50,10 @@ def distil(recipe: DistilRecipe) -> DistilResult:
         NonFiniteLossError: the loss became NaN; the last checkpoint stands.
         SaveError: the disk is full; the last checkpoint stands.
     """
-    # A stored teacher needs no model, only its tokenizer.
-    check_request(recipe, [recipe.student, *(recipe.teacher if not recipe.teacher_cache else ())])
+    check_request(recipe, [recipe.student])
+    if recipe.teacher_cache is None:  # a stored teacher needs no model, only its tokenizer
+        for name in recipe.teacher:
+            TeacherName.parse(name).check()
     set_seed(recipe.seed)
     own, others = load_encoders(recipe)
     texts = held_out_texts(recipe)
@@ -68,7 +67,7 @@ def distil(recipe: DistilRecipe) -> DistilResult:
     start_output(recipe, trainer)
     page = watch_run(recipe, trainer, (own, others))
     metrics = trainer.train_to_end(resume_point(recipe))
-    result = DistilResult(Path(recipe.output), metrics)
+    result = DistilResult(folder=Path(recipe.output), metrics=metrics)
     on_first_rank(lambda: save_student(recipe, student, result, saved_dtype, rows))
     on_first_rank(lambda: page.write(describe_run(recipe), metrics, {}))
     return result
@@ -79,7 +78,11 @@ def load_encoders(recipe: DistilRecipe) -> tuple[ExampleEncoder, list[ExampleEnc
     trust = recipe.trust_remote_code
     own = load_side(recipe.student, recipe.chat_template, trust_remote_code=trust)
     others = [
-        load_side(name, recipe.template_of_teacher(i, len(recipe.teacher)), trust_remote_code=trust)
+        load_side(
+            TeacherName.parse(name).tokenizer,
+            recipe.template_of_teacher(i, len(recipe.teacher)),
+            trust_remote_code=trust,
+        )
         for i, name in enumerate(recipe.teacher)
     ]
     return own, others
@@ -109,39 +112,20 @@ def build_teachers(recipe: DistilRecipe, encoders: Sequence[ExampleEncoder]) -> 
     if not any(objective.needs.teacher for objective in recipe.objectives()):
         log.warning("objective %s looks at no teacher: none is loaded", recipe.objective)
         return []
-    device = training_device(recipe)
-    dtype = compute_dtype(recipe.precision, device)
     vocabs = [side.encoder.byte_vocab for side in encoders]
-
-    def load(name: str, byte_vocab: ByteVocab) -> Teacher:
-        model = load_model(
-            name,
-            dtype=dtype,
-            device=device,
-            trust_remote_code=recipe.trust_remote_code,
-            options=recipe.teacher_options,
-        )
-        check_vocabulary_fits(model, len(byte_vocab.token_bytes), name)
-        return LocalTeacher(model, byte_vocab)
-
-    arithmetic = describe_arithmetic(recipe, dtype_name(dtype))
-    labels = distinct_names([short_name(name) for name in recipe.teacher])
-    return [
-        teacher_of(recipe, name, vocab, arithmetic, partial(load, name, vocab), label=label)
-        for name, vocab, label in zip(recipe.teacher, vocabs, labels, strict=True)
-    ]
+    return open_teachers(recipe, recipe.teacher, vocabs, training_device(recipe))
 
 
 def warn_if_swapped(student: PreTrainedModel, teachers: Sequence[Teacher]) -> None:
     """Say so where a teacher is smaller than the student: the two may have been swapped."""
     own = student.num_parameters()
     for teacher in teachers:
-        if isinstance(teacher, LocalTeacher) and teacher.model.num_parameters() < own:
+        if teacher.num_parameters is not None and teacher.num_parameters < own:
             log.warning(
                 "teacher %s (%.1fM parameters) is smaller than the student (%.1fM): "
-                "were --teacher and --student swapped?",
+                "were teacher and student swapped?",
                 teacher.name,
-                teacher.model.num_parameters() / 1e6,
+                teacher.num_parameters / 1e6,
                 own / 1e6,
             )
 

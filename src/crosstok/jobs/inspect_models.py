@@ -19,6 +19,7 @@ from crosstok.chats import (
     parse_example,
 )
 from crosstok.jobs.json_file import write_json
+from crosstok.jobs.result import JobResult
 from crosstok.jobs.run import (
     build_trainer,
     examples_of,
@@ -28,7 +29,7 @@ from crosstok.jobs.run import (
     training_device,
 )
 from crosstok.models import load_model, new_model, output_head
-from crosstok.recipes import DistilRecipe, InspectModelsRecipe
+from crosstok.recipes import DistilRecipe, InspectModelsRecipe, takes
 from crosstok.reports import (
     Advice,
     ChunkView,
@@ -71,8 +72,8 @@ class PairError(ValueError):
     """A teacher and a student that cannot be trained as they are."""
 
 
-@dataclass(frozen=True, repr=False)
-class InspectModelsResult:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class InspectModelsResult(JobResult):
     """What was found; parts that need a model that was not there are None or empty.
 
     Attributes:
@@ -91,7 +92,8 @@ class InspectModelsResult:
         flags: what should stop a person, errors first.
         texts: a few examples in chunks, with likelihood gaps (teacher less student) where both
             models were there.
-        folder: None; nothing is written but the files that the recipe names.
+        folder: None: nothing is written but the files that the recipe names.
+        metrics: the main numbers.
     """
 
     teacher: str
@@ -108,38 +110,11 @@ class InspectModelsResult:
     advice: Advice
     flags: tuple[Flag, ...]
     texts: tuple[ChunkView, ...]
-    folder: Path | None = None
-
-    def __repr__(self) -> str:
-        flags = [flag.name for flag in self.flags]
-        return (
-            f"{type(self).__name__}(teacher={self.teacher!r}, student={self.student!r}, "
-            f"data={self.data!r}, objective={self.advice.objective!r}, flags={flags}, "
-            f"metrics={self.metrics})"
-        )
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """The numbers of the sample; those that need a model only where it was there."""
-        examples = self.examples
-        numbers = {
-            "coverage": examples.coverage,
-            "cut_share": examples.cut_share,
-            "one_to_one_student_tokens": examples.one_to_one_student_tokens,
-            "one_to_one_teacher_tokens": examples.one_to_one_teacher_tokens,
-            "jaccard": self.vocabulary.jaccard,
-        }
-        if self.mass is not None:
-            numbers["shared_mass"] = self.mass.everywhere
-            if self.mass.one_to_one is not None:
-                numbers["shared_mass_one_to_one"] = self.mass.one_to_one
-        for step in self.steps:
-            numbers[f"step_seconds_{step.objective}"] = step.seconds
-        return numbers
 
     def as_json(self) -> dict[str, Any]:
         """Plain values by these names."""
         values = asdict(self)
+        del values["folder"], values["metrics"]  # of results alike
         for step, cost in zip(values["steps"], self.steps, strict=True):
             step["seconds"] = cost.seconds
         values["examples"]["cut_share"] = self.examples.cut_share
@@ -156,6 +131,7 @@ class InspectModelsResult:
             raise PairError(f"this pair cannot be trained: {' '.join(errors)}")
 
 
+@takes(InspectModelsRecipe)
 def inspect_models(recipe: InspectModelsRecipe) -> InspectModelsResult:
     """Look at a teacher, a student and their data, and write the files that the recipe names.
 
@@ -166,8 +142,7 @@ def inspect_models(recipe: InspectModelsRecipe) -> InspectModelsResult:
     """
     with tempfile.TemporaryDirectory() as scratch:
         result = _Examiner(recipe, recipe.distillation(scratch)).examine()
-    if recipe.json is not None:
-        write_json(recipe.json, result.as_json())
+    write_json(recipe.json, result.as_json())
     if recipe.html is not None:
         write_page(recipe.html, examination_page(result.as_json()))
     return result
@@ -220,6 +195,8 @@ class _Examiner:
             flags += more
         texts = chunk_views(shown, (self.teacher, self.student), run.loss_on, gaps)
         return InspectModelsResult(
+            folder=None,
+            metrics=_metrics(vocabulary, examples, mass, steps),
             teacher=run.teacher[0],
             student=run.student,
             data=run.data,
@@ -310,6 +287,27 @@ class _Examiner:
         column = "text" if self.kind == "text" else "example"
         order = sorted(range(len(self.rows)), key=lambda i: -len(self.rows[i][column]))
         return [self.rows[i] for i in order[: self.run.batch_size]]
+
+
+def _metrics(
+    vocabulary: VocabularyNumbers,
+    examples: ExampleNumbers,
+    mass: SharedMass | None,
+    steps: Sequence[StepCost],
+) -> dict[str, float]:
+    """The main numbers; those that need a model only where it was there."""
+    numbers = {
+        "coverage": examples.coverage,
+        "cut_share": examples.cut_share,
+        "one_to_one_student_tokens": examples.one_to_one_student_tokens,
+        "one_to_one_teacher_tokens": examples.one_to_one_teacher_tokens,
+        "jaccard": vocabulary.jaccard,
+    }
+    if mass is not None:
+        numbers["shared_mass"] = mass.everywhere
+        if mass.one_to_one is not None:
+            numbers["shared_mass_one_to_one"] = mass.one_to_one
+    return {**numbers, **{f"step_seconds_{step.objective}": step.seconds for step in steps}}
 
 
 def _model_numbers(

@@ -1,13 +1,13 @@
 """Two tokenizers, looked at: their numbers on texts, and a few texts as both cut them."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 from crosstok.alignment import Alignment, align_batch
 from crosstok.corpora import load_corpora
 from crosstok.jobs.json_file import write_json
-from crosstok.recipes import InspectTokenizersRecipe
+from crosstok.jobs.result import JobResult
+from crosstok.recipes import InspectTokenizersRecipe, takes
 from crosstok.reports import (
     ChunkView,
     PairReport,
@@ -39,8 +39,8 @@ class CutText:
     alignment: Alignment
 
 
-@dataclass(frozen=True, repr=False)
-class InspectTokenizersResult:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class InspectTokenizersResult(JobResult):
     """What was found of two tokenizers.
 
     Attributes:
@@ -48,7 +48,7 @@ class InspectTokenizersResult:
         encoders: source and target.
         report: the pair's numbers, in all and by file.
         texts: a few texts, cut by both.
-        folder: None; nothing is written but the files that the recipe names.
+        folder: None: nothing is written but the files that the recipe names.
         metrics: the numbers of all texts together.
     """
 
@@ -56,12 +56,6 @@ class InspectTokenizersResult:
     encoders: tuple[TextEncoder, TextEncoder]
     report: PairReport
     texts: tuple[CutText, ...]
-    folder: Path | None = None
-    metrics: dict[str, float] = field(default_factory=dict)
-
-    def __repr__(self) -> str:
-        names = "source={!r}, target={!r}".format(*self.names)
-        return f"{type(self).__name__}({names}, metrics={self.metrics})"
 
     def views(self) -> list[ChunkView]:
         """The texts for a page."""
@@ -78,6 +72,7 @@ class InspectTokenizersResult:
         ]
 
 
+@takes(InspectTokenizersRecipe)
 def inspect_tokenizers(recipe: InspectTokenizersRecipe) -> InspectTokenizersResult:
     """Count on the texts of a recipe, cut some of them, and write the files that it names.
 
@@ -85,8 +80,7 @@ def inspect_tokenizers(recipe: InspectTokenizersRecipe) -> InspectTokenizersResu
         ValueError: a tokenizer or the data cannot be read.
     """
     result = _look(recipe)
-    if recipe.json is not None:
-        write_json(recipe.json, result.report.as_json())
+    write_json(recipe.json, result.report.as_json())
     if recipe.html is not None:
         page = pair_page(result.report.as_json(), *result.names, result.views())
         write_page(recipe.html, page)
@@ -118,7 +112,14 @@ def _look(recipe: InspectTokenizersRecipe) -> InspectTokenizersResult:
     report = compare_tokenizers(source, target, texts)
     numbers = {k: float(v) for k, v in report.as_json().items() if isinstance(v, int | float)}
     cut = _cut(shown, source, target)
-    return InspectTokenizersResult(names, (source, target), report, cut, metrics=numbers)
+    return InspectTokenizersResult(
+        folder=None,
+        metrics=numbers,
+        names=names,
+        encoders=(source, target),
+        report=report,
+        texts=cut,
+    )
 
 
 def _telling(texts: Sequence[str], number: int) -> list[tuple[int, str]]:

@@ -1,13 +1,16 @@
-"""``--teacher-cache``: what a job's teacher says is kept, and asked once."""
+"""The teachers of a job: checked before anything is loaded, and opened."""
 
-import json
 import logging
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from crosstok.recipes import TrainingRecipe
-from crosstok.teachers import Teacher, cached_teacher, short_name
+from crosstok.teachers import Teacher, TeacherName, TeacherRequest, open_teacher, short_name
 from crosstok.tokenizers import ByteVocab
+from crosstok.training import compute_dtype, dtype_name
+from crosstok.training.terms import distinct_names
 
 log = logging.getLogger("crosstok")
 
@@ -22,45 +25,54 @@ def check_teacher_cache(recipe: TrainingRecipe, output: Path) -> None:
         return
     cache = Path(recipe.teacher_cache)
     if cache.exists() and not cache.is_dir():
-        raise ValueError(f"--teacher-cache {cache} is a file; give the path of a folder.")
+        raise ValueError(f"teacher_cache {cache} is a file; give the path of a folder.")
     if cache.resolve().is_relative_to(output.resolve()):
         raise ValueError(
-            f"--teacher-cache {cache} lies in --output {output}, which --overwrite empties; give a "
+            f"teacher_cache {cache} lies in the output {output}, which overwrite empties; give a "
             "folder outside it, for other runs to read too."
         )
     if not any(objective.needs.teacher for objective in recipe.objectives()):
-        log.warning(
-            "--teacher-cache is not used: objective %s looks at no teacher", recipe.objective
-        )
+        log.warning("teacher_cache is not used: objective %s needs no teacher", recipe.objective)
 
 
-def teacher_of(
+def open_teachers(
     recipe: TrainingRecipe,
-    model: str,
-    byte_vocab: ByteVocab,
-    arithmetic: str,
-    load: Callable[[], Teacher],
+    names: Sequence[str],
+    vocabs: Sequence[ByteVocab],
+    device: torch.device,
     *,
-    label: str | None = None,
-) -> Teacher:
-    """The teacher; with ``--teacher-cache`` what it said before, and itself for the rest.
+    running: Teacher | None = None,
+) -> list[Teacher]:
+    """The frozen teachers, in the order of their names.
 
     Args:
         recipe: of a job that trains.
-        model: the teacher's name or folder.
-        byte_vocab: of its tokenizer.
-        arithmetic: the dtype that it computes in.
-        load: makes the teacher itself.
-        label: its folder in the cache; the last part of its name if not given.
+        names: as the recipe calls them.
+        vocabs: of their tokenizers.
+        device: where training runs.
+        running: the student's own weights, where they are the only teacher.
+
+    Raises:
+        ValueError: one cannot be opened.
     """
-    if recipe.teacher_cache is None:
-        return load()
-    folder = Path(recipe.teacher_cache) / (label or short_name(model))
-    trust = recipe.trust_remote_code
-    return cached_teacher(folder, model, byte_vocab, arithmetic, load, trust_remote_code=trust)
-
-
-def describe_arithmetic(recipe: TrainingRecipe, dtype: str) -> str:
-    """What scores depend on besides the teacher's files: its dtype, and how it is loaded."""
-    options = recipe.teacher_options
-    return dtype if not options else f"{dtype}, {json.dumps(options, sort_keys=True, default=str)}"
+    dtype = compute_dtype(recipe.precision, device)
+    arithmetic = dtype_name(dtype, shares_fp32_weights=running is not None)
+    labels = distinct_names([short_name(TeacherName.parse(name).name) for name in names])
+    cache = None if recipe.teacher_cache is None else Path(recipe.teacher_cache)
+    return [
+        open_teacher(
+            name,
+            TeacherRequest(
+                name=name,
+                byte_vocab=vocab,
+                device=device,
+                dtype=dtype,
+                arithmetic=arithmetic,
+                options=recipe.teacher_options or {},
+                trust_remote_code=recipe.trust_remote_code,
+            ),
+            cache=None if cache is None else cache / label,
+            running=running,
+        )
+        for name, vocab, label in zip(names, vocabs, labels, strict=True)
+    ]

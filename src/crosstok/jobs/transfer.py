@@ -1,6 +1,7 @@
 """The main job: give a model another tokenizer."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from transformers import PreTrainedModel, set_seed
 from crosstok.jobs.byte_lengths import fit_lengths
 from crosstok.jobs.held_out import HeldOut, held_out_texts
 from crosstok.jobs.report import watch_run
+from crosstok.jobs.result import TrainedResult
 from crosstok.jobs.run import (
     build_trainer,
     check_request,
@@ -22,8 +24,8 @@ from crosstok.jobs.run import (
     stop_at_end_of_turn,
     training_device,
 )
-from crosstok.jobs.teachers import describe_arithmetic, teacher_of
-from crosstok.jobs.transplant import TransferResult, describe_rows, give_embeddings
+from crosstok.jobs.teachers import open_teachers
+from crosstok.jobs.transplant import describe_rows, give_embeddings
 from crosstok.models import (
     check_is_bytes,
     describe_expansion,
@@ -32,20 +34,33 @@ from crosstok.models import (
     max_positions,
     raise_max_positions,
 )
-from crosstok.recipes import TransferRecipe, recipe_yaml
-from crosstok.teachers import LocalTeacher, Teacher
+from crosstok.recipes import TransferRecipe, recipe_yaml, takes
+from crosstok.teachers import Teacher
 from crosstok.tokenizers import TextEncoder
-from crosstok.training import Lora, OriginalEmbeddings, Student, add_lora, compute_dtype, dtype_name
+from crosstok.training import Lora, OriginalEmbeddings, Student, add_lora
 from crosstok.training.outputs import (
     RECIPE,
     model_card,
     save_outputs,
     to_json,
 )
+from crosstok.transplants import TransplantReport
 
 log = logging.getLogger("crosstok")
 
 
+@dataclass(frozen=True, kw_only=True, repr=False)
+class TransferResult(TrainedResult):
+    """What a transfer leaves.
+
+    Attributes:
+        report: where the embedding rows came from.
+    """
+
+    report: TransplantReport
+
+
+@takes(TransferRecipe)
 def transfer(recipe: TransferRecipe) -> TransferResult:
     """Transplant the model's embeddings, train it against its old self, and save it.
 
@@ -76,7 +91,7 @@ def transfer(recipe: TransferRecipe) -> TransferResult:
     metrics = trainer.train_to_end(resume_point(recipe))
     assert student.report is not None
     report = student.report
-    result = TransferResult(Path(recipe.output), report, metrics)
+    result = TransferResult(folder=Path(recipe.output), metrics=metrics, report=report)
     on_first_rank(lambda: save_transfer(recipe, student, result, saved_dtype, rows))
     on_first_rank(lambda: page.write(describe_run(recipe), metrics, report.as_dict()))
     return result
@@ -91,7 +106,6 @@ def build_models(
     model = load_model(recipe.model, trust_remote_code=trust, options=recipe.model_options)
     saved_dtype = model.dtype
     device = training_device(recipe)
-    frozen = compute_dtype(recipe.precision, device)
     model = model.float()
     original = OriginalEmbeddings.of(model, device) if recipe.lora and needs_teacher else None
     student = prepare_student(recipe, model, source, target, saved_dtype)
@@ -99,24 +113,11 @@ def build_models(
         student = add_lora(student, Lora(rank=recipe.lora_rank, alpha=recipe.lora_alpha))
     if not needs_teacher:
         return student, [], saved_dtype
-    shared = None if original is None else original.teacher(student, source)
-
-    def load() -> Teacher:
-        if shared is not None:
-            return shared
-        its_model = load_model(
-            recipe.model,
-            dtype=frozen,
-            device=device,
-            trust_remote_code=trust,
-            options=recipe.teacher_options,
-        )
-        return LocalTeacher(its_model, source.byte_vocab)
-
-    arithmetic = dtype_name(frozen, shares_fp32_weights=shared is not None)
-    arithmetic = describe_arithmetic(recipe, arithmetic)
-    teacher = teacher_of(recipe, recipe.model, source.byte_vocab, arithmetic, load)
-    return student, [teacher], saved_dtype
+    own_weights = None if original is None else original.teacher(student, source)
+    teachers = open_teachers(
+        recipe, [recipe.model], [source.byte_vocab], device, running=own_weights
+    )
+    return student, teachers, saved_dtype
 
 
 def prepare_student(

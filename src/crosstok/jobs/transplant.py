@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from crosstok.jobs.result import TrainedResult
 from crosstok.models import (
     check_is_bytes,
     check_model_exists,
@@ -14,7 +15,7 @@ from crosstok.models import (
     expand_inputs,
     load_model,
 )
-from crosstok.recipes import TransplantRecipe, recipe_yaml
+from crosstok.recipes import TransplantRecipe, recipe_yaml, takes
 from crosstok.tokenizers import TextEncoder, load_target_tokenizer, load_tokenizer
 from crosstok.training.outputs import (
     RECIPE,
@@ -24,19 +25,23 @@ from crosstok.training.outputs import (
     save_outputs,
     to_json,
 )
-from crosstok.transplants import TransplantReport, transplant
+from crosstok.transplants import TransplantReport
+from crosstok.transplants import transplant as transplant_rows
 
 
-@dataclass(frozen=True)
-class TransferResult:
-    """What a transfer left behind."""
+@dataclass(frozen=True, kw_only=True, repr=False)
+class TransplantResult(TrainedResult):
+    """What a transplant leaves; its figures are counts of embedding rows.
 
-    folder: Path
+    Attributes:
+        report: where the embedding rows came from.
+    """
+
     report: TransplantReport
-    metrics: dict[str, float]
 
 
-def transplant_only(recipe: TransplantRecipe) -> TransferResult:
+@takes(TransplantRecipe)
+def transplant(recipe: TransplantRecipe) -> TransplantResult:
     """Transplant the model's embeddings and save it: initialisation without training.
 
     Raises:
@@ -64,9 +69,10 @@ def transplant_only(recipe: TransplantRecipe) -> TransferResult:
     ]
     card = model_card(output.name, lines, {}, recipe_yaml(recipe), has_code=recipe.input_expansion)
     files = {"README.md": card, RECIPE: recipe_yaml(recipe)}
-    files["transplant.json"] = to_json(report.as_dict())
+    counts = report.as_dict()
+    files["transplant.json"] = to_json(counts)
     save_outputs(output, model, target.tokenizer, files, dtype=model.dtype)
-    return TransferResult(output, report, {})
+    return TransplantResult(folder=output, metrics=counts, report=report)
 
 
 def give_embeddings(
@@ -87,7 +93,7 @@ def give_embeddings(
     """
     matrix: Any = model.get_input_embeddings().weight
     original = matrix.detach().to(dtype)
-    report = transplant(model, source, target, method=recipe.method, untie=recipe.unties)
+    report = transplant_rows(model, source, target, method=recipe.method, untie=recipe.unties)
     if recipe.input_expansion:
         model = expand_inputs(model, original, source.byte_vocab, target.byte_vocab)
     return model, report

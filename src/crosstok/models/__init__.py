@@ -13,7 +13,7 @@ from crosstok.models.expansion import (
     find_lookup,
     subword_lookup,
 )
-from crosstok.models.forward import Scores, evaluating, hidden_states, token_scores
+from crosstok.models.forward import Scores, hidden_states, token_scores
 from crosstok.models.head_probe import output_head, unwrap_model
 from crosstok.models.loading import (
     check_model_exists,
@@ -23,6 +23,7 @@ from crosstok.models.loading import (
     new_model,
 )
 from crosstok.models.modeling_byte_expanded import SubwordLookup
+from crosstok.models.modes import evaluating
 
 __all__ = [
     "Scores",

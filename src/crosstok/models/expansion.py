@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from crosstok.models.forward import evaluating
 from crosstok.models.head_probe import unwrap_model
 from crosstok.models.modeling_byte_expanded import (
     ByteExpandedConfig,
     ByteExpandedForCausalLM,
     SubwordLookup,
 )
+from crosstok.models.modes import evaluating
 from crosstok.tokenizers import ByteVocab
 
 # crosstok reads such folders with its own copy of the code: none of theirs is executed.

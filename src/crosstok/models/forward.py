@@ -1,7 +1,5 @@
 """Hidden states and token log-probabilities of a model, without its [tokens, vocabulary] logits."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,17 +24,6 @@ class Scores:
     token_logprobs: Float[Tensor, "B T"]
     boundary_logprobs: Float[Tensor, "B T"] | None
     hidden: Float[Tensor, "B T D"] | None = None
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode (no dropout), and back to what it was."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
 
 
 def hidden_states(

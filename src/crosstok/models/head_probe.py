@@ -1,13 +1,12 @@
 """The output head of a loaded model, found in the model and verified against its logits."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from crosstok.models.modes import evaluating
 from crosstok.ops import OutputHead
 
 # Configuration fields that scale logits, and the factors each may stand for. One field has two
@@ -128,18 +127,6 @@ def _proposed_softcaps(config: Any) -> list[float | None]:
     return [*caps, None]
 
 
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode (no dropout), then every module back in the mode it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
 def _probe_ids(vocab_size: int, device: torch.device) -> Int[Tensor, "2 T"]:
     """Two rows of ids spread over the vocabulary that differ in their last id only."""
     ids = torch.linspace(0, vocab_size - 1, _PROBE_LENGTH, device=device).long().repeat(2, 1)
@@ -154,7 +141,7 @@ def _probe(inner: Any, module: Any) -> tuple[Float[Tensor, "2 T D"], Float[Tenso
     ids = _probe_ids(min(embeddings.shape[0], module.weight.shape[0]), embeddings.device)
     handle = module.register_forward_pre_hook(lambda _module, args: seen.append(args[0].detach()))
     try:
-        with torch.no_grad(), _evaluating(inner):
+        with torch.no_grad(), evaluating(inner):
             logits = inner(input_ids=ids, use_cache=False).logits
     finally:
         handle.remove()

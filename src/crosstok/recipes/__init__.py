@@ -5,6 +5,7 @@ Nothing heavy is imported here, so that a mistyped flag is answered at once: wha
 imported where it is built.
 """
 
+from crosstok.recipes.calls import Job, takes
 from crosstok.recipes.distil import DistilRecipe
 from crosstok.recipes.evaluate import EvaluateRecipe
 from crosstok.recipes.fields import (
@@ -37,6 +38,7 @@ __all__ = [
     "GenerateRecipe",
     "InspectModelsRecipe",
     "InspectTokenizersRecipe",
+    "Job",
     "RecipeError",
     "TrainingRecipe",
     "TransferRecipe",
@@ -50,4 +52,5 @@ __all__ = [
     "recipe_yaml",
     "save_recipe",
     "saved_values",
+    "takes",
 ]

@@ -28,9 +28,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from crosstok.models import Scores
-from crosstok.objectives import ModelView, Needs
-from crosstok.teachers.fingerprint import Fingerprint, fingerprint, replace_file
-from crosstok.teachers.local import Teacher, short_name
+from crosstok.objectives import Needs
+from crosstok.teachers.base import Teacher
+from crosstok.teachers.fingerprint import Fingerprint, replace_file
+from crosstok.teachers.local import short_name
 from crosstok.teachers.score_store import ScoreStore
 from crosstok.tokenizers import ByteVocab
 
@@ -41,7 +42,7 @@ _FORMAT = 1
 _SHOWN = 60  # characters of a row, in errors
 
 
-class CachedTeacher:
+class CachedTeacher(Teacher):
     """A teacher's stored scores, and the teacher behind them.
 
     Args:
@@ -56,7 +57,10 @@ class CachedTeacher:
     """
 
     supports = Needs(teacher=True, boundary_mass=True)
-    view: ModelView | None = None
+    advice = (
+        "A stored teacher holds likelihoods only: leave out teacher_cache, so that the model "
+        "itself runs beside the student, or choose an objective that needs no more (alm)."
+    )
 
     def __init__(
         self, store: ScoreStore, byte_vocab: ByteVocab, name: str, load: Callable[[], Teacher]
@@ -91,6 +95,10 @@ class CachedTeacher:
         both = torch.from_numpy(stacked).to(input_ids.device)
         return Scores(both[..., 0], both[..., 1] if needs.boundary_mass else None)
 
+    def metrics(self) -> dict[str, tuple[float, float]]:
+        """Of the rows that it was asked for in this run, the share that was stored."""
+        return {"teacher_cache_hits": (float(self.hits), float(self.rows))}
+
     def _ask(
         self,
         input_ids: Int[Tensor, "B T"],
@@ -117,7 +125,7 @@ class CachedTeacher:
                     f"teacher {self.name!r} cannot be asked for the row of {len(row)} tokens that "
                     f"begins {self._spelled(row)!r}: it is not among the {len(self.store):,} that "
                     f"{self.store.folder} holds, and the model does not load ({error}) Run the "
-                    "same data with --teacher-cache where the model is, and copy the folder."
+                    "same data with teacher_cache where the model is, and copy the folder."
                 ) from error
         return self._teacher
 
@@ -130,10 +138,8 @@ def cached_teacher(
     folder: Path,
     model: str,
     byte_vocab: ByteVocab,
-    arithmetic: str,
+    identify: Callable[[Path], Fingerprint],
     load: Callable[[], Teacher],
-    *,
-    trust_remote_code: bool = False,
 ) -> CachedTeacher:
     """A teacher with a folder of its own for what it says.
 
@@ -143,24 +149,21 @@ def cached_teacher(
         folder: made if it is not there.
         model: the teacher's name on the hub, or its folder.
         byte_vocab: of its tokenizer.
-        arithmetic: the dtype that it computes in.
+        identify: its fingerprint, given a file where digests of large files may be kept.
         load: the teacher itself.
-        trust_remote_code: whether Python code that comes with the model may be executed.
 
     Raises:
         ValueError: the folder holds scores of another teacher, or there are neither scores nor
             model.
     """
-    own = fingerprint(
-        model, byte_vocab, arithmetic, folder / _FILES_SEEN, trust_remote_code=trust_remote_code
-    )
+    own = identify(folder / _FILES_SEEN)
     name = short_name(model)
     file = folder / _TEACHER
     if not file.is_file():
         if own.weights is None:
             raise ValueError(
                 f"teacher {model!r} is neither stored in {folder} nor a model that can be loaded "
-                "here. Give the folder that a run with --teacher-cache filled, or the model."
+                "here. Give the folder that a run with teacher_cache filled, or the model."
             )
         about = {"format": _FORMAT, "name": name, **asdict(own)}
         replace_file(file, json.dumps(about, indent=2) + "\n")
@@ -179,11 +182,11 @@ def _read_fingerprint(file: Path) -> Fingerprint:
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{file} does not say whose scores lie beside it ({error!r}). Give another "
-            f"--teacher-cache, or remove {file.parent}: the teacher is asked again."
+            f"teacher_cache, or remove {file.parent}: the teacher is asked again."
         ) from error
     raise ValueError(
         f"{file} is of format {about['format']}, and this crosstok reads format {_FORMAT}. Give "
-        "another --teacher-cache, or use the crosstok that wrote it."
+        "another teacher_cache, or use the crosstok that wrote it."
     )
 
 
@@ -196,10 +199,10 @@ def _check_same(name: str, own: Fingerprint, stored: Fingerprint, folder: Path) 
     differences = ", ".join(
         f"{n} {_short(getattr(own, n))} instead of {_short(getattr(stored, n))}" for n in other
     )
-    precision = " Or choose the --precision that they were made with." * (other == ["arithmetic"])
+    precision = " Or choose the precision that they were made with." * (other == ["arithmetic"])
     raise ValueError(
         f"{folder} holds scores of another teacher than {name!r}, which has {differences}. Scores "
-        f"of two teachers are never mixed: give another --teacher-cache, or remove {folder} (the "
+        f"of two teachers are never mixed: give another teacher_cache, or remove {folder} (the "
         f"scores in it are lost).{precision}"
     )
 

@@ -1,50 +1,35 @@
 """Teachers that run in this process: a model of their own, or the student's first weights."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from pathlib import Path
 
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from crosstok.models import Scores, evaluating, output_head, token_scores
+from crosstok.models import (
+    Scores,
+    check_model_exists,
+    check_vocabulary_fits,
+    evaluating,
+    load_model,
+    output_head,
+    token_scores,
+)
 from crosstok.objectives import ModelView, Needs
 from crosstok.ops import OutputHead
+from crosstok.teachers.base import Teacher, TeacherRequest
+from crosstok.teachers.fingerprint import Fingerprint, fingerprint
 from crosstok.tokenizers import ByteVocab
-
-
-class Teacher(Protocol):
-    """Anything that scores texts in its own tokens."""
-
-    @property
-    def name(self) -> str:
-        """What errors and metrics call it."""
-        ...
-
-    @property
-    def supports(self) -> Needs:
-        """What it can be asked for."""
-        ...
-
-    @property
-    def view(self) -> ModelView | None:
-        """The model itself; None where nothing but scores can be had."""
-        ...
-
-    def scores(
-        self, input_ids: Int[Tensor, "B T"], attention_mask: Int[Tensor, "B T"], needs: Needs
-    ) -> Scores:
-        """What the needs ask for: log-probabilities (nats), hidden states; no gradient."""
-        ...
-
 
 EVERYTHING = Needs(teacher=True, boundary_mass=True, distributions=True, hidden_states=True)
 """What a teacher that runs in this process supports."""
 
 
-class LocalTeacher:
+class LocalTeacher(Teacher):
     """A frozen model with its own tokenizer.
 
     Args:
@@ -54,6 +39,7 @@ class LocalTeacher:
     """
 
     supports = EVERYTHING
+    view: ModelView
 
     def __init__(
         self, model: PreTrainedModel, byte_vocab: ByteVocab, name: str | None = None
@@ -63,6 +49,43 @@ class LocalTeacher:
         self.head = output_head(model)
         self.boundary_mask, self.valid_ids = vocabulary_masks(byte_vocab, self.head)
         self.view = ModelView(byte_vocab, self.head, self.valid_ids, model.get_input_embeddings())
+        self.num_parameters = model.num_parameters()
+
+    @classmethod
+    def check(cls, name: str) -> None:
+        """Find out whether there is such a model; see `Teacher`."""
+        check_model_exists(name)
+
+    @classmethod
+    def open(cls, request: TeacherRequest) -> Teacher:
+        """Load the model; see `Teacher`.
+
+        Raises:
+            ValueError: there is no such model, or its tokenizer has ids that it has no rows for.
+        """
+        model = load_model(
+            request.name,
+            dtype=request.dtype,
+            device=request.device,
+            trust_remote_code=request.trust_remote_code,
+            options=request.options,
+        )
+        check_vocabulary_fits(model, len(request.byte_vocab.token_bytes), request.name)
+        return cls(model, request.byte_vocab)
+
+    @classmethod
+    def identify(cls, request: TeacherRequest, notes: Path) -> Fingerprint:
+        """Digests of weights, configuration and vocabulary; see `Teacher`."""
+        arithmetic = request.arithmetic
+        if request.options:  # a quantised model, or another attention, says something else
+            arithmetic += f", {json.dumps(dict(request.options), sort_keys=True, default=str)}"
+        return fingerprint(
+            request.name,
+            request.byte_vocab,
+            arithmetic,
+            notes,
+            trust_remote_code=request.trust_remote_code,
+        )
 
     @torch.no_grad()
     def scores(
@@ -80,7 +103,7 @@ class LocalTeacher:
         )
 
 
-class SharedTeacher:
+class SharedTeacher(Teacher):
     """The student's own weights with adapters off and the original embeddings: one copy for both.
 
     Args:

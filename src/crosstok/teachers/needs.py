@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from crosstok.objectives import Needs, Objective
-from crosstok.teachers.cached import CachedTeacher
-from crosstok.teachers.local import Teacher
+from crosstok.teachers.base import Teacher
 
 
 def check_needs(objectives: Sequence[Objective], teachers: Sequence[Teacher]) -> None:
@@ -29,14 +28,5 @@ def check_needs(objectives: Sequence[Objective], teachers: Sequence[Teacher]) ->
             if missing:
                 raise ValueError(
                     f"objective {objective.name!r} needs {' and '.join(missing)}, which teacher "
-                    f"{teacher.name!r} does not give. {_next_step(teacher)}"
+                    f"{teacher.name!r} does not give. {teacher.advice}"
                 )
-
-
-def _next_step(teacher: Teacher) -> str:
-    if isinstance(teacher, CachedTeacher):
-        return (
-            "A stored teacher holds likelihoods only: leave out --teacher-cache, so that the model "
-            "itself runs beside the student, or choose an objective that needs no more (alm)."
-        )
-    return "Choose another teacher, or an objective that needs less (alm needs likelihoods only)."

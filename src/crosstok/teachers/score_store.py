@@ -91,7 +91,7 @@ class ScoreStore:
             self._new_writer()  # the half-written tail stays where it is, and is not read
             raise OSError(
                 f"could not write to the teacher cache {self.folder}: {error}. What it held before "
-                "stands. Make room, or run without --teacher-cache; --resume goes on from the last "
+                "stands. Make room, or run without teacher_cache; resume goes on from the last "
                 "checkpoint."
             ) from error
         self._take(self._file(SCORES), entries)

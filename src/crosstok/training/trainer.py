@@ -23,7 +23,7 @@ from crosstok.models import Scores, token_scores
 from crosstok.objectives import AlignedBatch, LossSum, Needs, Objective
 from crosstok.objectives.weighting import Weighting, gradient, last_layer_parameters
 from crosstok.reports.tables import is_held_out
-from crosstok.teachers import CachedTeacher, Teacher, check_needs
+from crosstok.teachers import Teacher, check_needs
 from crosstok.training.checkpoints import mark_complete, saving
 from crosstok.training.collator import EXPANSION_IDS, batch_of
 from crosstok.training.meters import Meters
@@ -156,7 +156,6 @@ class DistillationTrainer(Trainer):
             for name in (last[0] if last else {})
             if name not in ("step", "epoch", "learning_rate", "tokens_seen", "bytes_seen")
         }
-        shares = self._shares_of_caches()
         held_out = {
             name: value
             for entry in self.state.log_history
@@ -164,19 +163,19 @@ class DistillationTrainer(Trainer):
             if is_held_out(name)
         }
         steps = {"steps": self.state.global_step, "seconds": seconds}
-        return {**steps, **means, **shares, **held_out}
+        return {**steps, **means, **self._teacher_metrics(), **held_out}
 
-    def _shares_of_caches(self) -> dict[str, float]:
-        """Of the rows that each stored teacher was asked for, in this run, those it had stored."""
+    def _teacher_metrics(self) -> dict[str, float]:
+        """What the teachers say of the run, over all ranks."""
         names = distinct_names([teacher.name for teacher in self.teachers])
-        shares = {}
+        metrics = {}
         for name, teacher in zip(names, self.teachers, strict=True):
-            if isinstance(teacher, CachedTeacher):
-                counts = torch.tensor([teacher.hits, teacher.rows], device=self.args.device)
-                hits, rows = self._over_ranks(counts.double()).tolist()
-                suffix = f"@{name}" if len(names) > 1 else ""
-                shares[f"teacher_cache_hits{suffix}"] = hits / max(1, rows)
-        return shares
+            suffix = f"@{name}" if len(names) > 1 else ""
+            for metric, ratio in teacher.metrics().items():
+                both = torch.tensor(ratio, dtype=torch.float64, device=self.args.device)
+                total, count = self._over_ranks(both).tolist()
+                metrics[f"{metric}{suffix}"] = total / max(1, count)
+        return metrics
 
     def seen(self) -> dict[str, float]:
         """Tokens and bytes that the student has read up to now. To be called on every rank."""
