@@ -90,20 +90,21 @@ def tell(checked: dict[str, Any], pages: list[Path]) -> int:
 def make_pages(folder: Path) -> list[Path]:
     """Pages of all kinds."""
     from crosstok.demo.target_tokenizer import build_target_tokenizer
-    from crosstok.jobs.inspect_models import examine_pair
-    from crosstok.jobs.inspect_tokenizers import look_at_pair
-    from crosstok.recipes import InspectRecipe
+    from crosstok.jobs.inspect_models import inspect_models
+    from crosstok.jobs.inspect_tokenizers import inspect_tokenizers
+    from crosstok.recipes import InspectModelsRecipe, InspectTokenizersRecipe
     from crosstok.reports import examination_page, pair_page, write_page
 
     model = str(files("crosstok.demo") / "model")
     tokenizer, data = folder / "tokenizer", folder / "texts.txt"
     build_target_tokenizer(list(TEXTS) * 9).save_pretrained(tokenizer)
     data.write_text("".join(TEXTS) * 9, encoding="utf-8")
-    look = look_at_pair(InspectRecipe(source=model, target=str(tokenizer), data=str(data)))
+    asked = InspectTokenizersRecipe(source=model, target=str(tokenizer), data=str(data))
+    look = inspect_tokenizers(asked)
     pair = pair_page(look.report.as_json(), *look.names, look.views())
     write_page(folder / "pair.html", pair)
     named = {"teacher": model, "student": str(tokenizer), "data": str(data)}
-    found = examine_pair(InspectRecipe(**named, max_length=128, batch_size=2))
+    found = inspect_models(InspectModelsRecipe(**named, max_length=128, batch_size=2))
     write_page(folder / "examination.html", examination_page(found.as_json()))
     return [folder / "pair.html", folder / "examination.html", *make_runs(folder, model)]
 

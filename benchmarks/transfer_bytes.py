@@ -39,7 +39,8 @@ class Cell:
     @property
     def flags(self) -> dict[str, Any]:
         """What it changes in the recipe."""
-        undone = {} if self.debias else {"debias": False, "min_boundary_mass": 0.0}
+        biased = {"options": {"alm": {"debias": False, "min_boundary_mass": 0.0}}}
+        undone = {} if self.debias else biased
         given = {"objective": self.objective, "input_expansion": self.expansion, **undone}
         if self.hidden_weight is None:
             return given

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from crosstok.jobs.distil import distil as distill
     from crosstok.jobs.evaluate import evaluate
     from crosstok.jobs.generate import generate
+    from crosstok.jobs.inspect_models import inspect_models
+    from crosstok.jobs.inspect_tokenizers import inspect_tokenizers
     from crosstok.jobs.transfer import transfer
     from crosstok.jobs.transplant import transplant
     from crosstok.objectives import ALM, DSKD, GOLD, ULD, CrossEntropy, HiddenStates, MinED, Strict
@@ -72,6 +74,8 @@ _HOMES = {
     "distill": "jobs.distil:distil",
     "evaluate": "jobs.evaluate",
     "generate": "jobs.generate",
+    "inspect_models": "jobs.inspect_models",
+    "inspect_tokenizers": "jobs.inspect_tokenizers",
     "load_language_model": "inference",
     "transfer": "jobs.transfer",
     "transplant": "jobs.transplant",
@@ -102,6 +106,8 @@ __all__ = [
     "distill",
     "evaluate",
     "generate",
+    "inspect_models",
+    "inspect_tokenizers",
     "load_language_model",
     "objectives",
     "recipes",

@@ -5,32 +5,37 @@ that take seconds to load are imported where they are used.
 """
 
 import inspect
-import json
 import logging
 import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, Field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
+import typer.core
 from rich.console import Console
 from rich.markup import escape
 
 from crosstok import __version__
 from crosstok.plugins import import_typed
 from crosstok.recipes import (
+    CheckedRecipe,
     DistilRecipe,
     EvaluateRecipe,
     GenerateRecipe,
-    InspectRecipe,
+    InspectModelsRecipe,
+    InspectTokenizersRecipe,
     RecipeError,
     TrainingRecipe,
     TransferRecipe,
     TransplantRecipe,
+    grouped_fields,
+    load_inspect_recipe,
     load_recipe,
     pairs,
     recipe_yaml,
@@ -136,6 +141,7 @@ def _show_outcome(
 
 def _run_evaluate(recipe: EvaluateRecipe) -> None:
     from crosstok.evaluation import EvaluationError, evaluate, render_table
+    from crosstok.jobs.json_file import write_json
 
     failure: EvaluationError | None = None
     try:
@@ -150,44 +156,37 @@ def _run_evaluate(recipe: EvaluateRecipe) -> None:
     except EvaluationError as error:
         failure, result = error, error.result
     _console().print(render_table(result))
-    _write_json(recipe.json, result)
+    write_json(recipe.json, result)
     if failure is not None:
         raise failure
 
 
-def _run_inspect(recipe: InspectRecipe) -> None:
-    if recipe.is_of_models():
-        _inspect_models(recipe)
+def _run_inspect(recipe: InspectTokenizersRecipe | InspectModelsRecipe) -> None:
+    if isinstance(recipe, InspectModelsRecipe):
+        _run_inspect_models(recipe)
     else:
-        _inspect_tokenizers(recipe)
+        _run_inspect_tokenizers(recipe)
 
 
-def _inspect_models(recipe: InspectRecipe) -> None:
+def _run_inspect_models(recipe: InspectModelsRecipe) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from crosstok.jobs.inspect_models import examine_pair
-    from crosstok.reports import examination_page, print_examination, write_page
+    from crosstok.jobs.inspect_models import inspect_models
+    from crosstok.reports import print_examination
 
-    examination = examine_pair(recipe)
-    print_examination(_console(), examination.as_json())
-    _write_json(recipe.json, examination.as_json())
-    if recipe.html is not None:
-        write_page(recipe.html, examination_page(examination.as_json()))
-    examination.check()
+    result = inspect_models(recipe)
+    print_examination(_console(), result.as_json())
+    result.check()
 
 
-def _inspect_tokenizers(recipe: InspectRecipe) -> None:
-    from crosstok.jobs.inspect_tokenizers import look_at_pair
-    from crosstok.reports import pair_page, pair_table, print_chunks, write_page
+def _run_inspect_tokenizers(recipe: InspectTokenizersRecipe) -> None:
+    from crosstok.jobs.inspect_tokenizers import inspect_tokenizers
+    from crosstok.reports import pair_table, print_chunks
 
-    look = look_at_pair(recipe)
-    first, numbers = look.texts[0], look.report.as_json()
-    console = _console()
-    vocabs = (encoder.byte_vocab for encoder in look.encoders)
+    result = inspect_tokenizers(recipe)
+    first, console = result.texts[0], _console()
+    vocabs = (encoder.byte_vocab for encoder in result.encoders)
     print_chunks(console, first.source, first.target, first.alignment, *vocabs)
-    console.print(pair_table(numbers, *look.names))
-    _write_json(recipe.json, numbers)
-    if recipe.html is not None:
-        write_page(recipe.html, pair_page(numbers, *look.names, look.views()))
+    console.print(pair_table(result.report.as_json(), *result.names))
 
 
 def _run_generate(recipe: GenerateRecipe) -> None:
@@ -213,36 +212,57 @@ def _console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=max(Console().width, 120))
 
 
-def _write_json(file: str | None, values: Any) -> None:
-    if file is None:
-        return
-    path = Path(file)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+class _GroupedCommand(typer.core.TyperCommand):
+    """A command whose help shows its options under the headings of their groups."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the options, group by group."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is None:  # hidden
+                continue
+            name, text = record
+            if parameter.secondary_opts:
+                name = f"--[no-]{parameter.opts[0].removeprefix('--')}"
+            heading = getattr(parameter, "rich_help_panel", None) or "options"
+            groups.setdefault(heading, []).append((name, text))
+        for heading, records in groups.items():
+            with formatter.section(heading[0].upper() + heading[1:]):
+                formatter.write_dl(records, col_max=_NAME_COLUMNS)
+
+
+_NAME_COLUMNS = 36
+_REPEATED = "Options with ... may be repeated."
 
 
 def _add_command(
     name: str,
-    recipe_type: type[Any],
+    recipe_types: Sequence[type[Any]],
     run: Callable[[Any], None],
     *,
     show_recipe: bool,
+    load: Callable[[Path | None, dict[str, Any]], Any] | None = None,
+    help_text: str | None = None,
     other_spelling: str | None = None,
 ) -> None:
-    """Register a command whose flags are the fields of a recipe, in their order."""
+    """Register a command whose flags are a recipe's fields; of two recipes, `load` picks one."""
+    load = load or partial(load_recipe, recipe_types[0])
+    known = {f.name: f for f in grouped_fields(*recipe_types)}
+    hints = {n: hint for kind in reversed(recipe_types) for n, hint in get_type_hints(kind).items()}
+    mappings = {n for n in known if "dict" in str(hints[n])}
 
     def command(**flags: Any) -> None:
         file = flags.pop("recipe")
         given = {
-            key: pairs(value, key) if key in mappings else value
+            key: pairs(value, key, known[key].metadata["example"]) if key in mappings else value
             for key, value in flags.items()
             if value not in (None, [])
         }
         _import_typed(given)
-        recipe = load_recipe(recipe_type, file, given)
+        recipe = load(file, given)
         if isinstance(recipe, TrainingRecipe):
-            recipe.objectives()  # what cannot be is said before a screen full of options
-            recipe.combination()
+            recipe.check()  # what cannot be is said before a screen full of options
         if isinstance(recipe, TransplantRecipe):
             recipe.transplant_method()
         if show_recipe:
@@ -251,20 +271,43 @@ def _add_command(
 
     recipe_flag = typer.Option(help="YAML file with these options as keys; flags win.")
     parameters = [_parameter("recipe", Annotated[Path | None, recipe_flag])]
-    hints = get_type_hints(recipe_type)
-    mappings = {name for name, hint in hints.items() if "dict" in str(hint)} - {
-        "__pydantic_config__"
-    }
-    for field in fields(recipe_type):
-        hint = list[str] if field.name in mappings else hints[field.name]
-        note = " Give KEY=VALUE; may be repeated." if field.name in mappings else ""
-        flag = typer.Option(help=_help(field.metadata["help"] + note, field.default))
-        parameters.append(_parameter(field.name, Annotated[hint | None, flag]))
+    for field in known.values():
+        parameters.append(_flag(field, hints[field.name], is_mapping=field.name in mappings))
+    for kind in recipe_types:
+        parameters += _former_flags(kind)
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
-    app.command(name, help=recipe_type.__doc__)(command)
+    register = partial(
+        app.command,
+        cls=_GroupedCommand,
+        help=help_text or recipe_types[0].__doc__,
+        epilog=_REPEATED,
+        context_settings={"max_content_width": 100},
+    )
+    register(name)(command)
     if other_spelling is not None:
-        app.command(other_spelling, help=recipe_type.__doc__, hidden=True)(command)
+        register(other_spelling, hidden=True)(command)
+
+
+def _flag(field: Field[Any], hint: Any, *, is_mapping: bool) -> inspect.Parameter:
+    """A flag of a field."""
+    metavar = "KEY=VALUE ..." if is_mapping else None
+    if metavar is None and "list[" in str(hint):
+        metavar = f"<{'float' if 'float' in str(hint) else 'str'}> ..."
+    flag = typer.Option(
+        help=_help(field.metadata["help"], field.default),
+        metavar=metavar,
+        rich_help_panel=field.metadata.get("group") or None,
+    )
+    return _parameter(field.name, Annotated[(list[str] if is_mapping else hint) | None, flag])
+
+
+def _former_flags(recipe_type: type[Any]) -> list[inspect.Parameter]:
+    """Flags of earlier versions: not shown, and answered with their new spelling."""
+    former = recipe_type.former_keys if issubclass(recipe_type, CheckedRecipe) else {}
+    hints = {name: bool if isinstance(key.default, bool) else str for name, key in former.items()}
+    hidden = typer.Option(hidden=True)
+    return [_parameter(name, Annotated[hint | None, hidden]) for name, hint in hints.items()]
 
 
 # Options that may name a class of one's own, as package.module:Class.
@@ -291,8 +334,9 @@ def _help(text: str, default: Any) -> str:
     """A flag's help with its default, which is the recipe's: the flag itself has none."""
     if default is None:
         return text
-    note = "required" if default is MISSING else f"default: {str(default).lower()}"
-    return f"{text} [{note}]"
+    if isinstance(default, bool):
+        default = "yes" if default else "no"
+    return f"{text} [{'required' if default is MISSING else f'default: {default}'}]"
 
 
 def _parameter(name: str, annotation: Any) -> inspect.Parameter:
@@ -300,12 +344,19 @@ def _parameter(name: str, annotation: Any) -> inspect.Parameter:
     return inspect.Parameter(name, kind, default=None, annotation=annotation)
 
 
-_add_command("transfer", TransferRecipe, _run_transfer, show_recipe=True)
-_add_command("distil", DistilRecipe, _run_distil, show_recipe=True, other_spelling="distill")
-_add_command("transplant", TransplantRecipe, _run_transplant, show_recipe=True)
-_add_command("evaluate", EvaluateRecipe, _run_evaluate, show_recipe=True)
-_add_command("inspect", InspectRecipe, _run_inspect, show_recipe=False)
-_add_command("generate", GenerateRecipe, _run_generate, show_recipe=False)
+_add_command("transfer", [TransferRecipe], _run_transfer, show_recipe=True)
+_add_command("distil", [DistilRecipe], _run_distil, show_recipe=True, other_spelling="distill")
+_add_command("transplant", [TransplantRecipe], _run_transplant, show_recipe=True)
+_add_command("evaluate", [EvaluateRecipe], _run_evaluate, show_recipe=True)
+_add_command(
+    "inspect",
+    [InspectTokenizersRecipe, InspectModelsRecipe],
+    _run_inspect,
+    show_recipe=False,
+    load=load_inspect_recipe,
+    help_text="Look at two tokenizers, or, before a distillation, at a teacher and a student.",
+)
+_add_command("generate", [GenerateRecipe], _run_generate, show_recipe=False)
 
 
 if __name__ == "__main__":

@@ -192,10 +192,22 @@ def test_help_shows_every_flag_in_full_with_its_default(crosstok, command, monke
     monkeypatch.setenv("COLUMNS", "80")
     code, out, _ = crosstok(command, "--help")
     assert code == 0
-    assert "--trust-remote-code / --no-trust-remote-code" in out
-    assert "[required]" in out or command == "inspect"  # either of two pairs of flags
-    assert "[default: false]" in " ".join(out.split())
+    assert "--[no-]trust-remote-code" in out
+    assert "[required]" in out
+    assert "[default: no]" in " ".join(out.split())
     assert max(map(len, out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("command", ["transfer", "distil"])
+def test_help_fits_on_two_screens_under_headings(crosstok, command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    _, out, _ = crosstok(command, "--help")
+    lines = out.splitlines()
+    assert len(lines) <= 100
+    headings = [line for line in lines if re.fullmatch(r"\w[\w -]*:", line)]
+    assert headings == ["Options:", "Model:", "Data:", "Objective:", "Teacher:", "LoRA:",
+                        "Training:", "Held-out texts:", "Output and run:"]  # fmt: skip
+    assert "--temperature" not in out  # of earlier versions, not shown
 
 
 # What is told, by the flags that go wrong. {made} and {tmp} are folders.
@@ -206,9 +218,14 @@ BAD_ASKING = [
     (["evaluate", "--data", "d"], "missing: --model"),
     (["transfer", "--max-steps", "many"], "'--max-steps': Input should be a valid integer"),
     (["transfer", "--learning_rat", "1"], "No such option"),
-    (["transfer", "--divergence", "cosine"], "'cosine'"),
+    (["transfer", "--precision", "fp8"], "'fp8'"),
     (["transfer", "--recipe", "nowhere.yaml"], "there is no recipe 'nowhere.yaml'"),
     (["distl"], "No such command"),
+    (["distil", "--temperature", "5"], "give --options alm.temperature=5."),
+    (
+        ["transfer", "--no-debias", "--max-slope", "inf"],
+        "give --options alm.debias=false --options alm.max_slope=null.",
+    ),
     (["distil", "--options", "strict"], "KEY=VALUE"),
 ]
 

@@ -236,7 +236,7 @@ def cut_short() -> Iterator[None]:
     usable = cross_tokenizer_trainer.usable_arguments
 
     def arguments(recipe: Any, model: Any) -> Any:
-        short = {"max_steps": 2, "save_every": 2, "batch_size": 2, "num_workers": 0}
+        short = {"max_steps": 2, "save_every": 2, "batch_size": 2, "num_workers": 0, "epochs": None}
         return arguments_of(replace(recipe, **short), model)
 
     def few_steps(args: Any) -> Any:

@@ -30,13 +30,12 @@ from crosstok.inference import (
     TokenEnsemble,
     TokenModel,
 )
-from crosstok.jobs.inspect_models import examine_pair
+from crosstok.jobs.inspect_models import inspect_models
 from crosstok.jobs.transfer import transfer
 from crosstok.models import expand_inputs
 from crosstok.models.forward import scores_from_hidden
 from crosstok.objectives import AlignedBatch, GradientMagnitude, ModelView
-from crosstok.objectives.example_pairs import Pair, random_pair
-from crosstok.recipes import OBJECTIVES, InspectRecipe
+from crosstok.recipes import OBJECTIVES, InspectModelsRecipe
 from crosstok.recipes.objectives import make_objective
 from crosstok.teachers import LocalTeacher
 from crosstok.tokenizers import TextEncoder, byte_tokenizer
@@ -328,7 +327,7 @@ def test_a_whole_transfer(recipe, texts_file, tmp_path, gpu, monkeypatch):
 
 def test_an_examination_of_a_pair(model_folder, texts_file, gpu):
     model = str(model_folder)
-    asked = InspectRecipe(
+    asked = InspectModelsRecipe(
         teacher=model, student=model, data=str(texts_file), batch_size=2, max_length=24, max_texts=4
     )
-    assert {step.device for step in examine_pair(asked).steps} == {str(GPU)}
+    assert {step.device for step in inspect_models(asked).steps} == {str(GPU)}

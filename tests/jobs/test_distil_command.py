@@ -53,7 +53,7 @@ def test_distil_from_a_recipe(crosstok, models, chats, tmp_path):
         (("--objective", "strict", "--options", "strict.top_k=1"), "top_k must be at least 2"),
         (("--objective", "golt"), "did you mean 'gold'?"),
         (("--loss-on", "users"), "users"),
-        (("--objective", "gold", "--temperature", "2"), "an option of alm"),
+        (("--objective", "gold", "--temperature", "2"), "give --options alm.temperature=2"),
         (("--teacher-chat-template", "own", "--teacher-chat-template", "plain"), "2 teacher chat"),
         (("--objective", "strict", "--options", "top_k=3"), "--options strict.top_k=3"),
         (("--weighting", "fixed", "--weights", "aml=1"), "did you mean 'alm'?"),

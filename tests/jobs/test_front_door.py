@@ -15,7 +15,8 @@ from crosstok.jobs.result import JobResult
 from crosstok.recipes import RecipeError, TransplantRecipe
 
 SOURCE = Path(crosstok.__file__)
-JOBS = ("distil", "distill", "evaluate", "transfer", "transplant")
+JOBS = ("distil", "distill", "evaluate", "inspect_models", "inspect_tokenizers", "transfer",
+        "transplant")  # fmt: skip
 
 
 def test_importing_it_loads_nothing_heavy():

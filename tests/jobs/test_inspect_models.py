@@ -9,9 +9,10 @@ import torch
 from rich.console import Console
 
 from crosstok.chats import ExampleEncoder
-from crosstok.jobs.inspect_models import PairError, examine_pair
+from crosstok.jobs.inspect_models import PairError, inspect_models
+from crosstok.jobs.inspect_tokenizers import inspect_tokenizers
 from crosstok.models import load_model
-from crosstok.recipes import InspectRecipe, RecipeError, load_recipe
+from crosstok.recipes import InspectModelsRecipe, RecipeError, load_inspect_recipe
 from crosstok.reports import Advice, examination_page, print_examination, shared_teacher_ids
 from crosstok.teachers import LocalTeacher, shared_mass
 from crosstok.tokenizers import TextEncoder, load_tokenizer
@@ -72,7 +73,7 @@ def examine(made, tmp_path, monkeypatch):
     def run(teacher: str, student: str, data: str = "texts", **changes):
         named = {"teacher": made[teacher], "student": made[student], "data": made[data]}
         small = {"batch_size": 2, "max_length": 64}
-        return examine_pair(InspectRecipe(**{**named, **small, **changes}))
+        return inspect_models(InspectModelsRecipe(**{**named, **small, **changes}))
 
     return run
 
@@ -260,17 +261,15 @@ MODELS = {"teacher": "a", "student": "b", "data": "d"}
 )  # fmt: skip
 def test_the_two_forms_exclude_each_other(values, said):
     with pytest.raises(RecipeError, match=said):
-        load_recipe(InspectRecipe, None, values).is_of_models()
+        load_inspect_recipe(None, values)
 
 
 def test_the_recipe_of_the_distillation_is_that_of_the_flags():
     given = {"batch_size": 3, "max_length": 7, "loss_on": "last", "precision": "bf16",
              "chat_template": "plain", "teacher_chat_template": ["plain"]}  # fmt: skip
-    run = InspectRecipe(**MODELS, **given).distillation("out")
+    run = InspectModelsRecipe(**MODELS, **given).distillation("out")
     assert (run.teacher, run.student, run.data, run.output) == (["a"], "b", "d", "out")
     assert {name: getattr(run, name) for name in given} == given
-    with pytest.raises(RecipeError, match="teacher and student"):
-        examine_pair(InspectRecipe(**PAIR))
 
 
 def test_a_student_without_weights_takes_its_step_with_random_ones(made, tmp_path, monkeypatch):
@@ -279,7 +278,7 @@ def test_a_student_without_weights_takes_its_step_with_random_ones(made, tmp_pat
     tiny_tokenizer("spm_bpe").save_pretrained(folder)
     load_model(made["student"]).config.save_pretrained(folder)
     pair = {"teacher": made["teacher"], "student": str(folder), "data": made["texts"]}
-    found = examine_pair(InspectRecipe(**pair, batch_size=2, max_length=64))
+    found = inspect_models(InspectModelsRecipe(**pair, batch_size=2, max_length=64))
     assert found.models["student"].parameters == load_model(made["student"]).num_parameters()
     assert found.steps
 
@@ -303,3 +302,18 @@ def test_a_step_that_does_not_fit_is_a_warning(examine, monkeypatch):
     assert found.flags[-1].name == "out_of_memory"
     assert "--batch-size 2" in found.flags[-1].message
     assert "a step on" not in picture(found)
+
+
+def test_results_hold_figures_and_can_be_read(examine, made, tmp_path):
+    found = examine("teacher", "student", json=str(tmp_path / "pair.json"))
+    assert found.folder is None
+    assert found.metrics["coverage"] == found.examples.coverage
+    assert found.metrics["step_seconds_alm"] == found.steps[0].seconds
+    assert json.loads((tmp_path / "pair.json").read_text()) == json.loads(
+        json.dumps(found.as_json())
+    )
+    assert len(repr(found)) < 1000
+    cut = inspect_tokenizers(source=made["teacher"], target=made["student"], text="the café")
+    assert cut.metrics["bytes"] == 9
+    assert cut.metrics["coverage"] == 1.0
+    assert repr(cut).startswith("InspectTokenizersResult: ")

@@ -11,7 +11,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from crosstok.models import check_model_exists, check_vocabulary_fits, load_model
+from crosstok.models import check_model_exists, check_vocabulary_fits, load_model, new_model
 from crosstok.models.loading import _why_not_found
 from tests.tiny_models import CORE_ARCHITECTURES, tiny_model
 
@@ -32,6 +32,32 @@ def test_a_saved_model_comes_back(architecture, tmp_path):
 def test_the_dtype_can_be_chosen(tmp_path):
     tiny_model("llama", 120).save_pretrained(tmp_path)
     assert load_model(str(tmp_path), dtype=torch.bfloat16, device="cpu").dtype == torch.bfloat16
+
+
+def test_options_go_on_to_from_pretrained(tmp_path):
+    tiny_model("llama", 120).save_pretrained(tmp_path)
+    loaded = load_model(str(tmp_path), options={"attn_implementation": "eager"})
+    assert loaded.config._attn_implementation == "eager"
+    options = {"dtype": "bfloat16", "device_map": {"": "cpu"}}
+    loaded = load_model(str(tmp_path), dtype="float32", device="cpu", options=options)
+    assert loaded.dtype == torch.bfloat16
+    assert (
+        new_model(
+            str(tmp_path), options={"attn_implementation": "eager"}
+        ).config._attn_implementation
+        == "eager"
+    )
+
+
+@pytest.mark.parametrize(
+    "options", [{"attn_implementatio": "eager"}, {"quantization_config": {"load_in_4bit": True}}]
+)
+def test_options_that_cannot_be_are_named(tmp_path, options):
+    tiny_model("llama", 120).save_pretrained(tmp_path)
+    with pytest.raises(
+        ValueError, match=f"cannot be loaded with the options .*{next(iter(options))}"
+    ):
+        load_model(str(tmp_path), options=options)
 
 
 def test_a_folder_without_a_model_is_named_with_what_it_holds(tmp_path):

@@ -10,7 +10,8 @@ from crosstok.recipes import (
     DistilRecipe,
     EvaluateRecipe,
     GenerateRecipe,
-    InspectRecipe,
+    InspectModelsRecipe,
+    InspectTokenizersRecipe,
     RecipeError,
     TransferRecipe,
     TransplantRecipe,
@@ -26,7 +27,8 @@ ALL = (
     DistilRecipe,
     TransplantRecipe,
     EvaluateRecipe,
-    InspectRecipe,
+    InspectModelsRecipe,
+    InspectTokenizersRecipe,
     GenerateRecipe,
 )
 
@@ -44,7 +46,9 @@ def test_the_defaults_of_a_recipe_are_those_of_the_objective():
 
 
 def test_a_saved_recipe_loads_as_the_same(tmp_path):
-    first = recipe(max_slope=float("inf"), learning_rate=1e-5, data="ünïcode")
+    first = recipe(
+        options={"alm": {"temperature": float("inf")}}, learning_rate=1e-5, data="ünïcode"
+    )
     save_recipe(first, tmp_path / "r.yaml")
     assert load_recipe(TransferRecipe, tmp_path / "r.yaml", {}) == first
     assert yaml.safe_load(recipe_yaml(first)).keys() == asdict(first).keys()
@@ -92,10 +96,8 @@ def test_one_value_in_a_file_is_a_list_of_one(tmp_path):
 def test_the_nearest_key_is_suggested_only_where_one_is_near():
     assert nearest("learning_rat", ["learning_rate", "lora"]) == ": did you mean 'learning_rate'?"
     assert nearest("xyz", ["learning_rate", "lora"]) == "."
-    with pytest.raises(
-        RecipeError, match=r"'tempratur' in the options: did you mean 'temperature'"
-    ):
-        recipe(tempratur=1)
+    with pytest.raises(RecipeError, match=r"'tokeniser' in the options: did you mean 'tokenizer'"):
+        recipe(tokeniser="t")
 
 
 def test_evaluation_options_carry_over():

@@ -190,7 +190,7 @@ def _make_models(output: Path, settings: DemoSettings, progress: "_Steps") -> di
     progress(f"cross-entropy: {settings.max_steps} steps on code")
     transfer(replace(common, objective="cross_entropy", output=folders[CROSS_ENTROPY]))
     progress(f"ALM: {settings.max_steps} steps on code")
-    transfer(replace(common, temperature=settings.temperature))  # cross-entropy has none
+    transfer(replace(common, options={"alm": {"temperature": settings.temperature}}))
     for name in (CROSS_ENTROPY, ALM):  # done: nothing will be resumed
         shutil.rmtree(Path(folders[name]) / CHECKPOINTS)
     return {TEACHER: settings.model, **folders}

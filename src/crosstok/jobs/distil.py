@@ -104,10 +104,11 @@ def build_student(recipe: DistilRecipe, encoder: TextEncoder) -> tuple[Student, 
     Raises:
         ValueError: its tokenizer has ids that the model has no rows for.
     """
+    trust, options = recipe.trust_remote_code, recipe.model_options
     if recipe.random_init:
-        model = new_model(recipe.student, trust_remote_code=recipe.trust_remote_code)
+        model = new_model(recipe.student, trust_remote_code=trust, options=options)
     else:
-        model = load_model(recipe.student, trust_remote_code=recipe.trust_remote_code)
+        model = load_model(recipe.student, trust_remote_code=trust, options=options)
     check_vocabulary_fits(model, len(encoder.byte_vocab.token_bytes), recipe.student)
     saved_dtype = model.dtype
     student = Student(model.float(), encoder)
@@ -171,6 +172,5 @@ def describe_run(recipe: DistilRecipe, *, is_taught: bool) -> str:
     how = f"taught by {teachers} with" if is_taught else "trained without a teacher by"
     start = "random weights of the architecture of " if recipe.random_init else ""
     return (
-        f"{start}`{recipe.student}`, {how} {recipe.objective} on "
-        f"`{recipe.data}`, {recipe.max_steps} steps."
+        f"{start}`{recipe.student}`, {how} {recipe.objective} on `{recipe.data}`, {recipe.length}."
     )

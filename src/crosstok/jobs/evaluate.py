@@ -1,6 +1,5 @@
 """Compare models: bits per byte, exams, tasks, likeness to a teacher."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from rich.console import Console
 
 from crosstok.evaluation import EvaluationError, render_table
 from crosstok.evaluation import evaluate as compare
+from crosstok.jobs.json_file import write_json
 from crosstok.jobs.result import JobResult
 from crosstok.recipes import EvaluateRecipe, takes
 
@@ -58,15 +58,6 @@ def evaluate(recipe: EvaluateRecipe) -> EvaluateResult:
     folder = None if recipe.json is None else Path(recipe.json).parent
     models = found["models"]
     return EvaluateResult(folder=folder, metrics=dict(_figures(models)), models=models)
-
-
-def write_json(file: str | None, values: Any) -> None:
-    """Write figures to a file, if one was asked for."""
-    if file is None:
-        return
-    path = Path(file)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _figures(models: list[dict[str, Any]]) -> list[tuple[str, float]]:

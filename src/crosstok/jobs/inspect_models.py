@@ -18,6 +18,8 @@ from crosstok.chats import (
     compare_templates,
     parse_example,
 )
+from crosstok.jobs.json_file import write_json
+from crosstok.jobs.result import JobResult
 from crosstok.jobs.run import (
     build_trainer,
     examples_of,
@@ -27,7 +29,7 @@ from crosstok.jobs.run import (
     training_device,
 )
 from crosstok.models import load_model, new_model, output_head
-from crosstok.recipes import DistilRecipe, InspectRecipe, RecipeError
+from crosstok.recipes import DistilRecipe, InspectModelsRecipe, takes
 from crosstok.reports import (
     Advice,
     ChunkView,
@@ -37,10 +39,12 @@ from crosstok.reports import (
     ModelNumbers,
     VocabularyNumbers,
     compare_vocabularies,
+    examination_page,
     has_errors,
     recommend,
     red_flags,
     shared_teacher_ids,
+    write_page,
 )
 from crosstok.teachers import LocalTeacher, SharedMass, shared_mass
 from crosstok.training import (
@@ -68,8 +72,8 @@ class PairError(ValueError):
     """A teacher and a student that cannot be trained as they are."""
 
 
-@dataclass(frozen=True)
-class Examination:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class InspectModelsResult(JobResult):
     """What was found; parts that need a model that was not there are None or empty.
 
     Attributes:
@@ -88,6 +92,8 @@ class Examination:
         flags: what should stop a person, errors first.
         texts: a few examples in chunks, with likelihood gaps (teacher less student) where both
             models were there.
+        folder: None: nothing is written but the files that the recipe names.
+        metrics: the main numbers.
     """
 
     teacher: str
@@ -108,6 +114,7 @@ class Examination:
     def as_json(self) -> dict[str, Any]:
         """Plain values by these names."""
         values = asdict(self)
+        del values["folder"], values["metrics"]  # of results alike
         for step, cost in zip(values["steps"], self.steps, strict=True):
             step["seconds"] = cost.seconds
         values["examples"]["cut_share"] = self.examples.cut_share
@@ -124,23 +131,27 @@ class Examination:
             raise PairError(f"this pair cannot be trained: {' '.join(errors)}")
 
 
-def examine_pair(recipe: InspectRecipe) -> Examination:
-    """Look at a teacher, a student and their data; nothing is kept of the models.
+@takes(InspectModelsRecipe)
+def inspect_models(recipe: InspectModelsRecipe) -> InspectModelsResult:
+    """Look at a teacher, a student and their data, and write the files that the recipe names.
+
+    Nothing is kept of the models.
 
     Raises:
         ValueError: a tokenizer, model, template or the data cannot be read.
-        RecipeError: the recipe names no teacher and student.
     """
-    if not recipe.is_of_models():
-        raise RecipeError("examine_pair needs teacher and student; source and target are no pair.")
     with tempfile.TemporaryDirectory() as scratch:
-        return _Examiner(recipe, recipe.distillation(scratch)).examine()
+        result = _Examiner(recipe, recipe.distillation(scratch)).examine()
+    write_json(recipe.json, result.as_json())
+    if recipe.html is not None:
+        write_page(recipe.html, examination_page(result.as_json()))
+    return result
 
 
 class _Examiner:
     """The sample, the tokenizers and the models of one examination."""
 
-    def __init__(self, recipe: InspectRecipe, run: DistilRecipe) -> None:
+    def __init__(self, recipe: InspectModelsRecipe, run: DistilRecipe) -> None:
         self.run, self.looks_at_models = run, recipe.models
         trust = run.trust_remote_code
         self.teacher = load_side(
@@ -154,7 +165,7 @@ class _Examiner:
         self.ends = ENDS_OF_CHATS if self.kind == "chat" else ENDS_OF_TEXTS
         self.device = training_device(run)
 
-    def examine(self) -> Examination:
+    def examine(self) -> InspectModelsResult:
         run = self.run
         theirs, ours = self.teacher.encoder.byte_vocab, self.student.encoder.byte_vocab
         vocabulary, examples = compare_vocabularies(theirs, ours, self.ends), self._count()
@@ -183,7 +194,9 @@ class _Examiner:
             steps, more = self._steps(advice, pupil, local)
             flags += more
         texts = chunk_views(shown, (self.teacher, self.student), run.loss_on, gaps)
-        return Examination(
+        return InspectModelsResult(
+            folder=None,
+            metrics=_metrics(vocabulary, examples, mass, steps),
             teacher=run.teacher[0],
             student=run.student,
             data=run.data,
@@ -274,6 +287,27 @@ class _Examiner:
         column = "text" if self.kind == "text" else "example"
         order = sorted(range(len(self.rows)), key=lambda i: -len(self.rows[i][column]))
         return [self.rows[i] for i in order[: self.run.batch_size]]
+
+
+def _metrics(
+    vocabulary: VocabularyNumbers,
+    examples: ExampleNumbers,
+    mass: SharedMass | None,
+    steps: Sequence[StepCost],
+) -> dict[str, float]:
+    """The main numbers; those that need a model only where it was there."""
+    numbers = {
+        "coverage": examples.coverage,
+        "cut_share": examples.cut_share,
+        "one_to_one_student_tokens": examples.one_to_one_student_tokens,
+        "one_to_one_teacher_tokens": examples.one_to_one_teacher_tokens,
+        "jaccard": vocabulary.jaccard,
+    }
+    if mass is not None:
+        numbers["shared_mass"] = mass.everywhere
+        if mass.one_to_one is not None:
+            numbers["shared_mass_one_to_one"] = mass.one_to_one
+    return {**numbers, **{f"step_seconds_{step.objective}": step.seconds for step in steps}}
 
 
 def _model_numbers(

@@ -5,8 +5,17 @@ from dataclasses import dataclass
 
 from crosstok.alignment import Alignment, align_batch
 from crosstok.corpora import load_corpora
-from crosstok.recipes import InspectRecipe, RecipeError
-from crosstok.reports import ChunkView, PairReport, chunk_view, compare_tokenizers
+from crosstok.jobs.json_file import write_json
+from crosstok.jobs.result import JobResult
+from crosstok.recipes import InspectTokenizersRecipe, takes
+from crosstok.reports import (
+    ChunkView,
+    PairReport,
+    chunk_view,
+    compare_tokenizers,
+    pair_page,
+    write_page,
+)
 from crosstok.tokenizers import (
     Spans,
     TextEncoder,
@@ -30,9 +39,18 @@ class CutText:
     alignment: Alignment
 
 
-@dataclass(frozen=True)
-class PairLook:
-    """What was found of two tokenizers."""
+@dataclass(frozen=True, kw_only=True, repr=False)
+class InspectTokenizersResult(JobResult):
+    """What was found of two tokenizers.
+
+    Attributes:
+        names: source and target, as they were named.
+        encoders: source and target.
+        report: the pair's numbers, in all and by file.
+        texts: a few texts, cut by both.
+        folder: None: nothing is written but the files that the recipe names.
+        metrics: the numbers of all texts together.
+    """
 
     names: tuple[str, str]
     encoders: tuple[TextEncoder, TextEncoder]
@@ -54,16 +72,23 @@ class PairLook:
         ]
 
 
-def look_at_pair(recipe: InspectRecipe) -> PairLook:
-    """Count on the texts of a recipe, and cut some of them.
+@takes(InspectTokenizersRecipe)
+def inspect_tokenizers(recipe: InspectTokenizersRecipe) -> InspectTokenizersResult:
+    """Count on the texts of a recipe, cut some of them, and write the files that it names.
 
     Raises:
-        RecipeError: it gives neither texts nor a text, or both.
         ValueError: a tokenizer or the data cannot be read.
     """
-    if (recipe.data is None) == (recipe.text is None):
-        raise RecipeError("inspect needs one of --data (texts to count on) and --text.")
-    names = str(recipe.source), str(recipe.target)
+    result = _look(recipe)
+    write_json(recipe.json, result.report.as_json())
+    if recipe.html is not None:
+        page = pair_page(result.report.as_json(), *result.names, result.views())
+        write_page(recipe.html, page)
+    return result
+
+
+def _look(recipe: InspectTokenizersRecipe) -> InspectTokenizersResult:
+    names = recipe.source, recipe.target
     trust = recipe.trust_remote_code
     source = TextEncoder(load_tokenizer(names[0], trust_remote_code=trust))
     target = TextEncoder(load_target_tokenizer(names[1], names[0], trust_remote_code=trust))
@@ -85,7 +110,16 @@ def look_at_pair(recipe: InspectRecipe) -> PairLook:
         ]
         texts = {corpus.name: corpus.texts(recipe.max_texts) for corpus in corpora}
     report = compare_tokenizers(source, target, texts)
-    return PairLook(names, (source, target), report, _cut(shown, source, target))
+    numbers = {k: float(v) for k, v in report.as_json().items() if isinstance(v, int | float)}
+    cut = _cut(shown, source, target)
+    return InspectTokenizersResult(
+        folder=None,
+        metrics=numbers,
+        names=names,
+        encoders=(source, target),
+        report=report,
+        texts=cut,
+    )
 
 
 def _telling(texts: Sequence[str], number: int) -> list[tuple[int, str]]:

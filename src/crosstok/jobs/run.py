@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from crosstok.corpora import Examples, load_examples
 from crosstok.jobs.teachers import check_teacher_cache
 from crosstok.models import check_model_exists, default_device, extra_inputs
 from crosstok.objectives import Objective
-from crosstok.recipes import TrainingRecipe, recipe_yaml, save_recipe
+from crosstok.recipes import TrainingRecipe, recipe_yaml, save_recipe, saved_values
 from crosstok.teachers import Teacher
 from crosstok.tokenizers import ByteVocab, TextEncoder, load_target_tokenizer, load_tokenizer
 from crosstok.training import (
@@ -58,7 +59,7 @@ def check_request(
     output = Path(recipe.output)
     check_output_folder(output, resume=recipe.resume, overwrite=recipe.overwrite)
     check_same_recipe(recipe, output)
-    recipe.combination([objective.name for objective in objectives])
+    recipe.check(objectives)
     check_teacher_cache(recipe, output, objectives)
     for model in models:
         check_model_exists(model)
@@ -77,12 +78,10 @@ def check_same_recipe(recipe: TrainingRecipe, output: Path) -> None:
     started = output / RECIPE
     if not recipe.resume or not started.is_file():
         return
-    free = {"resume", "overwrite", "output", "report_to", "log_every", "save_every"}
-    free.add("teacher_cache")  # the same scores, from elsewhere
-    free |= {"eval_data", "eval_split", "eval_every", "eval_texts"}  # which change no weight
-    if not recipe.streaming:  # the order of a stream depends on the number of its readers
-        free.add("num_workers")
-    old, new = _lines(started.read_text()), _lines(recipe_yaml(recipe))
+    free = {f.name for f in fields(recipe) if f.metadata["on_resume"] == "may change"}
+    if recipe.streaming:  # the order of a stream depends on the number of its readers
+        free.discard("num_workers")
+    old, new = saved_values(type(recipe), started), yaml.safe_load(recipe_yaml(recipe))
     changed = sorted(
         k for k in old.keys() | new.keys() if old.get(k) != new.get(k) and k not in free
     )
@@ -92,10 +91,6 @@ def check_same_recipe(recipe: TrainingRecipe, output: Path) -> None:
             f"cannot resume: {differences}. "
             f"Resume with `--recipe {started} --resume`, or start anew in another --output."
         )
-
-
-def _lines(text: str) -> dict[str, Any]:
-    return dict(yaml.safe_load(text))
 
 
 def on_first_rank(action: Callable[[], None]) -> None:
@@ -329,21 +324,22 @@ def training_arguments(recipe: TrainingRecipe, model: PreTrainedModel) -> Traini
             learning_rate,
             model.num_parameters() / 1e6,
         )
-    warmup = recipe.warmup_steps
+    steps = recipe.max_steps
+    warmup: float | None = recipe.warmup_steps
+    if warmup is None:  # of epochs, as a share: how many steps they are is known later
+        warmup = 0.1 if steps is None else steps // 10
     checkpointing: dict[str, Any] = (
         {"gradient_checkpointing": True} if recipe.gradient_checkpointing else {}
     )
     output = Path(recipe.output)
-    return TrainingArguments(
+    ours: dict[str, Any] = dict(
         output_dir=str(output / CHECKPOINTS),
-        max_steps=recipe.max_steps,
+        **({"num_train_epochs": recipe.epochs} if steps is None else {"max_steps": steps}),
         per_device_train_batch_size=recipe.batch_size,
         gradient_accumulation_steps=recipe.gradient_accumulation_steps,
         learning_rate=learning_rate,
-        lr_scheduler_type="linear",
-        warmup_steps=recipe.max_steps // 10 if warmup is None else warmup,
+        warmup_steps=warmup,
         weight_decay=recipe.weight_decay,
-        adam_beta2=0.95,
         max_grad_norm=recipe.max_grad_norm,
         bf16=recipe.precision == "bf16",
         fp16=recipe.precision == "fp16",
@@ -362,6 +358,7 @@ def training_arguments(recipe: TrainingRecipe, model: PreTrainedModel) -> Traini
         ddp_find_unused_parameters=False,
         **checkpointing,
     )
+    return TrainingArguments(**{**ours, **recipe.trainer_arguments()})
 
 
 def _reports(recipe: TrainingRecipe) -> list[str]:

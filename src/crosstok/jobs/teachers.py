@@ -72,6 +72,7 @@ def open_teachers(
                 device=device,
                 dtype=dtype,
                 arithmetic=arithmetic,
+                options=recipe.teacher_options or {},
                 trust_remote_code=recipe.trust_remote_code,
             ),
             cache=None if cache is None else cache / label,

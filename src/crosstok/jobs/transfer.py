@@ -117,7 +117,8 @@ def build_models(
     recipe: TransferRecipe, source: TextEncoder, target: TextEncoder, *, needs_teacher: bool = True
 ) -> tuple[Student, list[Teacher], torch.dtype]:
     """The student with its new embeddings, its teacher if it needs one, and the files' dtype."""
-    model = load_model(recipe.model, trust_remote_code=recipe.trust_remote_code)
+    trust = recipe.trust_remote_code
+    model = load_model(recipe.model, trust_remote_code=trust, options=recipe.model_options)
     saved_dtype = model.dtype
     device = training_device(recipe)
     model = model.float()
@@ -186,7 +187,7 @@ def describe_run(recipe: TransferRecipe) -> str:
     """What was done, in a sentence."""
     return (
         f"`{recipe.model}` moved to the tokenizer of `{recipe.tokenizer}` by {recipe.objective} on "
-        f"`{recipe.data}`, {recipe.max_steps} steps."
+        f"`{recipe.data}`, {recipe.length}."
     )
 
 

@@ -1,5 +1,6 @@
 """Causal language models from the hub or a folder, with errors that name the next step."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ def load_model(
     dtype: torch.dtype | str = "auto",
     device: torch.device | str | None = None,
     trust_remote_code: bool = False,
+    options: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel:
     """Load a causal language model, complete or not at all.
 
@@ -55,27 +57,36 @@ def load_model(
         dtype: Dtype of the weights; "auto" takes the one they are saved in.
         device: Where to put the model; None leaves it where transformers loads it (CPU).
         trust_remote_code: Whether Python code in the folder may be executed.
+        options: Other arguments of ``from_pretrained``, such as ``attn_implementation`` or
+            ``quantization_config`` (a mapping); its ``dtype`` wins over ``dtype``, and its
+            ``device_map`` over ``device``.
 
     Returns:
         The model, in evaluation mode.
 
     Raises:
         ValueError: There is no model of that name, it may not be downloaded, it is no causal
-            language model, or weights are missing from its files.
+            language model, weights are missing from its files, or ``from_pretrained`` does not
+            take an option.
     """
     check_model_exists(name)
     path = Path(name).expanduser()
     source = str(path) if path.is_dir() else name
     config = load_config(source, trust_remote_code=trust_remote_code)
     _check_task(name, config)
+    arguments = {"dtype": dtype, **_placed(options or {}, device)}
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
             config=config,
-            dtype=dtype,
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
+            **arguments,
         )
+    except (TypeError, ImportError) as error:
+        if not options:
+            raise
+        raise ValueError(_does_not_take(name, options, error)) from error
     except OSError as error:
         raise ValueError(_why_not_found(name, error)) from error
     except ValueError as error:
@@ -84,20 +95,39 @@ def load_model(
         raise
     model, report = loaded
     _check_complete(name, report)
-    model = model.to(device) if device is not None else model
+    if device is not None and "device_map" not in arguments:
+        model = model.to(device)
     return model.eval()  # type: ignore[no-any-return]
 
 
-def new_model(name: str, *, trust_remote_code: bool = False) -> PreTrainedModel:
+def _placed(options: Mapping[str, Any], device: torch.device | str | None) -> dict[str, Any]:
+    """The options; quantised weights, which cannot be moved, are loaded where they are to be."""
+    if "quantization_config" in options and "device_map" not in options and device is not None:
+        return {**options, "device_map": {"": device}}
+    return dict(options)
+
+
+def _does_not_take(name: str, options: Mapping[str, Any], error: Exception) -> str:
+    return (
+        f"model {name!r} cannot be loaded with the options {dict(options)}: {error}. They are "
+        "arguments of transformers' from_pretrained (attn_implementation, dtype, device_map, "
+        "quantization_config, ...); check their spelling, or leave them out."
+    )
+
+
+def new_model(
+    name: str, *, trust_remote_code: bool = False, options: Mapping[str, Any] | None = None
+) -> PreTrainedModel:
     """A model of the same architecture and size with random weights, in fp32.
 
     Args:
         name: Folder (its ``config.json`` is enough), or repository on the Hugging Face hub.
         trust_remote_code: Whether Python code in the folder may be executed.
+        options: Other arguments of ``from_config``, such as ``attn_implementation``.
 
     Raises:
         ValueError: There is no configuration of that name, it is of no causal language model, or
-            of one with input expansion.
+            of one with input expansion, or ``from_config`` does not take an option.
     """
     check_model_exists(name)
     path = Path(name).expanduser()
@@ -110,8 +140,14 @@ def new_model(name: str, *, trust_remote_code: bool = False) -> PreTrainedModel:
         )
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_config(
-            config, dtype=torch.float32, trust_remote_code=trust_remote_code
+            config,
+            trust_remote_code=trust_remote_code,
+            **{"dtype": torch.float32, **(options or {})},
         )
+    except (TypeError, ImportError) as error:
+        if not options:
+            raise
+        raise ValueError(_does_not_take(name, options, error)) from error
     except ValueError as error:
         raise ValueError(_not_causal(name, config)) from error
     return model.eval()  # type: ignore[no-any-return]

@@ -10,35 +10,47 @@ from crosstok.recipes.calls import Job, takes
 from crosstok.recipes.distil import DistilRecipe
 from crosstok.recipes.evaluate import EvaluateRecipe
 from crosstok.recipes.fields import (
+    CheckedRecipe,
     RecipeError,
+    grouped_fields,
     load_recipe,
     nearest,
     option,
     pairs,
     recipe_yaml,
     save_recipe,
+    saved_values,
 )
 from crosstok.recipes.generate import GenerateRecipe
-from crosstok.recipes.inspect import InspectRecipe
+from crosstok.recipes.inspect import (
+    InspectModelsRecipe,
+    InspectTokenizersRecipe,
+    load_inspect_recipe,
+)
 from crosstok.recipes.training import TrainingRecipe
 from crosstok.recipes.transfer import TransferRecipe, TransplantRecipe
 
 __all__ = [
     "OBJECTIVES",
+    "CheckedRecipe",
     "DistilRecipe",
     "EvaluateRecipe",
     "GenerateRecipe",
-    "InspectRecipe",
+    "InspectModelsRecipe",
+    "InspectTokenizersRecipe",
     "Job",
     "RecipeError",
     "TrainingRecipe",
     "TransferRecipe",
     "TransplantRecipe",
+    "grouped_fields",
+    "load_inspect_recipe",
     "load_recipe",
     "nearest",
     "option",
     "pairs",
     "recipe_yaml",
     "save_recipe",
+    "saved_values",
     "takes",
 ]

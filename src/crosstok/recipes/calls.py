@@ -1,7 +1,6 @@
 """Jobs that take their recipe, or its options as keywords."""
 
 import inspect
-import os
 from collections.abc import Callable
 from dataclasses import MISSING, fields
 from functools import wraps
@@ -54,7 +53,7 @@ def _build(
     recipe_type: type[Recipe], name: str, recipe: Recipe | None, options: dict[str, Any]
 ) -> Recipe:
     if recipe is None:
-        return load_recipe(recipe_type, None, {k: _plain(v) for k, v in options.items()})
+        return load_recipe(recipe_type, None, options)
     if not isinstance(recipe, recipe_type):
         raise RecipeError(
             f"{name} takes a {recipe_type.__name__} or its options as keywords, and was given "
@@ -66,13 +65,6 @@ def _build(
             "recipe (dataclasses.replace), or give all options as keywords."
         )
     return recipe
-
-
-def _plain(value: Any) -> Any:
-    """Paths as text, as a YAML file has them."""
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _signature(recipe_type: type[Any], extra: list[inspect.Parameter]) -> inspect.Signature:

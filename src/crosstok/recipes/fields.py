@@ -1,30 +1,177 @@
 """What every recipe has: options with their help, YAML in and out, errors that name the key."""
 
 import difflib
+import logging
+import os
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, asdict, field, fields
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_type_hints
 
 import pydantic
 import yaml
 
+from crosstok.recipes.former_keys import (
+    FormerKey,
+    changed_keys,
+    describe_moves,
+    spell_moves,
+    translate,
+)
+
+log = logging.getLogger("crosstok")
+
 Recipe = TypeVar("Recipe")
 
-# One value in a YAML file is a list of one.
+# One value in a YAML file or in Python is a list of one.
 Strings = Annotated[list[str], pydantic.BeforeValidator(lambda v: [v] if isinstance(v, str) else v)]
 Numbers = Annotated[
     list[float], pydantic.BeforeValidator(lambda v: v if isinstance(v, list) else [v])
 ]
+
+GROUPS = (
+    "",
+    "model",
+    "two tokenizers",
+    "a teacher and a student",
+    "both",
+    "data",
+    "objective",
+    "teacher",
+    "LoRA",
+    "training",
+    "held-out texts",
+    "output and run",
+)
+"""Headings of ``--help``, in their order; others follow in the order in which they first appear."""
 
 
 class RecipeError(ValueError):
     """What was asked for is not a recipe: a key or value that cannot be, or one that is missing."""
 
 
-def option(help_text: str, default: Any = MISSING) -> Any:
-    """A recipe field with the text that ``--help`` shows for it."""
-    return field(default=default, metadata={"help": help_text})
+def option(
+    help_text: str,
+    default: Any = MISSING,
+    *,
+    group: str = "",
+    on_resume: Literal["may change", "must stay"] = "must stay",
+    at_least: float | None = None,
+    above: float | None = None,
+    instead_of: str | None = None,
+    example: str = "NAME=VALUE",
+) -> Any:
+    """A recipe field that carries its own facts.
+
+    Args:
+        help_text: what ``--help`` shows for it; ends in a full stop.
+        default: none: the option is required.
+        group: its heading in ``--help``.
+        on_resume: whether a run may be resumed with another value.
+        at_least: smallest number that it may be.
+        above: number that it must be larger than.
+        instead_of: a field that it replaces: a flag for one of them puts the file's other aside.
+        example: of a mapping, what to write after the flag.
+    """
+    facts = {
+        "help": help_text,
+        "group": group,
+        "on_resume": on_resume,
+        "at_least": at_least,
+        "above": above,
+        "instead_of": instead_of,
+        "example": example,
+    }
+    return field(default=default, metadata=facts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedRecipe:
+    """A recipe whose values are checked when it is made, in Python as from YAML.
+
+    Raises:
+        RecipeError: a value has the wrong type or is out of range.
+    """
+
+    former_keys: ClassVar[Mapping[str, FormerKey]] = {}
+    """Keys that recipes of earlier versions had."""
+
+    def __post_init__(self) -> None:
+        """Convert and check every value."""
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name, value in validated(type(self), given).items():
+            object.__setattr__(self, name, value)
+
+
+def validated(recipe_type: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as a recipe holds them: numbers as numbers, a single string as a list of one.
+
+    Args:
+        recipe_type: dataclass of `option` fields.
+        values: by field; fields may be missing.
+
+    Raises:
+        RecipeError: a value has the wrong type or is out of range.
+    """
+    adapters, known = _adapters(recipe_type), {f.name: f for f in fields(recipe_type)}
+    converted, problems = {}, []
+    for name, value in values.items():
+        try:
+            converted[name] = adapters[name].validate_python(_plain(value))
+        except pydantic.ValidationError as error:
+            problems += [
+                f"{'.'.join(map(str, (name, *e['loc'])))} = {e['input']!r}: {e['msg']}"
+                for e in error.errors()
+            ]
+        else:
+            _check_range(known[name], converted[name])
+    if problems:
+        raise RecipeError(f"the recipe does not fit: {'; '.join(problems)}.")
+    return converted
+
+
+@cache
+def _adapters(recipe_type: type[Any]) -> dict[str, pydantic.TypeAdapter[Any]]:
+    hints = get_type_hints(recipe_type, include_extras=True)
+    return {f.name: pydantic.TypeAdapter(hints[f.name]) for f in fields(recipe_type)}
+
+
+def _plain(value: Any) -> Any:
+    """Paths as the strings that YAML and flags have."""
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _check_range(known: Field[Any], value: Any) -> None:
+    at_least, above = known.metadata.get("at_least"), known.metadata.get("above")
+    if not isinstance(value, int | float):
+        return
+    use = "" if known.default in (MISSING, None) else f" Use {known.default} (the default)."
+    if at_least is not None and not value >= at_least:
+        raise RecipeError(f"{known.name} is {value}; it must be at least {at_least:g}.{use}")
+    if above is not None and not value > above:
+        raise RecipeError(f"{known.name} is {value}; it must be above {above:g}.{use}")
+
+
+def grouped_fields(*recipe_types: type[Any]) -> list[Field[Any]]:
+    """The fields by group, in the order of `GROUPS`; within a group the required ones first.
+
+    Of a name that several recipes have, the field of the first.
+    """
+    known: dict[str, Field[Any]] = {}
+    for recipe_type in recipe_types:
+        known = {**{f.name: f for f in fields(recipe_type)}, **known}
+    groups = [f.metadata.get("group", "") for f in known.values()]
+    order = list(dict.fromkeys([*GROUPS, *groups]))
+    return [
+        f
+        for group in order
+        for is_required in (True, False)
+        for f in known.values()
+        if f.metadata.get("group", "") == group and (f.default is MISSING) == is_required
+    ]
 
 
 def load_recipe(
@@ -32,27 +179,67 @@ def load_recipe(
 ) -> Recipe:
     """A recipe from a YAML file (or none) and the flags that were given; flags win.
 
+    Of an option that is a mapping, flags win key by key, and the file's other keys stay.
+
     Raises:
         RecipeError: the file is missing or no mapping, a key is unknown (names the nearest one), a
-            value has the wrong type, or a required key is missing.
+            value has the wrong type or is out of range, or a required key is missing.
     """
     known = {f.name: f for f in fields(recipe_type)}  # type: ignore[arg-type]
-    values = {**(_read_yaml(Path(file), known) if file else {}), **flags}
-    _check_known(values, known, "the options")
+    former = _former_keys(recipe_type)
+    if moved := {name: value for name, value in flags.items() if name in former}:
+        raise RecipeError(f"{describe_moves(moved)}; give {spell_moves(moved, former)}.")
+    _check_known(flags, known, "the options")
+    values: dict[str, Any] = {}
+    if file is not None:
+        found = read_recipe_file(Path(file))
+        values = translate(found, former)
+        if moved := changed_keys(found, former):
+            log.info("%s: %s; read as %s", file, describe_moves(moved), spell_moves(moved, former))
+        _check_known(values, known, str(file))
+        _put_aside(values, flags, known)
+    values = _merged(values, flags)
     missing = [n for n, f in known.items() if f.default is MISSING and n not in values]
     if missing:
         spelled = ", ".join(f"--{name.replace('_', '-')}" for name in missing)
         raise RecipeError(f"missing: {spelled}. Give them as flags, or as keys of a --recipe file.")
-    try:
-        return pydantic.TypeAdapter(recipe_type).validate_python(values)
-    except pydantic.ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}" for e in error.errors()
-        )
-        raise RecipeError(f"the recipe does not fit: {problems}.") from error
+    return recipe_type(**validated(recipe_type, values))
 
 
-def pairs(given: Iterable[str], flag: str) -> dict[str, Any]:
+def saved_values(recipe_type: type[Any], file: Path) -> dict[str, Any]:
+    """What a run saved as its recipe: today's keys, with the defaults of those it did not have.
+
+    Raises:
+        RecipeError: the file is no mapping in YAML.
+    """
+    defaults = {f.name: f.default for f in fields(recipe_type) if f.default is not MISSING}
+    return {**defaults, **translate(read_recipe_file(file), _former_keys(recipe_type))}
+
+
+def _former_keys(recipe_type: type[Any]) -> Mapping[str, FormerKey]:
+    return recipe_type.former_keys if issubclass(recipe_type, CheckedRecipe) else {}
+
+
+def _put_aside(
+    values: dict[str, Any], flags: Mapping[str, Any], known: Mapping[str, Field[Any]]
+) -> None:
+    """Take out of a file what a flag replaces."""
+    for name, known_field in known.items():
+        other = known_field.metadata.get("instead_of")
+        if other is not None and (name in flags) != (other in flags):
+            values.pop(other if name in flags else name, None)
+
+
+def _merged(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(values)
+    for name, value in flags.items():
+        old = merged.get(name)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[name] = _merged(old, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def pairs(given: Iterable[str], flag: str, example: str = "strict.top_k=32") -> dict[str, Any]:
     """``["strict.top_k=32", "gold.beta=0"]`` as ``{"strict": {"top_k": 32}, "gold": {"beta": 0}}``.
 
     Values are read as YAML, so that ``[1, 0]`` is a list and ``null`` is nothing.
@@ -61,16 +248,17 @@ def pairs(given: Iterable[str], flag: str) -> dict[str, Any]:
         RecipeError: an entry without ``=``, a value that is no YAML, or a key given twice.
     """
     values: dict[str, Any] = {}
+    flag = f"--{flag.replace('_', '-')}"
     for entry in given:
         path, equals, value = entry.partition("=")
         *outer, key = path.strip().split(".")
         into = values
         for name in outer:
-            into = into.setdefault(name, {})
+            into = into.setdefault(name, {}) if isinstance(into, dict) else into
         if not equals or not key or not isinstance(into, dict) or key in into:
             raise RecipeError(
-                f"--{flag.replace('_', '-')} {entry!r} is not KEY=VALUE with a key of its own; "
-                f"write, for example, --{flag.replace('_', '-')} strict.top_k=32."
+                f"{flag} {entry!r} is not KEY=VALUE with a key of its own; write, for example, "
+                f"{flag} {example}."
             )
         try:
             into[key] = yaml.safe_load(value)
@@ -85,8 +273,10 @@ def save_recipe(recipe: Any, file: Path) -> None:
 
 
 def recipe_yaml(recipe: Any) -> str:
-    """The recipe as YAML, in the order of its fields."""
-    return yaml.safe_dump(asdict(recipe), sort_keys=False, allow_unicode=True)
+    """The recipe as YAML, in the order of its groups."""
+    values = asdict(recipe)
+    ordered = {f.name: values[f.name] for f in grouped_fields(type(recipe))}
+    return yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -95,7 +285,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f": did you mean {close[0]!r}?" if close else "."
 
 
-def _read_yaml(file: Path, known: Iterable[str]) -> dict[str, Any]:
+def read_recipe_file(file: Path) -> dict[str, Any]:
+    """The keys and values of a recipe file as they stand there, with ``_`` for ``-`` in keys.
+
+    Raises:
+        RecipeError: there is no such file, or it is no mapping in YAML.
+    """
     if not file.is_file():
         raise RecipeError(f"there is no recipe {str(file)!r}; give the path of a YAML file.")
     try:
@@ -104,9 +299,7 @@ def _read_yaml(file: Path, known: Iterable[str]) -> dict[str, Any]:
         raise RecipeError(f"recipe {str(file)!r} is not YAML: {error}") from error
     if not isinstance(values, dict):
         raise RecipeError(f"recipe {str(file)!r} must hold `key: value` lines, nothing else.")
-    values = {str(key).replace("-", "_"): value for key, value in values.items()}
-    _check_known(values, known, str(file))
-    return values
+    return {str(key).replace("-", "_"): value for key, value in values.items()}
 
 
 def _check_known(values: Iterable[str], known: Iterable[str], where: str) -> None:

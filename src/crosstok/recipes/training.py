@@ -1,124 +1,291 @@
 """What the recipes of the jobs that train have in common."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from crosstok.choices import OBJECTIVES, LossOn, TextUnit
-from crosstok.recipes.fields import RecipeError, Strings, nearest, option
-from crosstok.recipes.objectives import (
-    make_objective,
-    objective_names,
-    objective_places,
+from crosstok.recipes.fields import CheckedRecipe, RecipeError, Strings, nearest, option
+from crosstok.recipes.former_keys import ALM_KEYS, FormerKey
+from crosstok.recipes.objectives import make_objective, objective_names, objective_places
+from crosstok.recipes.passed_on import (
+    OWNED_OF_TRAINED,
+    check_loading_options,
+    check_name,
+    check_trainer_options,
 )
 
 if TYPE_CHECKING:
     from crosstok.objectives import Objective
     from crosstok.objectives.weighting import Weighting
 
-ALM_FLAGS = ("temperature", "divergence", "min_boundary_mass", "debias", "max_slope")
 DEFAULT_LENGTH, DEFAULT_BYTES = 512, 2048  # tokens or bytes of a window or chat
+DEFAULT_STEPS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataAndOutput:
-    """What a job that trains reads and writes."""
-
-    data: str = option("Texts or chats to train on: a data set name, a file or a folder.")
-    output: str = option("Folder to write the new model to.")
-    overwrite: bool = option("Replace what the output folder holds.", False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingRecipe(DataAndOutput):
+class TrainingRecipe(CheckedRecipe):
     """What every job that trains has in common."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    former_keys: ClassVar[Mapping[str, FormerKey]] = ALM_KEYS
 
-    loss_on: LossOn = option(
-        "Of a chat: all of it, assistant turns, or the last of them.", "assistant"
+    model_options: dict[str, Any] | None = option(
+        "Arguments of from_pretrained for the trained model.",
+        None,
+        group="model",
+        example="attn_implementation=sdpa",
     )
     chat_template: str | None = option(
-        "Template of the trained model instead of its own: a file, or plain.", None
-    )
-    teacher_chat_template: Strings | None = option(
-        "The same for the teacher; for several, one each, own for those that keep theirs.", None
-    )
-    text_field: str = option("Field of the data that holds the text.", "text")
-    text_unit: TextUnit = option("What one text of a .txt file is.", "line")
-    split: str = option("Split of a data set or folder.", "train")
-    streaming: bool = option("Read the data while training instead of before.", False)
-
-    objective: str = option(
-        f"Objective, or several joined by +: {', '.join(OBJECTIVES)}, or module:Class.", "alm"
-    )
-    options: dict[str, Any] | None = option(
-        "Options of an objective, such as strict.top_k=32.", None
-    )
-    weighting: Literal["gradient_magnitude", "fixed"] = option(
-        "How several objectives are combined.", "gradient_magnitude"
-    )
-    weights: dict[str, float | list[float]] | None = option(
-        "Weight by objective, for --weighting fixed; a list is a schedule over the run.", None
-    )
-    temperature: float = option("ALM: tau; 5 is the paper's later advice, inf the limit.", 100.0)
-    divergence: Literal["kl", "total_variation"] = option("ALM: form of the divergence.", "kl")
-    min_boundary_mass: float = option("ALM: gamma, what a chunk end needs; 0: no merging.", 0.1)
-    debias: bool = option("ALM: multiply chunks by their boundary mass.", True)
-    max_slope: float = option("ALM: largest pull on an over-confident chunk; inf: none.", 10.0)
-
-    teacher_cache: str | None = option(
-        "Folder that keeps what the teacher says: it is asked, and loaded, for the rest only.", None
+        "Template instead of the trained model's own: a file, or plain.", None, group="model"
     )
 
-    lora: bool = option("Train LoRA adapters and the embeddings instead of every weight.", False)
-    lora_rank: int = option("Rank of the adapters.", 64)
-    lora_alpha: int = option("Scale of the adapters: alpha / rank.", 64)
-
-    max_steps: int = option("Optimizer steps.", 1000)
-    batch_size: int = option("Windows of text, or chats, in a micro-batch, on each device.", 16)
-    gradient_accumulation_steps: int = option("Micro-batches in an optimizer step.", 1)
+    data: str = option("Texts or chats: a data set name, a file or a folder.", group="data")
+    text_field: str = option("Field of the data that holds the text.", "text", group="data")
+    text_unit: TextUnit = option("What one text of a .txt file is.", "line", group="data")
+    split: str = option("Split of a data set or folder.", "train", group="data")
+    streaming: bool = option("Read the data while training, not before.", False, group="data")
+    loss_on: LossOn = option(
+        "Of a chat: all of it, assistant turns, or the last of them.", "assistant", group="data"
+    )
     max_length: int | None = option(
         "Tokens of a window or chat, on either side (512); bytes for --tokenizer bytes (2048).",
         None,
+        group="data",
+        at_least=1,
+    )
+    num_workers: int = option(
+        "Processes that prepare batches.", 2, group="data", on_resume="may change", at_least=0
+    )
+
+    objective: str = option(
+        f"Objective, or several joined by +: {', '.join(OBJECTIVES)}, or module:Class.",
+        "alm",
+        group="objective",
+    )
+    options: dict[str, Any] | None = option(
+        "Options of an objective, such as alm.temperature=5.",
+        None,
+        group="objective",
+        example="alm.temperature=5",
+    )
+    weighting: Literal["gradient_magnitude", "fixed"] = option(
+        "How several objectives are combined.", "gradient_magnitude", group="objective"
+    )
+    weights: dict[str, float | list[float]] | None = option(
+        "Weight of an objective, for --weighting fixed; a list is a schedule over the run.",
+        None,
+        group="objective",
+        example="alm=0.5",
+    )
+
+    teacher_options: dict[str, Any] | None = option(
+        "Arguments of from_pretrained for the teacher.",
+        None,
+        group="teacher",
+        example="dtype=bfloat16",
+    )
+    teacher_chat_template: Strings | None = option(
+        "The same for the teacher; for several, one each, own for those that keep theirs.",
+        None,
+        group="teacher",
     )
     teacher_max_length: int | None = option(
-        "Teacher's tokens of it, if another number; for bytes, what as many bytes are.", None
+        "Its tokens of a window or chat, if another number.", None, group="teacher", at_least=1
     )
-    learning_rate: float | None = option("Peak rate; chosen by model size if not given.", None)
-    warmup_steps: int | None = option("Steps up to the peak; a tenth of all if not given.", None)
-    weight_decay: float = option("AdamW's weight decay.", 0.0)
-    max_grad_norm: float = option("Gradient norms above this are scaled down; 0: never.", 1.0)
-    precision: Literal["fp32", "bf16", "fp16"] = option("Arithmetic of the passes.", "fp32")
-    gradient_checkpointing: bool = option("Recompute activations to save memory.", False)
-    seed: int = option("Of the order of the data and of every other draw.", 0)
+    teacher_cache: str | None = option(
+        "Folder that keeps its scores; it is asked, and loaded, for the rest only.",
+        None,
+        group="teacher",
+        on_resume="may change",  # the same scores, from elsewhere
+    )
 
-    num_workers: int = option("Processes that prepare batches.", 2)
+    lora: bool = option("Train adapters and the embeddings, not every weight.", False, group="LoRA")
+    lora_rank: int = option("Rank of the adapters.", 64, group="LoRA", at_least=1)
+    lora_alpha: int = option("Scale of the adapters: alpha / rank.", 64, group="LoRA", at_least=1)
+
+    max_steps: int | None = option(
+        f"Optimizer steps; {DEFAULT_STEPS} without --epochs.", None, group="training", at_least=1
+    )
+    epochs: float | None = option(
+        "Passes over the data, instead of --max-steps.",
+        None,
+        group="training",
+        above=0,
+        instead_of="max_steps",
+    )
+    batch_size: int = option(
+        "Windows or chats in a micro-batch, on each device.", 16, group="training", at_least=1
+    )
+    gradient_accumulation_steps: int = option(
+        "Micro-batches in an optimizer step.", 1, group="training", at_least=1
+    )
+    learning_rate: float | None = option(
+        "Peak rate; chosen by model size if not given.", None, group="training", at_least=0
+    )
+    lr_scheduler: str = option(
+        "Course of the rate, by transformers' names.", "linear", group="training"
+    )
+    warmup_steps: int | None = option(
+        "Steps up to the peak; a tenth of all if not given.", None, group="training", at_least=0
+    )
+    optimizer: str | None = option(
+        "Optimizer, by transformers' names; AdamW if not given.", None, group="training"
+    )
+    weight_decay: float = option(
+        "Weight decay of the optimizer.", 0.0, group="training", at_least=0
+    )
+    max_grad_norm: float = option(
+        "Gradient norms above this are scaled down; 0: never.", 1.0, group="training", at_least=0
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = option(
+        "Arithmetic of the passes.", "fp32", group="training"
+    )
+    gradient_checkpointing: bool = option(
+        "Recompute activations to save memory.", False, group="training"
+    )
+    seed: int = option(
+        "Of the order of the data and of every other draw.", 0, group="training", at_least=0
+    )
+    trainer: dict[str, Any] | None = option(
+        "Any other argument of transformers.TrainingArguments.",
+        None,
+        group="training",
+        example="adam_beta2=0.999",
+    )
 
     eval_data: Strings | None = option(
-        "Texts to measure bits per byte on while training, as for --data; may be repeated.", None
+        "Texts to measure bits per byte on, as for --data.",
+        None,
+        group="held-out texts",
+        on_resume="may change",  # measuring changes no weight
     )
-    eval_split: str = option("Split of held-out data sets and folders.", "validation")
-    eval_every: int = option("Steps between measurements on held-out texts.", 100)
-    eval_texts: int = option("Texts of each that are used, from its beginning.", 100)
+    eval_split: str = option(
+        "Split of data sets and folders.",
+        "validation",
+        group="held-out texts",
+        on_resume="may change",
+    )
+    eval_every: int = option(
+        "Steps between measurements.",
+        100,
+        group="held-out texts",
+        on_resume="may change",
+        at_least=1,
+    )
+    eval_texts: int = option(
+        "Texts of each that are used, from its beginning.",
+        100,
+        group="held-out texts",
+        on_resume="may change",
+        at_least=1,
+    )
 
-    save_every: int = option("Steps between checkpoints.", 500)
-    log_every: int = option("Steps between log lines.", 10)
-    report_to: str = option("Where metrics go: tensorboard, wandb, ..., or none.", "tensorboard")
-    resume: bool = option("Go on from the last checkpoint in the output folder.", False)
-    trust_remote_code: bool = option("Run Python code that comes with a model.", False)
+    output: str = option(
+        "Folder to write the new model to.", group="output and run", on_resume="may change"
+    )
+    overwrite: bool = option(
+        "Replace what the folder holds.", False, group="output and run", on_resume="may change"
+    )
+    resume: bool = option(
+        "Go on from the last checkpoint there.",
+        False,
+        group="output and run",
+        on_resume="may change",
+    )
+    save_every: int = option(
+        "Steps between checkpoints.",
+        500,
+        group="output and run",
+        on_resume="may change",
+        at_least=1,
+    )
+    log_every: int = option(
+        "Steps between log lines.", 10, group="output and run", on_resume="may change", at_least=1
+    )
+    report_to: str = option(
+        "Where metrics go: tensorboard, wandb, none, ...",
+        "tensorboard",
+        group="output and run",
+        on_resume="may change",
+    )
+    trust_remote_code: bool = option(
+        "Run Python code that comes with a model.", False, group="output and run"
+    )
 
     def __post_init__(self) -> None:
-        """One name is a list of one, in Python as in YAML."""
-        for name in ("teacher", "teacher_chat_template", "eval_data"):
-            value = getattr(self, name, None)
-            if isinstance(value, str):
-                object.__setattr__(self, name, [value])
+        """Check every value, and those that depend on each other."""
+        super().__post_init__()
+        self._check_length()
+        check_loading_options(self.model_options, "model_options", OWNED_OF_TRAINED)
+        check_loading_options(self.teacher_options, "teacher_options")
+        if self.lr_scheduler == "constant" and self.warmup_steps:
+            raise RecipeError(
+                f"warmup_steps is {self.warmup_steps}, and lr_scheduler is constant, which has no "
+                "warmup. Use lr_scheduler constant_with_warmup, or leave warmup_steps out."
+            )
+
+    def _check_length(self) -> None:
+        if self.epochs is None:
+            if self.max_steps is None:
+                object.__setattr__(self, "max_steps", DEFAULT_STEPS)
+            return
+        if self.max_steps is not None:
+            raise RecipeError(
+                f"max_steps is {self.max_steps} and epochs is {self.epochs:g}; give one of them "
+                "(in a copy of a recipe, the other as None)."
+            )
+        if self.streaming:
+            raise RecipeError(
+                f"epochs is {self.epochs:g}, and the length of streaming data is not known. "
+                "Give max_steps, or leave streaming out."
+            )
+
+    @property
+    def length(self) -> str:
+        """How long it trains, in words."""
+        if self.epochs is None:
+            return f"{self.max_steps} steps"
+        return f"{self.epochs:g} epoch{'' if self.epochs == 1 else 's'}"
 
     @property
     def student_max_length(self) -> int:
         """Tokens of a window or chat on the student's side."""
         return DEFAULT_LENGTH if self.max_length is None else self.max_length
+
+    def check(self, objectives: "Sequence[Objective] | None" = None) -> None:
+        """Find what cannot be, before anything is loaded.
+
+        Args:
+            objectives: what is trained instead of what the recipe names.
+
+        Raises:
+            RecipeError: an option that cannot be, or that would be used for nothing.
+        """
+        objectives = self.objectives() if objectives is None else objectives
+        self.combination([objective.name for objective in objectives])
+        self.trainer_arguments()
+        if self.teacher_options and not any(o.needs.teacher for o in objectives):
+            raise RecipeError(
+                f"teacher_options are given, and objective {self.objective} looks at no teacher. "
+                "Leave them out."
+            )
+
+    def trainer_arguments(self) -> dict[str, Any]:
+        """Arguments of transformers' trainer that the recipe gives by transformers' names.
+
+        Raises:
+            RecipeError: transformers does not have one, or crosstok sets it itself.
+        """
+        from transformers import SchedulerType
+        from transformers.training_args import OptimizerNames
+
+        check_name(self.lr_scheduler, [s.value for s in SchedulerType], "lr_scheduler")
+        check_trainer_options(self.trainer or {})
+        arguments: dict[str, Any] = {"lr_scheduler_type": self.lr_scheduler, "adam_beta2": 0.95}
+        if self.optimizer is not None:
+            check_name(self.optimizer, [o.value for o in OptimizerNames], "optimizer")
+            arguments["optim"] = self.optimizer
+        return {**arguments, **(self.trainer or {})}
 
     def objectives(self) -> "list[Objective]":
         """The objectives that ``objective`` names, with their options.
@@ -140,19 +307,7 @@ class TrainingRecipe(DataAndOutput):
                 f"options are given for {unused}, but the objectives are {names}; "
                 "take them out, or add the objective to --objective."
             )
-        if "alm" not in names:
-            self._refuse_options_of_alm()
         return [self._objective(name, places[name], options.get(name) or {}) for name in names]
-
-    def _refuse_options_of_alm(self) -> None:
-        defaults = {f.name: f.default for f in fields(type(self))}
-        for name in ALM_FLAGS:
-            if getattr(self, name) != defaults[name]:
-                raise RecipeError(
-                    f"{name} = {getattr(self, name)!r} is an option of alm, and the objective is "
-                    f"{self.objective}; options of others are given as --options OBJECTIVE.{name}="
-                    "VALUE."
-                )
 
     def _objective(self, name: str, place: str, options: Any) -> "Objective":
         if not isinstance(options, dict):
@@ -160,19 +315,7 @@ class TrainingRecipe(DataAndOutput):
                 f"options.{name} is {options!r}; it must be a mapping, such as "
                 f"--options {name}.NAME=VALUE."
             )
-        return make_objective(place, {**self._flags_of(place), **options})
-
-    def _flags_of(self, name: str) -> dict[str, Any]:
-        """Options that have a flag of their own."""
-        if name != "alm":
-            return {}
-        return {
-            "divergence": self.divergence,
-            "temperature": self.temperature,
-            "min_boundary_mass": self.min_boundary_mass,
-            "debias": self.debias,
-            "max_slope": None if self.max_slope == float("inf") else self.max_slope,
-        }
+        return make_objective(place, options)
 
     def template_of_teacher(self, number: int, num_teachers: int = 1) -> str | None:
         """The chat template given for one teacher; None for its own.

@@ -1,13 +1,13 @@
 """Recipes of the jobs that give a model another tokenizer."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pydantic
 
 from crosstok.choices import METHODS
 from crosstok.plugins import check_name
-from crosstok.recipes.fields import RecipeError, option
+from crosstok.recipes.fields import CheckedRecipe, RecipeError, option
 from crosstok.recipes.training import DEFAULT_BYTES, DEFAULT_LENGTH, TrainingRecipe
 
 if TYPE_CHECKING:
@@ -23,32 +23,41 @@ MethodName = Annotated[str, pydantic.AfterValidator(_check_method)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransplantRecipe:
+class TransplantRecipe(CheckedRecipe):
     """Give a model the embeddings of another tokenizer, without training."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
-    model: str = option("Model to start from: a name on the hub or a folder.")
+    model: str = option("Model to start from: a name on the hub or a folder.", group="model")
     tokenizer: str = option(
-        "Tokenizer it is to have: a tokenizer or model, name or folder; or bytes, for none at all."
+        "Tokenizer it is to have: a tokenizer or model; or bytes, for none.", group="model"
     )
-    output: str = option("Folder to write the new model to.")
+    output: str = option(
+        "Folder to write the new model to.", group="output and run", on_resume="may change"
+    )
     method: MethodName = option(
-        "How tokens that the old vocabulary lacks get their rows: "
-        f"{', '.join(METHODS)}, or package.module:Class.",
+        f"How tokens that the old vocabulary lacks get rows: {', '.join(METHODS)}, module:Class.",
         "fvt",
+        group="model",
     )
     method_options: dict[str, Any] | None = option(
-        "Options of the method; also donor, vectors, texts, for one that needs them.", None
+        "Options of the method; also donor, vectors, texts, for one that needs them.",
+        None,
+        group="model",
+        example="power=2",
     )
     untie: bool | None = option(
-        "Whether tied embeddings become two matrices; if not given, for bytes only.", None
+        "Whether tied embeddings become two matrices; if not given, for bytes only.",
+        None,
+        group="model",
     )
     input_expansion: bool = option(
-        "For bytes: show the model the longest old token that ends at each byte.", False
+        "For bytes: show the model the old token that ends at each byte.", False, group="model"
     )
-    overwrite: bool = option("Replace what the output folder holds.", False)
-    trust_remote_code: bool = option("Run Python code that comes with the model.", False)
+    overwrite: bool = option(
+        "Replace what the folder holds.", False, group="output and run", on_resume="may change"
+    )
+    trust_remote_code: bool = option(
+        "Run Python code that comes with a model.", False, group="output and run"
+    )
 
     @property
     def to_bytes(self) -> bool:
@@ -83,6 +92,15 @@ class TransplantRecipe:
 @dataclass(frozen=True, kw_only=True)
 class TransferRecipe(TrainingRecipe, TransplantRecipe):
     """Give a model another tokenizer, and train it to be what it was."""
+
+    def __post_init__(self) -> None:
+        """Check every value, and those that depend on each other."""
+        super().__post_init__()
+        if self.lora and self.teacher_options:
+            raise RecipeError(
+                "teacher_options are given, and with lora the teacher is the trained model "
+                "without its adapters. Give model_options, or leave lora out."
+            )
 
     @property
     def student_max_length(self) -> int:

@@ -1,5 +1,6 @@
 """Teachers that run in this process: a model of their own, or the student's first weights."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,6 +68,7 @@ class LocalTeacher(Teacher):
             dtype=request.dtype,
             device=request.device,
             trust_remote_code=request.trust_remote_code,
+            options=request.options,
         )
         check_vocabulary_fits(model, len(request.byte_vocab.token_bytes), request.name)
         return cls(model, request.byte_vocab)
@@ -74,10 +76,13 @@ class LocalTeacher(Teacher):
     @classmethod
     def identify(cls, request: TeacherRequest, notes: Path) -> Fingerprint:
         """Digests of weights, configuration and vocabulary; see `Teacher`."""
+        arithmetic = request.arithmetic
+        if request.options:  # a quantised model, or another attention, says something else
+            arithmetic += f", {json.dumps(dict(request.options), sort_keys=True, default=str)}"
         return fingerprint(
             request.name,
             request.byte_vocab,
-            request.arithmetic,
+            arithmetic,
             notes,
             trust_remote_code=request.trust_remote_code,
         )

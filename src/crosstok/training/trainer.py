@@ -199,7 +199,8 @@ class DistillationTrainer(Trainer):
         if checkpoint is None or self.is_fsdp_enabled or self.is_deepspeed_enabled:
             return False
         state = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
-        if state.global_step < self.args.max_steps:
+        last = self.args.max_steps if self.args.max_steps > 0 else state.max_steps  # of epochs
+        if state.global_step < last:
             return False
         state.is_world_process_zero = self.is_world_process_zero()
         self.state = state
