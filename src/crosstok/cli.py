@@ -140,25 +140,15 @@ def _show_outcome(
 
 
 def _run_evaluate(recipe: EvaluateRecipe) -> None:
-    from crosstok.evaluation import EvaluationError, evaluate, render_table
-    from crosstok.jobs.json_file import write_json
+    from crosstok.evaluation import EvaluationError, render_table
+    from crosstok.jobs.evaluate import evaluate
 
-    failure: EvaluationError | None = None
     try:
-        result = evaluate(
-            recipe.model,
-            recipe.data or (),
-            recipe.exam or (),
-            tasks=recipe.task or (),
-            teacher=recipe.teacher,
-            options=recipe.options(),
-        )
+        result = {"models": evaluate(recipe).models}
     except EvaluationError as error:
-        failure, result = error, error.result
+        _console().print(render_table(error.result))
+        raise
     _console().print(render_table(result))
-    write_json(recipe.json, result)
-    if failure is not None:
-        raise failure
 
 
 def _run_inspect(recipe: InspectTokenizersRecipe | InspectModelsRecipe) -> None:
@@ -191,9 +181,9 @@ def _run_inspect_tokenizers(recipe: InspectTokenizersRecipe) -> None:
 
 def _run_generate(recipe: GenerateRecipe) -> None:
     recipe.check()  # a mistake is told before libraries load
-    from crosstok.jobs.generate import generate
+    from crosstok.jobs.generate import generate, write_to_standard_output
 
-    generate(recipe)
+    generate(recipe, write=write_to_standard_output)
 
 
 @app.command()

@@ -9,6 +9,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from crosstok.inference.ensemble import Ensemble, Member, is_ensemble_file
 from crosstok.inference.language_model import LanguageModel, Prompt
@@ -16,28 +17,52 @@ from crosstok.inference.loading import load_language_model, place_and_dtype
 from crosstok.inference.prompts import PromptReader
 from crosstok.jobs.chat import Chat, standard_lines
 from crosstok.jobs.prompts import Answer, Stream, Write, as_json, opening_of, read_prompts, shown
+from crosstok.jobs.result import JobResult
 from crosstok.models import check_model_exists
-from crosstok.recipes import GenerateRecipe
+from crosstok.recipes import GenerateRecipe, takes
 from crosstok.tokenizers import TextEncoder, load_tokenizer
 
 log = logging.getLogger("crosstok")
 
 
+@dataclass(frozen=True, kw_only=True, repr=False)
+class GenerateResult(JobResult):
+    """What was answered; nothing is written, so that it has no folder.
+
+    Attributes:
+        answers: In the order of the prompts; those of a chat in the order of its turns.
+    """
+
+    folder: None = None
+    answers: tuple[Answer, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    def __iter__(self) -> Iterator[Answer]:
+        return iter(self.answers)
+
+    def __getitem__(self, number: int) -> Answer:
+        return self.answers[number]
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{one.prompt!r} -> {one.text!r}" for one in self.answers)
+
+
+@takes(GenerateRecipe)
 def generate(
     recipe: GenerateRecipe,
     *,
     write: Write | None = None,
     lines: Iterator[str] | None = None,
-) -> list[Answer]:
+) -> GenerateResult:
     """Answer the prompts of a recipe, or hold a chat where it has none.
 
     Args:
         recipe: Which models, what they are asked, and how they answer.
-        write: Receives what is to be shown; by default standard output.
+        write: Receives answers as they come, with their prompts. By default nothing is shown of
+            answers to prompts, and a chat goes to standard output.
         lines: What the user says in a chat; by default lines of standard input.
-
-    Returns:
-        The answers, in the order of the prompts; those of a chat in the order of its turns.
 
     Raises:
         RecipeError: Options contradict each other.
@@ -49,10 +74,16 @@ def generate(
     prompts = read_prompts(recipe, takes_bytes=ensemble.unit == "byte" and not recipe.chat)
     check_members(recipe, ensemble.members, prompts)
     model = load(recipe, ensemble)
-    show = write or _to_standard_output
-    if not prompts:
-        return Chat(model, recipe, show).hold(standard_lines() if lines is None else lines)
-    return answer(model, recipe, prompts, show)
+    if prompts:
+        answers = answer(model, recipe, prompts, write or _show_nothing)
+    else:
+        chat = Chat(model, recipe, write or write_to_standard_output)
+        answers = chat.hold(standard_lines() if lines is None else lines)
+    figures = {
+        "answers": float(len(answers)),
+        "bytes": float(sum(len(one.text.encode()) for one in answers)),
+    }
+    return GenerateResult(metrics=figures, answers=tuple(answers))
 
 
 def check_members(
@@ -134,7 +165,12 @@ def _check_reads(recipe: GenerateRecipe, member: Member, prompts: Sequence[str |
         raise ValueError(f"model {member.model!r}: {error}") from error
 
 
-def _to_standard_output(text: str) -> None:
+def _show_nothing(text: str) -> None:
+    pass
+
+
+def write_to_standard_output(text: str) -> None:
+    """Print a piece of an answer at once, characters that the terminal does not know escaped."""
     out = sys.stdout
     try:
         out.write(text)
