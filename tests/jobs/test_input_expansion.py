@@ -54,7 +54,7 @@ def test_a_transfer_leaves_an_expanded_model(to_bytes, tmp_path, architecture, l
 
 
 def test_the_model_that_was_trained_is_the_model_that_loads(to_bytes, monkeypatch):
-    import crosstok.jobs.transfer as module
+    import crosstok.jobs.run as module
 
     trained = []
     plain = module.save_outputs

@@ -18,16 +18,11 @@ from crosstok.chats import (
     compare_templates,
     parse_example,
 )
+from crosstok.jobs.arguments import training_device
+from crosstok.jobs.data import load_data, load_encoder, make_rows
 from crosstok.jobs.json_file import write_json
 from crosstok.jobs.result import JobResult
-from crosstok.jobs.run import (
-    build_trainer,
-    examples_of,
-    is_chat,
-    load_side,
-    rows_of,
-    training_device,
-)
+from crosstok.jobs.run import build_trainer
 from crosstok.models import load_model, new_model, output_head
 from crosstok.recipes import DistilRecipe, InspectModelsRecipe, takes
 from crosstok.reports import (
@@ -49,6 +44,7 @@ from crosstok.reports import (
 from crosstok.teachers import LocalTeacher, SharedMass, shared_mass
 from crosstok.training import (
     AlignedCollator,
+    Sides,
     StepCost,
     Student,
     batch_of,
@@ -60,6 +56,7 @@ from crosstok.training import (
 )
 from crosstok.training.chunk_gaps import Gaps
 from crosstok.training.rows import encode_rows
+from crosstok.training.training_rows import are_chats
 
 log = logging.getLogger("crosstok")
 
@@ -154,14 +151,14 @@ class _Examiner:
     def __init__(self, recipe: InspectModelsRecipe, run: DistilRecipe) -> None:
         self.run, self.looks_at_models = run, recipe.models
         trust = run.trust_remote_code
-        self.teacher = load_side(
+        self.teacher = load_encoder(
             run.teacher[0], run.template_of_teacher(0), trust_remote_code=trust
         )
-        self.student = load_side(run.student, run.chat_template, trust_remote_code=trust)
-        rows = rows_of(examples_of(run), run, self.student, [self.teacher])
+        self.student = load_encoder(run.student, run.chat_template, trust_remote_code=trust)
+        rows = make_rows(load_data(run), run, Sides(self.student, (self.teacher,)))
         self.num_rows = len(rows)
         self.rows = _evenly(rows, recipe.max_texts or _SAMPLE)
-        self.kind: Literal["chat", "text"] = "chat" if is_chat(rows) else "text"
+        self.kind: Literal["chat", "text"] = "chat" if are_chats(rows) else "text"
         self.ends = ENDS_OF_CHATS if self.kind == "chat" else ENDS_OF_TEXTS
         self.device = training_device(run)
 
@@ -266,7 +263,7 @@ class _Examiner:
     ) -> tuple[tuple[StepCost, ...], list[Flag]]:
         """A few steps by every recommended objective, on the largest examples of the sample."""
         batch = self._collator()(self._largest())
-        sides = self.student, [self.teacher]
+        sides = Sides(self.student, (self.teacher,))
         costs: list[StepCost] = []
         for name in (advice.objective, *advice.also):
             options = {
