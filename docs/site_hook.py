@@ -124,8 +124,8 @@ def directives(package: str) -> str:
     tree = ast.parse((ROOT / "src" / "crosstok" / package / "__init__.py").read_text("utf-8"))
     imported = [
         (node.module, name.name)
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("crosstok.")
         for name in node.names
     ]
     shown = []

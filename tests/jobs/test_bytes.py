@@ -212,9 +212,9 @@ def test_more_bytes_than_the_teacher_has_positions_for_is_told(to_bytes, caplog)
 
 def test_learned_positions_are_an_end_that_is_told(to_bytes, tmp_path):
     model = str(save_model(tmp_path / "gpt2", "gpt2", n_positions=90))
-    with pytest.raises(ValueError, match=r"--max-length 100: .* At most 90 bytes fit"):
+    with pytest.raises(ValueError, match=r"max_length is 100, .* At most 90 bytes fit"):
         transfer(to_bytes(model=model, max_length=100))
-    with pytest.raises(ValueError, match=r"--teacher-max-length 91: .* At most 90 tokens fit"):
+    with pytest.raises(ValueError, match=r"teacher_max_length is 91, .* At most 90 tokens fit"):
         transfer(to_bytes(model=model, teacher_max_length=91))
     recipe = to_bytes(model=model)
     fitted = fit_lengths(recipe, load_data(recipe), sides_of(recipe))

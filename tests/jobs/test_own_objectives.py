@@ -184,4 +184,4 @@ def test_a_teacher_cache_that_no_instance_looks_at_is_remarked_upon(recipe, tmp_
         transfer(
             recipe(max_steps=1, teacher_cache=str(tmp_path / "cache")), objectives=[CrossEntropy()]
         )
-    assert "objective cross_entropy looks at no teacher" in caplog.text
+    assert "objective cross_entropy needs no teacher" in caplog.text

@@ -339,8 +339,8 @@ def _out_of_memory(name: str, batch_size: int, error: BaseException) -> Flag:
     return Flag(
         "warning",
         "out_of_memory",
-        f"a step by {name} with --batch-size {batch_size} does not fit: {error} Lower it, and use "
-        "--gradient-accumulation-steps in distil, --gradient-checkpointing or --lora.",
+        f"a step by {name} with batch_size {batch_size} does not fit: {error} Lower it, and use "
+        "gradient_accumulation_steps in distil, gradient_checkpointing or lora.",
     )
 
 

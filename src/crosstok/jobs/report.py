@@ -1,7 +1,8 @@
-"""The page that a training run leaves behind: ``report.html`` in the output folder.
+"""The page of a training run: ``report.html`` in the output folder.
 
-Gaps on a few texts are measured before the first step and behind the last; those of before are kept
-beside the checkpoints, for a run that is resumed. Whatever fails here costs the page, not the run.
+Gaps on a few texts are measured before the first step and after the last; the former are kept
+beside the checkpoints, for a run that is resumed. A failure here becomes a warning: the run goes on
+without its page.
 """
 
 import json
@@ -45,7 +46,7 @@ def watch_run(
     trainer: DistillationTrainer,
     sides: Sides,
 ) -> "RunReport":
-    """Let the trainer's run be looked at; call ``write`` when the model is saved.
+    """Collect the report of a run; call ``write`` when the model is saved.
 
     Args:
         recipe: of the run.
@@ -58,7 +59,7 @@ def watch_run(
 
 
 class RunReport(TrainerCallback):
-    """What is to be seen of a run."""
+    """Collects what the page of a run shows."""
 
     def __init__(
         self,
@@ -170,7 +171,7 @@ def _setting(value: Any) -> str:
 
 
 def _guarded(what: str, action: Callable[[], None]) -> None:
-    """A run is worth more than its picture: any failure becomes a warning."""
+    """Turn any failure into a warning, so that the run goes on."""
     try:
         action()
     except Exception as error:  # whatever it is

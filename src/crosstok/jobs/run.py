@@ -177,7 +177,7 @@ def check_same_recipe(recipe: TrainingRecipe, output: Path) -> None:
         differences = ", ".join(f"{k} was {old.get(k)}, is {new.get(k)}" for k in changed)
         raise ValueError(
             f"cannot resume: {differences}. "
-            f"Resume with `--recipe {started} --resume`, or start anew in another --output."
+            f"Resume with `--recipe {started} --resume`, or start anew in another output folder."
         )
 
 

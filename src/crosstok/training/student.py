@@ -114,8 +114,8 @@ def add_lora(student: Student, lora: Lora) -> Student:
         import peft
     except ImportError as error:
         raise ValueError(
-            "--lora needs the package peft, which is not installed; "
-            "run `pip install 'crosstok[lora]'`, or train without --lora."
+            "lora needs the package peft, which is not installed; "
+            "run `pip install 'crosstok[lora]'`, or train without lora."
         ) from error
     config = peft.LoraConfig(
         r=lora.rank,
