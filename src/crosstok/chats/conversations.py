@@ -30,11 +30,11 @@ class Conversation:
     """The messages of one conversation.
 
     Attributes:
-        messages: Each with a ``role`` of `ROLES`, a ``content`` that is a string or None, and what
+        messages: each with a ``role`` of `ROLES`, a ``content`` that is a string or None, and what
             else the row gave (``tool_calls``, ``name``, ...).
-        tools: Descriptions of the tools that the assistant may call, or None.
-        num_prompt_messages: Messages that are given: assistant turns before are never trained.
-        where: File and row, for errors.
+        tools: descriptions of the tools that the assistant may call, or None.
+        num_prompt_messages: messages that are given: assistant turns before are never trained.
+        where: file and row, for errors.
     """
 
     messages: tuple[Message, ...]
@@ -79,11 +79,11 @@ def parse_example(row: str | Mapping[str, Any], where: str) -> Conversation | Pr
     """Read and check one row.
 
     Args:
-        row: The row, or its JSON.
-        where: File and row, which every error begins with.
+        row: the row, or its JSON.
+        where: file and row, which every error begins with.
 
     Raises:
-        ValueError: No messages, an unknown role, no assistant turn, a message with neither content
+        ValueError: no messages, an unknown role, no assistant turn, a message with neither content
             nor tool calls, or fields of other types.
     """
     given = json.loads(row) if isinstance(row, str) else row

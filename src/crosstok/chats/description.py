@@ -37,22 +37,22 @@ class ChatDescription:
     """What a chat template writes around contents.
 
     Attributes:
-        bos: What begins every conversation; empty where there is none.
-        end_of_turn: What ends the assistant's turns, which is learned.
-        last_end_of_turn: The same for the last turn of a conversation; the tokenizer's eos where
+        bos: what begins every conversation; empty where there is none.
+        end_of_turn: what ends the assistant's turns, which is learned.
+        last_end_of_turn: the same for the last turn of a conversation; the tokenizer's eos where
             the template writes nothing there.
-        appends_eos: Whether that eos is appended because the template writes nothing.
-        after_end: What follows an end of turn and is not learned (a line break).
-        ends_every_role: Whether the same end also closes the user's turns.
-        headers: Role -> what stands before its content.
-        before_first: What the template writes by itself when the conversation has no system
+        appends_eos: whether that eos is appended because the template writes nothing.
+        after_end: what follows an end of turn and is not learned (a line break).
+        ends_every_role: whether the same end also closes the user's turns.
+        headers: role -> what stands before its content.
+        before_first: what the template writes by itself when the conversation has no system
             message: a default system prompt, dates.
         system: "own turn", "with the user's" (the template puts it into the user's message),
             "folded" (the template refuses or drops it, so that it is put at the head of the user's
             message), or "none" (it cannot be rendered in any way).
-        trims: Roles whose contents lose the white space at their ends.
-        tools: Whether descriptions of tools are written.
-        tool_calls: Whether calls of tools and their results are written.
+        trims: roles whose contents lose the white space at their ends.
+        tools: whether descriptions of tools are written.
+        tool_calls: whether calls of tools and their results are written.
     """
 
     bos: str
@@ -74,9 +74,9 @@ class PieceMatch:
     """One piece of two templates.
 
     Attributes:
-        piece: Its role (``bos``, ``end_of_turn``, ``header_user``, ...), or what it is.
-        left: What the first template writes; empty for nothing.
-        right: What the second one writes.
+        piece: its role (``bos``, ``end_of_turn``, ``header_user``, ...), or what it is.
+        left: what the first template writes; empty for nothing.
+        right: what the second one writes.
         matching: "matched": both write it, and it is one chunk; "left only", "right only": it is in
             no chunk; "each its own": both write something, and it is never compared.
     """
@@ -91,7 +91,7 @@ def describe_template(encoder: ExampleEncoder) -> ChatDescription:
     """Describe the chat template of an encoder.
 
     Raises:
-        ValueError: The tokenizer has no chat template, or it cannot be read.
+        ValueError: the tokenizer has no chat template, or it cannot be read.
     """
     chat, tokenizer = encoder.chat, encoder.encoder.tokenizer
     marks = chat.marks

@@ -42,8 +42,8 @@ class ExampleEncoder:
         """Keep the parts; the template is read when it is first needed.
 
         Args:
-            encoder: The tokenizer's encoder of plain text.
-            chat_template: Text of a template that takes the place of the tokenizer's own.
+            encoder: the tokenizer's encoder of plain text.
+            chat_template: text of a template that takes the place of the tokenizer's own.
         """
         self.encoder = encoder
         self.chat_template = chat_template
@@ -60,7 +60,7 @@ class ExampleEncoder:
         """The template with its marks.
 
         Raises:
-            ValueError: The tokenizer has no chat template, or it cannot render user, assistant,
+            ValueError: the tokenizer has no chat template, or it cannot render user, assistant,
                 user, assistant.
         """
         if self._chat is None:
@@ -71,14 +71,14 @@ class ExampleEncoder:
         """Encode a batch of examples.
 
         Args:
-            examples: Conversations, prompts with completions, or plain texts.
-            loss_on: What `Spans.loss_mask` marks of a conversation: "assistant": every turn of the
+            examples: conversations, prompts with completions, or plain texts.
+            loss_on: what `Spans.loss_mask` marks of a conversation: "assistant": every turn of the
                 assistant that is no prompt, with its end and its tool calls; "last": the last one
                 of these; "all": every token. Of a prompt with its completion: what holds a byte of
                 the completion, and its end. Plain text is learned whole.
 
         Raises:
-            ValueError: A template cannot render a conversation; names the row.
+            ValueError: a template cannot render a conversation; names the row.
         """
         chats = [example for example in examples if isinstance(example, Conversation)]
         texts = [
@@ -102,7 +102,7 @@ class ExampleEncoder:
         """Render the shape of every conversation, so that one that cannot be rendered shows early.
 
         Raises:
-            ValueError: The template cannot render a conversation; names the row.
+            ValueError: the template cannot render a conversation; names the row.
         """
         for example in examples:
             if isinstance(example, Conversation):

@@ -34,13 +34,13 @@ class TemplateMarks:
     """The strings with which a template marks turns.
 
     Attributes:
-        bos: What begins every conversation; empty where there is none.
-        end_of_turn: What ends the turns of the assistant.
-        after_end: What the template writes after it, before the next header.
-        last_end_of_turn: What ends the last turn where that is something else; else `end_of_turn`.
+        bos: what begins every conversation; empty where there is none.
+        end_of_turn: what ends the turns of the assistant.
+        after_end: what the template writes after it, before the next header.
+        last_end_of_turn: what ends the last turn where that is something else; else `end_of_turn`.
             Empty where the template writes nothing: then the tokenizer's eos ends the turn.
-        headers: Role -> what stands before its content.
-        before_first: What the template writes by itself before the first header (default system
+        headers: role -> what stands before its content.
+        before_first: what the template writes by itself before the first header (default system
             prompt, dates).
     """
 
@@ -62,7 +62,7 @@ class TemplateMarks:
         """Read the marks off a template.
 
         Raises:
-            ValueError: The template cannot render user, assistant, user, assistant.
+            ValueError: the template cannot render user, assistant, user, assistant.
         """
         turns = _dialogue("user", "assistant", "user", "assistant")
         first, after_user, inner, _, tail = renderer.skeleton(turns).gaps()

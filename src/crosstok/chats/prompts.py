@@ -27,11 +27,11 @@ class ChatPrompts:
         """Read the template.
 
         Args:
-            encoder: The tokenizer's encoder of plain text.
-            chat_template: Text of a template that takes the place of the tokenizer's own.
+            encoder: the tokenizer's encoder of plain text.
+            chat_template: text of a template that takes the place of the tokenizer's own.
 
         Raises:
-            ValueError: There is no template.
+            ValueError: there is no template.
         """
         self._tokenizer, self._template = encoder.tokenizer, chat_template
         self._renderer = ChatRenderer(encoder.tokenizer, chat_template)
@@ -43,7 +43,7 @@ class ChatPrompts:
         """The prompt, and an answer, which begins with a token of its own.
 
         Raises:
-            ValueError: A message has no role or content that is known, or the template cannot
+            ValueError: a message has no role or content that is known, or the template cannot
                 render the messages.
         """
         special = self._structure.special_text

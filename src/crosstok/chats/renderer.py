@@ -32,11 +32,11 @@ class Skeleton:
     """A rendering of conversations of one shape, with their contents left open.
 
     Attributes:
-        parts: The template's text and, as their numbers, the messages whose contents stand there.
-        placed: Which entries of `parts` are the contents, in the order of the messages. A content
+        parts: the template's text and, as their numbers, the messages whose contents stand there.
+        placed: which entries of `parts` are the contents, in the order of the messages. A content
             that is written twice, or in another place than in the order, counts as text of the
             template there.
-        variant: How the messages were given to the template: "as given", "developer as system", or
+        variant: how the messages were given to the template: "as given", "developer as system", or
             "system folded" into the user message that follows it.
     """
 
@@ -84,7 +84,7 @@ class ChatRenderer:
         """Render the shape of a conversation.
 
         Raises:
-            ValueError: The template cannot render it; names the row, and holds the template's own
+            ValueError: the template cannot render it; names the row, and holds the template's own
                 message.
         """
         key = _shape(conversation)
@@ -104,7 +104,7 @@ class ChatRenderer:
         """Render a conversation and find its contents.
 
         Raises:
-            ValueError: The template cannot render it, or changes a content beyond recognition.
+            ValueError: the template cannot render it, or changes a content beyond recognition.
         """
         contents = conversation.contents
         skeleton = self.skeleton(conversation)
@@ -125,7 +125,7 @@ class ChatRenderer:
         """Run the template.
 
         Raises:
-            TemplateFailure: It raised, or gave no text.
+            TemplateFailure: it raised, or gave no text.
         """
         try:
             rendered = self._tokenizer.apply_chat_template(

@@ -19,10 +19,10 @@ class StructuredPiece:
     """A stretch of a rendered conversation.
 
     Attributes:
-        text: As it is encoded.
-        role: Its role; None for the content of a message.
-        message: The message it belongs to, or None.
-        skipped: Bytes of the content that the template left out before it.
+        text: as it is encoded.
+        role: its role; None for the content of a message.
+        message: the message it belongs to, or None.
+        skipped: bytes of the content that the template left out before it.
     """
 
     text: str
@@ -36,12 +36,12 @@ class _Line:
     """The pieces of a rendering on its line of bytes, and where they stand in the contents.
 
     Attributes:
-        bounds: First byte of every piece in the rendering, and the end.
-        is_content: Whether a piece is a message's content.
-        begins: First byte of a content piece in the contents; of others, where they stand.
-        stops: One past the last byte of the message in the contents; of others, where they stand.
-        roles: Role of every piece; "" for contents.
-        trained: Whether the tokens of a piece are learned.
+        bounds: first byte of every piece in the rendering, and the end.
+        is_content: whether a piece is a message's content.
+        begins: first byte of a content piece in the contents; of others, where they stand.
+        stops: one past the last byte of the message in the contents; of others, where they stand.
+        roles: role of every piece; "" for contents.
+        trained: whether the tokens of a piece are learned.
     """
 
     bounds: Int64[np.ndarray, " P+1"]
@@ -67,12 +67,12 @@ def spans_of_pieces(
     one of its tokens swallowed, belong to the next token of text, which is then not exact.
 
     Args:
-        encoded: The tokens of the joined pieces.
-        pieces: The pieces, none empty but contents.
-        contents: Contents of all messages.
-        vocab: Bytes of the tokens.
-        trained: Messages whose content, end and tool calls are learned; None: no mask.
-        appended_end: Id of an end of turn that the template does not write.
+        encoded: the tokens of the joined pieces.
+        pieces: the pieces, none empty but contents.
+        contents: contents of all messages.
+        vocab: bytes of the tokens.
+        trained: messages whose content, end and tool calls are learned; None: no mask.
+        appended_end: id of an end of turn that the template does not write.
     """
     payload = "".join(contents).encode()
     line = _line(pieces, contents, trained or ())

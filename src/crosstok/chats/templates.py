@@ -23,7 +23,7 @@ def resolve_chat_template(name_or_file: str) -> str:
     tokenizer.
 
     Raises:
-        ValueError: No such file.
+        ValueError: no such file.
     """
     if name_or_file == "plain":
         return PLAIN_TEMPLATE

@@ -39,14 +39,14 @@ def hidden_states(
     lets a single position through, so the logits that the model makes are [1 1 V].
 
     Args:
-        model: A causal language model of transformers, possibly wrapped.
-        input_ids: Ids, padded on the right.
+        model: a causal language model of transformers, possibly wrapped.
+        input_ids: ids, padded on the right.
         attention_mask: 1 (or True) for tokens, 0 for padding.
-        more: Further inputs of the model (`crosstok.models.extra_inputs`); one that has them finds
+        more: further inputs of the model (`crosstok.models.extra_inputs`); one that has them finds
             them itself where they are not given.
 
     Raises:
-        ValueError: A row is padded on the left or in the middle, or the model does not pass its
+        ValueError: a row is padded on the left or in the middle, or the model does not pass its
             hidden states through its output embeddings.
     """
     _check_right_padded(input_ids, attention_mask)
@@ -101,18 +101,18 @@ def token_scores(
     """Score every token of a batch; gradients flow if they are enabled.
 
     Args:
-        model: A causal language model of transformers, possibly wrapped.
+        model: a causal language model of transformers, possibly wrapped.
         head: `output_head(model)`.
-        input_ids: Ids, padded on the right.
+        input_ids: ids, padded on the right.
         attention_mask: 1 (or True) for tokens, 0 for padding. Padding is not evaluated.
-        boundary_mask: Ids of the boundary set; None leaves its mass out.
-        valid_ids: False for rows of the output matrix that are no tokens.
-        keep_hidden: Return the hidden states too.
-        tokens_per_block: See `crosstok.ops.linear_logprobs`.
-        more: See `hidden_states`.
+        boundary_mask: ids of the boundary set; None leaves its mass out.
+        valid_ids: false for rows of the output matrix that are no tokens.
+        keep_hidden: return the hidden states too.
+        tokens_per_block: see `crosstok.ops.linear_logprobs`.
+        more: see `hidden_states`.
 
     Raises:
-        ValueError: As `hidden_states` and `crosstok.ops.linear_logprobs`.
+        ValueError: as `hidden_states` and `crosstok.ops.linear_logprobs`.
     """
     hidden = hidden_states(model, input_ids, attention_mask, **more)
     scores = scores_from_hidden(

@@ -38,7 +38,7 @@ def output_matrix_module(model: nn.Module) -> nn.Module:
     """The module whose input are the hidden states and whose product are the logits.
 
     Raises:
-        ValueError: The model has no output embeddings, or an adapter sits on them.
+        ValueError: the model has no output embeddings, or an adapter sits on them.
     """
     inner = unwrap_model(model)
     module = inner.get_output_embeddings() if hasattr(inner, "get_output_embeddings") else None
@@ -73,10 +73,10 @@ def output_head(model: nn.Module) -> OutputHead:
     Call it before the model is wrapped for training, and again when the matrix is replaced.
 
     Args:
-        model: A causal language model of transformers, possibly wrapped.
+        model: a causal language model of transformers, possibly wrapped.
 
     Raises:
-        ValueError: There is no output matrix, the model is not causal, or no proposal reproduces
+        ValueError: there is no output matrix, the model is not causal, or no proposal reproduces
             the model's logits.
     """
     module = output_matrix_module(model)

@@ -28,10 +28,10 @@ def check_model_exists(name: str) -> None:
     A name that is no folder passes: only the hub can tell.
 
     Args:
-        name: Folder, or repository on the Hugging Face hub.
+        name: folder, or repository on the Hugging Face hub.
 
     Raises:
-        ValueError: There is a folder of that name and no ``config.json`` in it.
+        ValueError: there is a folder of that name and no ``config.json`` in it.
     """
     path = Path(name).expanduser()
     if path.is_dir() and not (path / "config.json").is_file():
@@ -53,11 +53,11 @@ def load_model(
     """Load a causal language model, complete or not at all.
 
     Args:
-        name: Folder, or repository on the Hugging Face hub.
-        dtype: Dtype of the weights; "auto" takes the one they are saved in.
-        device: Where to put the model; None leaves it where transformers loads it (CPU).
-        trust_remote_code: Whether Python code in the folder may be executed.
-        options: Other arguments of ``from_pretrained``, such as ``attn_implementation`` or
+        name: folder, or repository on the Hugging Face hub.
+        dtype: dtype of the weights; "auto" takes the one they are saved in.
+        device: where to put the model; None leaves it where transformers loads it (CPU).
+        trust_remote_code: whether Python code in the folder may be executed.
+        options: other arguments of ``from_pretrained``, such as ``attn_implementation`` or
             ``quantization_config`` (a mapping); its ``dtype`` wins over ``dtype``, and its
             ``device_map`` over ``device``.
 
@@ -65,7 +65,7 @@ def load_model(
         The model, in evaluation mode.
 
     Raises:
-        ValueError: There is no model of that name, it may not be downloaded, it is no causal
+        ValueError: there is no model of that name, it may not be downloaded, it is no causal
             language model, weights are missing from its files, or ``from_pretrained`` does not
             take an option.
     """
@@ -121,12 +121,12 @@ def new_model(
     """A model of the same architecture and size with random weights, in fp32.
 
     Args:
-        name: Folder (its ``config.json`` is enough), or repository on the Hugging Face hub.
-        trust_remote_code: Whether Python code in the folder may be executed.
-        options: Other arguments of ``from_config``, such as ``attn_implementation``.
+        name: folder (its ``config.json`` is enough), or repository on the Hugging Face hub.
+        trust_remote_code: whether Python code in the folder may be executed.
+        options: other arguments of ``from_config``, such as ``attn_implementation``.
 
     Raises:
-        ValueError: There is no configuration of that name, it is of no causal language model, or
+        ValueError: there is no configuration of that name, it is of no causal language model, or
             of one with input expansion, or ``from_config`` does not take an option.
     """
     check_model_exists(name)
@@ -157,12 +157,12 @@ def check_vocabulary_fits(model: nn.Module, num_ids: int, tokenizer_name: str) -
     """Check that every id of a tokenizer has a row in the model's embedding matrices.
 
     Args:
-        model: A causal language model of transformers, possibly wrapped.
-        num_ids: Highest id of the tokenizer + 1 (`len(byte_vocab.token_bytes)`).
-        tokenizer_name: The tokenizer, for the message.
+        model: a causal language model of transformers, possibly wrapped.
+        num_ids: highest id of the tokenizer + 1 (`len(byte_vocab.token_bytes)`).
+        tokenizer_name: the tokenizer, for the message.
 
     Raises:
-        ValueError: The highest id is outside the input or the output matrix.
+        ValueError: the highest id is outside the input or the output matrix.
     """
     inner = unwrap_model(model)
     matrices = {
@@ -191,11 +191,11 @@ def load_config(name: str, *, trust_remote_code: bool = False) -> Any:
     """A model's configuration: a small file, loaded before anything large is.
 
     Args:
-        name: Folder, or repository on the Hugging Face hub.
-        trust_remote_code: Whether Python code in the folder may be executed.
+        name: folder, or repository on the Hugging Face hub.
+        trust_remote_code: whether Python code in the folder may be executed.
 
     Raises:
-        ValueError: There is no configuration of that name, or transformers does not know it.
+        ValueError: there is no configuration of that name, or transformers does not know it.
     """
     try:
         return AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)

@@ -49,13 +49,13 @@ def linear_logprobs(
     stay in fp32.
 
     Args:
-        hidden: What enters the output matrix.
-        head: The output matrix, its bias, scale and soft cap.
-        labels: Ids whose log-probability is asked for.
-        boundary_mask: True for the ids of the set, such as those that begin a word (ALM's boundary,
+        hidden: what enters the output matrix.
+        head: the output matrix, its bias, scale and soft cap.
+        labels: ids whose log-probability is asked for.
+        boundary_mask: true for the ids of the set, such as those that begin a word (ALM's boundary,
             arXiv 2503.20083).
-        valid_ids: False for ids that are no tokens (padding rows, gaps): probability zero.
-        tokens_per_block: Rows of logits held at once; by default as many as fit in
+        valid_ids: false for ids that are no tokens (padding rows, gaps): probability zero.
+        tokens_per_block: rows of logits held at once; by default as many as fit in
             `BLOCK_BYTES` bytes.
 
     Returns:
@@ -63,7 +63,7 @@ def linear_logprobs(
         ``boundary_mask``), in nats, at most 0. fp32, or fp64 for fp64 operands.
 
     Raises:
-        ValueError: A shape does not fit, a label is outside the vocabulary or not valid, or the
+        ValueError: a shape does not fit, a label is outside the vocabulary or not valid, or the
             boundary set has no valid id.
     """
     _check_arguments(hidden, head, labels, boundary_mask, valid_ids)

@@ -15,11 +15,11 @@ class OutputHead:
     ``logits = softcap * tanh(logits / softcap)`` (Gemma 2, arXiv 2408.00118, section 2).
 
     Attributes:
-        weight: Output matrix [V D], V ids (padding rows included), D hidden width. It may be the
+        weight: output matrix [V D], V ids (padding rows included), D hidden width. It may be the
             very parameter of the input embedding (tied).
-        bias: Bias [V], or None.
-        scale: Factor of the product (Granite divides by ``logits_scaling``, Cohere multiplies).
-        softcap: Bound on the absolute logit, or None.
+        bias: bias [V], or None.
+        scale: factor of the product (Granite divides by ``logits_scaling``, Cohere multiplies).
+        softcap: bound on the absolute logit, or None.
     """
 
     weight: Float[Tensor, "V D"]
@@ -44,8 +44,8 @@ class OutputHead:
         """Logits of a block of rows, fp32 (fp64 for fp64 operands); for blocks, never for all rows.
 
         Args:
-            hidden: What enters the output matrix.
-            valid_ids: False for rows of the output matrix that are no tokens: their logit is -inf.
+            hidden: what enters the output matrix.
+            valid_ids: false for rows of the output matrix that are no tokens: their logit is -inf.
         """
         dtype = torch.promote_types(hidden.dtype, self.weight.dtype)
         logits = hidden.to(dtype) @ self.weight.to(dtype).T
