@@ -100,14 +100,14 @@ def test_parquet_gives_what_json_lines_give(tmp_path):
             {"messages": [{"role": "user", "content": [{"type": "image"}]}]},
             "message 1: a part of the content is of type 'image'",
         ),
-        ({"messages": ["hi"]}, "message 1: 'hi' is no JSON object"),
+        ({"messages": ["hi"]}, "message 1: 'hi' is not a JSON object"),
         ({"messages": [TURNS[0], {"role": "assistant", "content": "\ud83d"}]}, "lone surrogate"),
         ({"prompt": TURNS[:1], "completion": TURNS[:1]}, "completion has no assistant message"),
         ({"prompt": "a", "completion": TURNS[1:]}, "'prompt' is a string and 'completion' is a l"),
         ({"prompt": "a", "completion": ""}, "completion is empty"),
         ({"prompt": "a"}, "neither 'messages' nor 'prompt' with 'completion'"),
         ({"messages": TURNS, "tools": "{"}, "'tools' is a string but no JSON"),
-        ([1], r"\[1\] is no JSON object"),
+        ([1], r"\[1\] is not a JSON object"),
     ],
 )
 @pytest.mark.parametrize("streaming", [False, True])
