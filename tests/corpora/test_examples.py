@@ -105,13 +105,13 @@ def test_parquet_gives_what_json_lines_give(tmp_path):
         ({"prompt": TURNS[:1], "completion": TURNS[:1]}, "completion has no assistant message"),
         ({"prompt": "a", "completion": TURNS[1:]}, "'prompt' is a string and 'completion' is a l"),
         ({"prompt": "a", "completion": ""}, "completion is empty"),
-        ({"prompt": "a"}, "neither 'messages' nor 'prompt' with 'completion'"),
-        ({"messages": TURNS, "tools": "{"}, "'tools' is a string but no JSON"),
+        ({"prompt": "a"}, "no 'messages', and no 'prompt' with 'completion'"),
+        ({"messages": TURNS, "tools": "{"}, "'tools' is a string that is not valid JSON"),
         ([1], r"\[1\] is not a JSON object"),
     ],
 )
 @pytest.mark.parametrize("streaming", [False, True])
-def test_a_bad_row_is_told_with_its_file_and_number(tmp_path, row, reason, streaming):
+def test_a_bad_row_is_reported_with_its_file_and_number(tmp_path, row, reason, streaming):
     path = write(tmp_path, [{"messages": TURNS}, row])
     with pytest.raises(ValueError, match=f"chat.jsonl, row 2.*{reason}"):
         list(load_examples(path, streaming=streaming).dataset)

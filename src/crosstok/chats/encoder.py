@@ -102,7 +102,7 @@ class ExampleEncoder:
         """Render the skeleton of every conversation, so that template errors are raised early.
 
         Raises:
-            ValueError: the template cannot render a conversation; names the row.
+            ValueError: the template cannot render a conversation; the message names the row.
         """
         for example in examples:
             if isinstance(example, Conversation):
