@@ -131,10 +131,10 @@ def test_texts_among_chat_files_are_refused(tmp_path):
         load_examples(str(tmp_path))
 
 
-def test_rows_of_another_form_are_told_what_chats_have(tmp_path):
+def test_rows_of_another_form_report_what_chats_need(tmp_path):
     file = tmp_path / "alpaca.jsonl"
     file.write_text(json.dumps({"instruction": "Hello", "output": "Hi"}) + "\n")
-    with pytest.raises(ValueError, match=r"no field 'text'.*'instruction'.*Chats have 'messages'"):
+    with pytest.raises(ValueError, match=r"no field 'text'.*'instruction'.*Chats need 'messages'"):
         load_examples(str(file))
 
 
