@@ -1,4 +1,4 @@
-"""Causal language models as crosstok uses them: loaded, probed, and read without their logits."""
+"""Load causal language models, find their output heads, and score texts without full logits."""
 
 from crosstok.models.context_length import (
     max_positions,
