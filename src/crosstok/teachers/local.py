@@ -18,6 +18,7 @@ from crosstok.models import (
     load_model,
     output_head,
     token_scores,
+    vocabulary_masks,
 )
 from crosstok.objectives import ModelView, Needs
 from crosstok.ops import OutputHead
@@ -177,14 +178,3 @@ def adapters_off(model: nn.Module) -> Iterator[None]:
 def short_name(name_or_path: str | None) -> str:
     """The last part of a hub name or folder; "teacher" where there is no name."""
     return (name_or_path or "").rstrip("/").split("/")[-1] or "teacher"
-
-
-def vocabulary_masks(byte_vocab: ByteVocab, head: OutputHead) -> tuple[Tensor, Tensor | None]:
-    """Boundary set and real tokens among the rows of an output matrix (None: all are real).
-
-    Rows that pad the matrix, and gaps in the ids, are no outcomes: the softmax leaves them out.
-    """
-    rows, device = head.weight.shape[0], head.weight.device
-    boundary = torch.from_numpy(byte_vocab.boundary_mask(rows)).to(device)
-    valid = torch.from_numpy(byte_vocab.token_mask(rows))
-    return boundary, None if bool(valid.all()) else valid.to(device)
