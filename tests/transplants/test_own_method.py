@@ -117,13 +117,11 @@ def test_what_cannot_be_is_refused_before_anything_is_loaded(
 
     for module in (transplant_job, transfer_job):
         monkeypatch.setattr(module, "load_model", loads)
-    if job == "transplant":
-        run, recipe = transplant, TransplantRecipe(**asked, **changes)
-    else:
-        run = transfer
-        recipe = TransferRecipe(**asked, data=str(made / "texts.jsonl"), **changes)
     with pytest.raises(RecipeError, match=re.escape(message)):
-        run(recipe)
+        if job == "transplant":
+            transplant(TransplantRecipe(**asked, **changes))
+        else:
+            transfer(TransferRecipe(**asked, data=str(made / "texts.jsonl"), **changes))
     assert not (tmp_path / "out").exists()
 
 
