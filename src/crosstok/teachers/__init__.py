@@ -1,4 +1,4 @@
-"""Models that say how likely a text is."""
+"""Teachers: models that score texts."""
 
 from crosstok.teachers.base import Teacher, TeacherRequest
 from crosstok.teachers.cached import CachedTeacher, cached_teacher
