@@ -29,6 +29,7 @@ from crosstok.models.loading import (
 )
 from crosstok.models.modeling_byte_expanded import SubwordLookup
 from crosstok.models.modes import evaluating
+from crosstok.models.vocabulary import vocabulary_masks
 
 __all__ = [
     "ExtraInputs",
@@ -54,5 +55,6 @@ __all__ = [
     "subword_lookup",
     "token_scores",
     "unwrap_model",
+    "vocabulary_masks",
     "why_positions_are_fixed",
 ]

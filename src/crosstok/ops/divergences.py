@@ -16,7 +16,7 @@ student's likelihood is too low, but is unbounded where it is too high: teacher 
 has slope 904 at ``tau = 100``. One such one-byte chunk would dominate a batch. With ``max_slope =
 M`` the loss follows its tangent beyond the point where the slope reaches M: it stays convex,
 smooth, and zero only at the optimum, and its gradient for an over-confident student is M instead of
-0 (with ``log q`` clamped) or 994. ``max_slope=None`` gives the paper's form.
+0 (with ``log q`` clamped) or 994. ``max_slope=None`` (or infinity) gives the paper's form.
 """
 
 import math
@@ -51,7 +51,7 @@ def binary_kl(
     def kl(q: Tensor) -> Tensor:
         return p.exp() * (p - q) - torch.expm1(p) * (log1mexp(p) - log1mexp(q))
 
-    if max_slope is None:
+    if max_slope is None or math.isinf(max_slope):
         return temperature * kl(q.clamp(max=-torch.finfo(q.dtype).tiny))
     # The slope (b - a) / (1 - b) is M where 1 - b = (1 - a) / (1 + M).
     start = log1mexp(log1mexp(p) - math.log1p(max_slope))
@@ -69,7 +69,7 @@ def surprisal_kl(
     def kl(q: Tensor) -> Tensor:
         return -p * torch.log(p / q) + p - q
 
-    if max_slope is None:
+    if max_slope is None or math.isinf(max_slope):
         return kl(q.clamp(max=-torch.finfo(q.dtype).tiny))
     return _tangent_beyond(kl, q, p / (1 + max_slope), max_slope)
 

@@ -9,10 +9,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from crosstok.alignment import ENDS_OF_TEXTS
-from crosstok.models import output_head, plain_model
+from crosstok.models import output_head, plain_model, vocabulary_masks
 from crosstok.objectives import ModelView
 from crosstok.ops import OutputHead
-from crosstok.teachers import SharedTeacher, vocabulary_masks
+from crosstok.teachers import SharedTeacher
 from crosstok.tokenizers import TextEncoder
 from crosstok.training.terms import detach_modules
 from crosstok.transplants import TransplantReport
