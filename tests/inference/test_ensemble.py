@@ -57,13 +57,13 @@ def test_what_cannot_be_is_said_in_the_same_words_wherever_it_is_asked_for(
 
 
 @pytest.mark.parametrize("recipe_type", [GenerateRecipe, EvaluateRecipe])
-def test_the_command_line_spells_options_as_flags(recipe_type):
+def test_recipes_use_their_own_names_for_the_options(recipe_type):
     more = {"prompt": "a"} if recipe_type is GenerateRecipe else {}
     check = GenerateRecipe.check if recipe_type is GenerateRecipe else EvaluateRecipe.options
     for values, message in [
-        ({"model": ["a"], "weight": [1.0]}, "--weight are of several models.* leave --weight out"),
-        ({"model": ["a", "b"], "combine": "mined", "bytes": True}, "leave --bytes out, or take"),
-        ({"model": ["a"], "target": "canonical"}, "add --bytes, or leave --target out"),
+        ({"model": ["a"], "weight": [1.0]}, "weight are of several models.* leave weight out"),
+        ({"model": ["a", "b"], "combine": "mined", "bytes": True}, "leave bytes out, or take"),
+        ({"model": ["a"], "target": "canonical"}, "add bytes, or leave target out"),
     ]:
         with pytest.raises(RecipeError, match=message):
             check(recipe_type(**values, **more))
