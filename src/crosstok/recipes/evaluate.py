@@ -87,7 +87,7 @@ class EvaluateRecipe(CheckedRecipe):
         "cpu, cuda, cuda:1, ...; the accelerator, if there is one.", None, group="output and run"
     )
     precision: Precision | None = option(
-        "Of the weights; if not given, fp32 on a CPU, elsewhere as they are saved.",
+        "Precision of the weights; by default fp32 on a CPU, elsewhere as saved.",
         None,
         group="output and run",
     )
