@@ -182,11 +182,11 @@ def test_a_teacher_smaller_than_the_student_is_remarked_upon(recipe, models, cap
     ("changes", "message"),
     [
         ({"objective": "strikt"}, "unknown objective 'strikt': did you mean 'strict'?"),
-        ({"objective": "alm+alm"}, "names one twice"),
+        ({"objective": "alm+alm"}, "names 'alm' twice"),
         ({"objective": "strict", "options": {"strict": {"topk": 3}}}, "did you mean 'top_k'?"),
         ({"options": {"gold": {"beta": 1}}}, r"options are given for \['gold'\]"),
         ({"chat_template": "nowhere.jinja"}, "nowhere.jinja"),
-        ({"weighting": "fixed", "weights": {"strict": 1.0}}, "--weights has 'strict'"),
+        ({"weighting": "fixed", "weights": {"strict": 1.0}}, "weights has 'strict'"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_written(recipe, tmp_path, changes, message):

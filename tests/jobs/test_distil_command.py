@@ -54,10 +54,13 @@ def test_distil_from_a_recipe(crosstok, models, chats, tmp_path):
         (("--objective", "golt"), "did you mean 'gold'?"),
         (("--loss-on", "users"), "users"),
         (("--objective", "gold", "--temperature", "2"), "give --options alm.temperature=2"),
-        (("--teacher-chat-template", "own", "--teacher-chat-template", "plain"), "2 teacher chat"),
+        (
+            ("--teacher-chat-template", "own", "--teacher-chat-template", "plain"),
+            "2 templates for 1 teachers",
+        ),
         (("--objective", "strict", "--options", "top_k=3"), "--options strict.top_k=3"),
         (("--weighting", "fixed", "--weights", "aml=1"), "did you mean 'alm'?"),
-        (("--objective", "alm+uld", "--weights", "alm=1"), "--weighting fixed"),
+        (("--objective", "alm+uld", "--weights", "alm=1"), "weighting fixed"),
     ],
 )
 def test_what_cannot_be_ends_in_one_message(crosstok, models, chats, tmp_path, flags, message):

@@ -31,10 +31,10 @@ class Context:
     """A token sequence that the model has read.
 
     Attributes:
-        token: Its last token.
-        length: Number of tokens.
+        token: its last token.
+        length: number of tokens.
         hidden: [D] what enters the output matrix to predict the next token.
-        following: A context with one more token that was evaluated along with this one, or None.
+        following: a context with one more token that was evaluated along with this one, or None.
     """
 
     __slots__ = ("__weakref__", "following", "hidden", "ids", "length", "slots", "token")
@@ -50,8 +50,8 @@ class Contexts:
     """Token sequences that grow from common beginnings.
 
     Attributes:
-        max_length: Tokens that a sequence may have.
-        num_evaluated: Tokens that went through the model so far.
+        max_length: tokens that a sequence may have.
+        num_evaluated: tokens that went through the model so far.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Contexts:
         """Read on: every sequence by a chain of tokens, all in one forward pass if they are few.
 
         Args:
-            requests: A context (None: from nothing) and the tokens that follow it, at least one.
+            requests: a context (None: from nothing) and the tokens that follow it, at least one.
 
         Returns:
             For every request the contexts after each of its tokens.
@@ -282,7 +282,7 @@ def check_sharing(model: PreTrainedModel) -> None:
     """Compare shared branches with plain forward passes on a few tokens.
 
     Raises:
-        ValueError: They differ: the model does not follow positions and masks given to it.
+        ValueError: they differ: the model does not follow positions and masks given to it.
     """
     config = unwrap_model(model).config.get_text_config()
     windows = [window for window in attention_windows(config).values() if window]

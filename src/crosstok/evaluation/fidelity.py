@@ -1,16 +1,16 @@
 """Fidelity: how close a student's likelihoods are to its teacher's, on the same chunks of bytes.
 
 Both tokenize the same text; a chunk is a shortest run of bytes at whose ends both have a token
-boundary (`crosstok.alignment`). For each chunk both models say how likely it is, given the text
-before it: p (teacher) and q (student). Reported are
+boundary (`crosstok.alignment`). Each model gives the probability of each chunk after the text
+before it: p (teacher) and q (student). The figures are
 
 * `chunk_divergence`: mean over chunks of KL between the outcomes "this chunk" and "anything else",
-  p log(p/q) + (1-p) log((1-p)/(1-q)), in nats. The objective ALM trains a debiased form of it.
+  p log(p/q) + (1-p) log((1-p)/(1-q)), in nats. The objective ALM trains a debiased form of this.
 * `logprob_gap_per_byte`: sum of |log p - log q| over the bytes of the chunks, in nats per byte.
-* `agreement`: share of chunks where both agree on the more likely of the two continuations, this
-  chunk or anything else: p > 1/2 and q > 1/2, or neither.
+* `agreement`: share of chunks where both agree on which of the two is more likely, this chunk or
+  anything else: p > 1/2 and q > 1/2, or neither.
 
-Windows of both models are cut at the same byte, so both see the same context.
+The windows of both models are cut at the same bytes, so both have the same context.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -38,7 +38,7 @@ class Fidelity:
     num_bytes: int  # of the texts
 
     def as_json(self) -> dict[str, float | int]:
-        """The figures of the `evaluate` command; see the module for what they mean."""
+        """The figures of the `evaluate` command; the module describes them."""
         return {
             "chunk_divergence": self.total_divergence / self.num_chunks,
             "logprob_gap_per_byte": self.total_gap / self.num_chunk_bytes,
@@ -59,10 +59,10 @@ def fidelity(
     """Compare a student's chunk likelihoods with its teacher's.
 
     A chunk is left out, and lowers `coverage`, if the two sides hold different bytes, if it is
-    longer than a window, or if nothing stands before it (no start token).
+    longer than a window, or if nothing comes before it (no start token).
 
     Args:
-        student: the model that is judged.
+        student: the model to evaluate.
         teacher: the model it should agree with.
         texts: the documents.
         on_progress: called with the number of texts done.
@@ -89,7 +89,7 @@ def fidelity(
     if not counts[1]:
         raise ValueError(
             f"no chunk of the texts can be compared between {student.name} and {teacher.name}; "
-            "give longer texts, or look at the pair with `crosstok inspect`."
+            "give longer texts, or inspect the pair with `crosstok inspect`."
         )
     return Fidelity(float(totals[0]), float(totals[1]), *(int(count) for count in counts))
 
@@ -101,7 +101,7 @@ class _Side:
     row: TokenRow | None
     chunk_ids: Int[np.ndarray, " T"]  # from 0 in this window; -1: in none
     num_chunks: int
-    num_unscored: int  # text tokens in front of the first scored one
+    num_unscored: int  # text tokens before the first scored one
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _cuts(
             int(np.searchsorted(student_ends, student_begin + student_room, "right")),
             int(np.searchsorted(teacher_ends, teacher_begin + teacher_room, "right")),
         )
-        last = max(fit, chunk + 1) - 1  # a chunk longer than a window is stepped over
+        last = max(fit, chunk + 1) - 1  # a chunk longer than a window is skipped
         student_end, teacher_end = int(student_ends[last]), int(teacher_ends[last])
         if fit > chunk:
             yield (
@@ -157,7 +157,7 @@ def _cuts(
 
 
 def _ends(chunk_ids: Int[np.ndarray, " T"], num_chunks: int) -> Int[np.ndarray, " C"]:
-    """Number of tokens up to and with the last one of each chunk."""
+    """Number of tokens up to and including the last one of each chunk."""
     ends = np.zeros(num_chunks, dtype=np.int64)
     placed = np.flatnonzero(chunk_ids >= 0)
     ends[chunk_ids[placed]] = placed + 1  # later tokens overwrite earlier ones
