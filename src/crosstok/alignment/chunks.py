@@ -120,8 +120,8 @@ def tokens_that_fit(
     """
     if len(source.ids) <= max_source_tokens and len(target.ids) <= max_target_tokens:
         return len(source.ids), len(target.ids)
-    kept_source = _tokens_by_chunk(alignment.source_chunk_ids, alignment.num_chunks)
-    kept_target = _tokens_by_chunk(alignment.target_chunk_ids, alignment.num_chunks)
+    kept_source = tokens_up_to_chunks(alignment.source_chunk_ids, alignment.num_chunks)
+    kept_target = tokens_up_to_chunks(alignment.target_chunk_ids, alignment.num_chunks)
     fits = (kept_source <= max_source_tokens) & (kept_target <= max_target_tokens)
     if not fits.any():
         return 0, 0
@@ -324,7 +324,7 @@ def _special_groups(spans: Spans) -> list[_Special]:
     return groups
 
 
-def _tokens_by_chunk(chunk_ids: Int[np.ndarray, " T"], num_chunks: int) -> Int[np.ndarray, " C"]:
+def tokens_up_to_chunks(chunk_ids: Int[np.ndarray, " T"], num_chunks: int) -> Int[np.ndarray, " C"]:
     """Count the tokens up to and including the last token of each chunk."""
     counts = np.zeros(num_chunks, dtype=np.int64)
     placed = np.flatnonzero(chunk_ids >= 0)

@@ -23,7 +23,7 @@ from crosstok.jobs.data import load_data, load_encoder, make_rows
 from crosstok.jobs.json_file import write_json
 from crosstok.jobs.result import JobResult
 from crosstok.jobs.run import build_trainer
-from crosstok.models import load_model, new_model, output_head
+from crosstok.models import load_model, max_positions, new_model, output_head
 from crosstok.recipes import DistilRecipe, InspectModelsRecipe, takes
 from crosstok.reports import (
     Advice,
@@ -313,14 +313,13 @@ def _model_numbers(
     if model is None:
         return None
     inputs: Any = model.get_input_embeddings()
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return ModelNumbers(
         name=name,
         parameters=model.num_parameters(),
         embedding_rows=inputs.weight.shape[0],
         output_rows=output_head(model).weight.shape[0],
         highest_id=len(side.encoder.byte_vocab) - 1,
-        max_positions=positions if isinstance(positions, int) and positions > 0 else None,
+        max_positions=max_positions(model.config),
     )
 
 

@@ -13,7 +13,8 @@ def max_positions(config: Any) -> int | None:
         config: a transformers configuration.
     """
     config = config.get_text_config()
-    found = getattr(config, "max_position_embeddings", None)
+    names = ("max_position_embeddings", "n_positions")
+    found = next((value for name in names if (value := getattr(config, name, None))), None)
     return None if found is None else int(found)
 
 
