@@ -35,7 +35,7 @@ from crosstok.inference.language_model import (
 from crosstok.inference.prompts import PromptReader, ReadPair
 from crosstok.inference.scoring import Scorer, TokenRow
 from crosstok.inference.token_rows import TokenRows
-from crosstok.models import unwrap_model
+from crosstok.models import max_positions, unwrap_model
 from crosstok.tokenizers import ByteVocab
 from crosstok.tokenizers.spans import text_backend
 

@@ -89,7 +89,7 @@ class InspectModelsResult(JobResult):
         flags: what should stop a person, errors first.
         texts: a few examples in chunks, with likelihood gaps (teacher less student) where both
             models were there.
-        folder: None: nothing is written but the files that the recipe names.
+        folder: none: nothing is written but the files that the recipe names.
         metrics: the main numbers.
     """
 

@@ -65,7 +65,7 @@ def recommend(
         examples: shares of one-to-one tokens, coverage.
         mass: probability that the teacher gives to the shared vocabulary at one-to-one tokens; None
             if it was not measured.
-        gives_distributions: False for a teacher that gives likelihoods of tokens only.
+        gives_distributions: false for a teacher that gives likelihoods of tokens only.
         student_parameters: number of parameters, for a hint about small students.
     """
     hints = _hints(vocabulary, examples, student_parameters)
