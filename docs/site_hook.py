@@ -126,7 +126,7 @@ def directives(package: str) -> str:
     imported = [
         (node.module, name.name)
         for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("crosstok.")
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("crosstok.")
         for name in node.names
     ]
     shown = []

@@ -1,7 +1,7 @@
-"""The command line: one command a job. Progress to standard error, results to standard output.
+"""The command line: one command per job. Progress on standard error, results on standard output.
 
-Exit status: 0 done, 1 it could not be done, 2 it was asked for in a way that cannot be. Libraries
-that take seconds to load are imported where they are used.
+Exit status: 0 done, 1 failed, 2 the options are wrong. Libraries that take seconds to load are
+imported where they are used.
 """
 
 import inspect
@@ -52,7 +52,7 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run a command; what a user can cause ends in one message and exit status 1 or 2."""
+    """Run a command; errors that a user can cause end in one message and exit status 1 or 2."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("crosstok").setLevel(logging.INFO)
     _quiet_libraries()
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def _quiet_libraries() -> None:
-    """Keep standard error for our own progress: set what the libraries read when loaded."""
+    """Keep standard error for crosstok's progress; libraries read these settings when loaded."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if not sys.stderr.isatty():
@@ -77,7 +77,7 @@ def _quiet_libraries() -> None:
 
 
 def _is_for_users(error: BaseException) -> bool:
-    """Wrong values and files; of the other errors, those that crosstok raises itself."""
+    """Whether an error is about values or files, or is a RuntimeError that crosstok raises."""
     return not isinstance(error, RuntimeError) or type(error).__module__.startswith("crosstok")
 
 
@@ -90,7 +90,8 @@ def _show_version(is_asked: bool) -> None:
 @app.callback()
 def crosstok(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
     """Move language models, and what they know, across tokenizers."""
@@ -180,7 +181,7 @@ def _run_inspect_tokenizers(recipe: InspectTokenizersRecipe) -> None:
 
 
 def _run_generate(recipe: GenerateRecipe) -> None:
-    recipe.check()  # a mistake is told before libraries load
+    recipe.check()  # mistakes are reported before libraries load
     from crosstok.jobs.generate import generate, write_to_standard_output
 
     generate(recipe, write=write_to_standard_output)
@@ -188,17 +189,17 @@ def _run_generate(recipe: GenerateRecipe) -> None:
 
 @app.command()
 def demo(
-    output: Annotated[str, typer.Option(help="Folder for the models it makes.")] = "out/demo",
+    output: Annotated[str, typer.Option(help="Folder for the new models.")] = "out/demo",
     overwrite: Annotated[bool, typer.Option(help="Replace what the folder holds.")] = False,
 ) -> None:
-    """Move the small model that comes along to another tokenizer, and compare four ways."""
+    """Move a small model (included) to another tokenizer in four ways, and compare them."""
     from crosstok.demo.run import run_demo
 
     run_demo(Path(output), overwrite=overwrite, console=_console())
 
 
 def _console() -> Console:
-    """Standard output; where it is no terminal, wide enough for a table to keep its columns."""
+    """A console on standard output; wide enough for tables where that is not a terminal."""
     return Console() if sys.stdout.isatty() else Console(width=max(Console().width, 120))
 
 
@@ -236,7 +237,7 @@ def _add_command(
     help_text: str | None = None,
     other_spelling: str | None = None,
 ) -> None:
-    """Register a command whose flags are a recipe's fields; of two recipes, `load` picks one."""
+    """Register a command whose flags are a recipe's fields; `load` picks one of two recipes."""
     load = load or partial(load_recipe, recipe_types[0])
     known = {f.name: f for f in grouped_fields(*recipe_types)}
     hints = {n: hint for kind in reversed(recipe_types) for n, hint in get_type_hints(kind).items()}
@@ -252,14 +253,16 @@ def _add_command(
         _import_typed(given)
         recipe = load(file, given)
         if isinstance(recipe, TrainingRecipe):
-            recipe.check()  # what cannot be is said before a screen full of options
+            recipe.check()  # mistakes are reported before the recipe is printed
         if isinstance(recipe, TransplantRecipe):
             recipe.transplant_method()
         if show_recipe:
             typer.echo(recipe_yaml(recipe), err=True)
         run(recipe)
 
-    recipe_flag = typer.Option(help="YAML file with these options as keys; flags win.")
+    recipe_flag = typer.Option(
+        help="YAML file with options as keys; the command line takes precedence."
+    )
     parameters = [_parameter("recipe", Annotated[Path | None, recipe_flag])]
     for field in known.values():
         parameters.append(_flag(field, hints[field.name], is_mapping=field.name in mappings))
@@ -280,7 +283,7 @@ def _add_command(
 
 
 def _flag(field: Field[Any], hint: Any, *, is_mapping: bool) -> inspect.Parameter:
-    """A flag of a field."""
+    """The flag of a field."""
     metavar = "KEY=VALUE ..." if is_mapping else None
     if metavar is None and "list[" in str(hint):
         metavar = f"<{'float' if 'float' in str(hint) else 'str'}> ..."
@@ -293,20 +296,20 @@ def _flag(field: Field[Any], hint: Any, *, is_mapping: bool) -> inspect.Paramete
 
 
 def _former_flags(recipe_type: type[Any]) -> list[inspect.Parameter]:
-    """Flags of earlier versions: not shown, and answered with their new spelling."""
+    """Hidden flags of earlier versions; using one is an error that gives the new spelling."""
     former = recipe_type.former_keys if issubclass(recipe_type, CheckedRecipe) else {}
     hints = {name: bool if isinstance(key.default, bool) else str for name, key in former.items()}
     hidden = typer.Option(hidden=True)
     return [_parameter(name, Annotated[hint | None, hidden]) for name, hint in hints.items()]
 
 
-# Options that may name a class of one's own, as package.module:Class.
+# Options that may name a class from outside, as package.module:Class.
 _CLASSES = {"objective": "objective", "method": "transplant method", "teacher": "teacher"}
 _CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def _import_typed(flags: Mapping[str, Any]) -> None:
-    """Import the classes that were typed: their files may lie in the current folder."""
+    """Import the classes that options name; their files may be in the current folder."""
     for option, what in _CLASSES.items():
         typed = flags.get(option) or ()
         names = typed if isinstance(typed, list) else str(typed).split("+") if typed else ()
@@ -321,7 +324,7 @@ def _import_typed(flags: Mapping[str, Any]) -> None:
 
 
 def _help(text: str, default: Any) -> str:
-    """A flag's help with its default, which is the recipe's: the flag itself has none."""
+    """A flag's help with the recipe's default; the flag itself has none."""
     if default is None:
         return text
     if isinstance(default, bool):
@@ -344,7 +347,7 @@ _add_command(
     _run_inspect,
     show_recipe=False,
     load=load_inspect_recipe,
-    help_text="Look at two tokenizers, or, before a distillation, at a teacher and a student.",
+    help_text="Inspect two tokenizers, or a teacher and a student before a distillation.",
 )
 _add_command("generate", [GenerateRecipe], _run_generate, show_recipe=False)
 

@@ -70,7 +70,7 @@ def test_bad_inputs_are_found_before_any_model_is_loaded(tmp_path, models, monke
     monkeypatch.setattr("crosstok.evaluation.contenders.load_language_model", None)
     with pytest.raises(ValueError, match="is empty"):
         evaluate(models, [("fine", ["text"]), lines(tmp_path / "no.jsonl", [])])
-    with pytest.raises(ValueError, match="are no form of exam"):
+    with pytest.raises(ValueError, match="do not make a known form of exam"):
         evaluate(models, [], [lines(tmp_path / "e.jsonl", [{"a": 1}])])
     with pytest.raises(ValueError, match="needs a model and something to evaluate it on"):
         evaluate(models)

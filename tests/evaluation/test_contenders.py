@@ -136,9 +136,9 @@ def test_what_cannot_be_is_said_before_a_model_is_loaded(models, ensemble_file, 
     monkeypatch.setattr("crosstok.evaluation.contenders.load_language_model", None)
     with pytest.raises(ValueError, match="combine is 'sum'; it must be one of probs, "):
         run(models, combine="sum")
-    with pytest.raises(ValueError, match="weights are of several models"):
+    with pytest.raises(ValueError, match="a single model takes no weights"):
         run(models, weights=[1.0, 2.0])
-    with pytest.raises(ValueError, match="only combine proxy has one"):
+    with pytest.raises(ValueError, match="only combine proxy takes one"):
         run(models, combine="probs", alpha=2.0)
     with pytest.raises(ValueError, match="there must be one for each of the 2 models"):
         run(models[:2], combine="probs", weights=[1.0])

@@ -144,7 +144,7 @@ def test_a_limit_takes_evenly_spaced_items():
     [
         ([], "exam e.jsonl holds no row"),
         ([{"prompt": "a", "answer": "b"}], r"row 1: keys \['answer', 'prompt'\].*pair: good, bad"),
-        ([PAIRS[0], CLOZES[0]], "row 2 has the form cloze, the rows before it pair"),
+        ([PAIRS[0], CLOZES[0]], "row 2 has the form cloze, and the rows before it have pair"),
         ([{**CHOICES[0], "gold": 3}], r"gold is 3; .* 0 to 2"),
         ([{**CHOICES[0], "gold": "A"}], r"gold is 'A'"),
         ([{**CHOICES[0], "choices": ["a"]}], r"choices is \['a'\]; it must be a list of at least"),
@@ -152,7 +152,7 @@ def test_a_limit_takes_evenly_spaced_items():
         ([{**PAIRS[0], "bad": None}], r"bad is None"),
         (
             [{"premise": "p", "question": "why", "choices": ["a", "b"], "gold": 0}],
-            "question is 'why'; beside a premise",
+            "question is 'why'; with a premise",
         ),
     ],
 )
@@ -162,5 +162,5 @@ def test_rows_that_are_no_exam_are_refused(rows, message):
 
 
 def test_a_limit_must_be_positive():
-    with pytest.raises(ValueError, match="limit is 0; ask for at least 1"):
+    with pytest.raises(ValueError, match="limit is 0; it must be at least 1"):
         read_exam(PAIRS, "exam", limit=0)

@@ -281,7 +281,7 @@ def test_lm_eval_finds_the_model_by_name(tmp_path):
     register()
     assert type(lm) is CrosstokLM
     assert lm.get_model_info()["unit"] == "byte"
-    with pytest.raises(ValueError, match=r"no options to load it: \['alpha'\]"):
+    with pytest.raises(ValueError, match=r"no options for loading: \['alpha'\]"):
         CrosstokLM(LANGUAGE_MODELS["byte"], alpha=2)
 
 
@@ -328,13 +328,13 @@ def test_what_is_wrong_with_a_task_is_said(task_folder, monkeypatch):
         ),
     )
     options = EvaluationOptions(task_folder=task_folder)
-    with pytest.raises(ValueError, match=r"'choise' is unknown in .*Is it choice\?.*--task-folder"):
+    with pytest.raises(ValueError, match=r"'choise' is unknown in .*Is it choice\?.*task_folder"):
         Tasks(["choise"], options)
     with pytest.raises(ValueError, match="there is no folder 'nowhere'"):
         Tasks(["choice"], EvaluationOptions(task_folder="nowhere"))
     far = Path(task_folder) / "far.yaml"
     far.write_text("task: far\ndataset_path: someone/far-away\ntest_split: test\n")
-    with pytest.raises(ValueError, match=r"'far' cannot be loaded: .* give a --task-folder"):
+    with pytest.raises(ValueError, match=r"'far' cannot be loaded: .* give a task_folder"):
         Tasks(["far"], options)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'crosstok\[eval\]'"):

@@ -20,24 +20,24 @@ REFUSED = [
     ([], {}, "there is no model; give at least one"),
     (["a", "b"], {}, "there are 2 models and nothing says how they answer as one"),
     (["a", "b"], {"combine": "prob"}, "combine is 'prob'; .* Did you mean 'probs'"),
-    (["a"], {"combine": "probs"}, "combine is 'probs', which is of several models"),
+    (["a"], {"combine": "probs"}, "combine is 'probs', which is for several models"),
     (["a", "b"], {"combine": "proxy"}, "takes three models .base, expert, anti-expert."),
-    (["a", "b"], {"combine": "mined", "bytes_view": True}, "leave bytes_view out, or take"),
-    (["a"], {"weights": [1.0]}, "weights are of several models"),
-    (["a", "b", "c"], {"combine": "proxy", "weights": [1, 1, 1]}, "alpha in the place of weights"),
+    (["a", "b"], {"combine": "mined", "bytes_view": True}, "leave bytes_view out, or use"),
+    (["a"], {"weights": [1.0]}, "a single model takes no weights"),
+    (["a", "b", "c"], {"combine": "proxy", "weights": [1, 1, 1]}, "alpha instead of weights"),
     (["a", "b"], {"combine": "probs", "weights": [1]}, "one for each of the 2 models"),
     (["a", "b"], {"combine": "probs", "weights": [1, 0]}, "in their order, above 0"),
     (["a", "b"], {"combine": "probs", "weights": [1, float("nan")]}, "in their order, above 0"),
-    (["a", "b"], {"combine": "probs", "alpha": 2.0}, "only combine proxy has one"),
+    (["a", "b"], {"combine": "probs", "alpha": 2.0}, "only combine proxy takes one"),
     (["a"], {"alpha": float("inf")}, "alpha is inf; it must be a number"),
     (["a"], {"target": "canonical"}, "add bytes_view, or leave target out"),
     (["a", "b"], {"combine": "probs", "target": "canonical"}, "leave target out"),
     (["a"], {"bytes_view": True, "target": "some"}, "target is 'some'; it must be one of all"),
     (["bytes:a", "b"], {"combine": "bytes-mixture"}, "'bytes:a' is the byte view of a single"),
-    (["a.yaml", "b"], {"combine": "probs"}, "a.yaml defines an ensemble and is given with other"),
+    (["a.yaml", "b"], {"combine": "probs"}, "a.yaml defines an ensemble, and there are other"),
     (["a.yaml"], {"bytes_view": True, "weights": [1]}, "leave bytes_view, weights out"),
     (["a.yaml"], {}, "ensemble file 'a.yaml' is not there"),
-    (["a", "b"], {"combine": "probs", "chat_templates": ["plain"]}, "are 1 for 2 models"),
+    (["a", "b"], {"combine": "probs", "chat_templates": ["plain"]}, "has 1 entries for 2 models"),
 ]  # fmt: skip
 
 
@@ -57,13 +57,13 @@ def test_what_cannot_be_is_said_in_the_same_words_wherever_it_is_asked_for(
 
 
 @pytest.mark.parametrize("recipe_type", [GenerateRecipe, EvaluateRecipe])
-def test_the_command_line_spells_options_as_flags(recipe_type):
+def test_recipes_use_their_own_names_for_the_options(recipe_type):
     more = {"prompt": "a"} if recipe_type is GenerateRecipe else {}
     check = GenerateRecipe.check if recipe_type is GenerateRecipe else EvaluateRecipe.options
     for values, message in [
-        ({"model": ["a"], "weight": [1.0]}, "--weight are of several models.* leave --weight out"),
-        ({"model": ["a", "b"], "combine": "mined", "bytes": True}, "leave --bytes out, or take"),
-        ({"model": ["a"], "target": "canonical"}, "add --bytes, or leave --target out"),
+        ({"model": ["a"], "weight": [1.0]}, "a single model takes no weight; leave weight out"),
+        ({"model": ["a", "b"], "combine": "mined", "bytes": True}, "leave bytes out, or use"),
+        ({"model": ["a"], "target": "canonical"}, "add bytes, or leave target out"),
     ]:
         with pytest.raises(RecipeError, match=message):
             check(recipe_type(**values, **more))
@@ -114,5 +114,5 @@ def test_a_rule_from_outside_enters_by_the_same_table(tmp_path, monkeypatch):
     assert torch.equal(found.model.lm_head.weight, model.lm_head.weight)
     declared = Ensemble.of([str(tmp_path)] * 2, combine="first", weights=[2, 1])
     assert load_language_model(declared).name == found.name
-    with pytest.raises(ValueError, match=r"an Ensemble says itself .* leave weights out"):
+    with pytest.raises(ValueError, match=r"an Ensemble itself says .* leave weights out"):
         load_language_model(declared, weights=[1, 1])

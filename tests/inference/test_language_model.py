@@ -203,11 +203,11 @@ def test_sampling_that_cannot_be_is_refused(options):
 
 def test_bad_prompts_say_what_to_do(caplog):
     one, words = model(max_position_embeddings=16), model("wordpiece")
-    with pytest.raises(ValueError, match=r"no UTF-8 at byte 1 \(0xC3\).*byte by byte"):
+    with pytest.raises(ValueError, match=r"not UTF-8 at byte 1 \(0xC3\).*byte by byte"):
         one.generate([b"a\xc3"])
     with pytest.raises(ValueError, match="prompt is empty"):
         words.generate([""])
-    with pytest.raises(ValueError, match=r"nothing stands in front.*give a longer prompt"):
+    with pytest.raises(ValueError, match=r"nothing comes before.*give a longer prompt"):
         words.logprob([("", "the")])
     with pytest.raises(ValueError, match=r"has 16 positions: the first \d+ bytes fit"):
         one.text_logprobs(["one two three " * 20])
@@ -218,7 +218,7 @@ def test_bad_prompts_say_what_to_do(caplog):
     with pytest.raises(ValueError, match=r"continuation of 'a' is bytes; give some text"):
         one.logprob([("a", b"b")])
     with pytest.raises(
-        ValueError, match=r"takes a list of \(prompt, continuation\), and 'a' is none"
+        ValueError, match=r"takes a list of \(prompt, continuation\), and 'a' is not one"
     ):
         one.logprob(("a", "b"))
     with pytest.raises(ValueError, match=r"lone surrogate U\+DCE9 at character 1"):
@@ -300,7 +300,7 @@ def test_an_ensemble_file_says_the_same(folders, tmp_path):
     assert read.logprob(pair) == typed.logprob(pair)
     assert read.generate([[{"role": "user", "content": "Hi"}]], Sampling(max_new_tokens=3))
     with pytest.raises(
-        ValueError, match="says itself how its models answer as one; leave combine out"
+        ValueError, match="itself says how its models answer as one; leave combine out"
     ):
         load_language_model([str(file)], combine="probs")
 
@@ -312,20 +312,23 @@ def test_an_ensemble_file_says_the_same(folders, tmp_path):
         ("combine: best\nmembers: [{model: a}]", "combine is 'best'; it must be one of probs"),
         ("combine: probs\nmembers: a", "members is 'a'; it must be a list"),
         ("combine: probs\nmembers: [{name: a}]", r"members\[1\] has the unknown key 'name'"),
-        ("combine: probs\nmembers: [{model: a, weight: -1}, {model: b, weight: 1}]", "weights are"),
+        ("combine: probs\nmembers: [{model: a, weight: -1}, {model: b, weight: 1}]", "weights is"),
         ("combine: probs\nmembers: [{model: a, weight: x}]", r"members\[1\].weight is 'x'"),
-        ("combine: probs\nmembers: [{model: a}]", "which is of several models, and there is one"),
-        ("combine: probs\nmembers: [{model: a, weight: 1}, {model: b}]", "give all or none"),
+        ("combine: probs\nmembers: [{model: a}]", "which is for several models, and there is one"),
+        (
+            "combine: probs\nmembers: [{model: a, weight: 1}, {model: b}]",
+            "give all of them one, or none",
+        ),
         (
             "combine: probs\nalpha: 2\nmembers: [{model: a}, {model: b}]",
-            "only combine proxy has one",
+            "only combine proxy takes one",
         ),
         ("combine: probs\nmembers: [{model: a, chat_template: b}]", r"chat_template: .*'b'"),
         (
             "combine: proxy\nmembers: [{model: a}]",
             "wrong.yaml': combine is 'proxy', which takes three",
         ),
-        ("combine: [", "is no YAML"),
+        ("combine: [", "is not YAML"),
         ("- a", "must have the keys"),
     ],
 )
@@ -343,7 +346,7 @@ def test_wrong_options_are_refused_before_models_are_loaded():
         load_language_model(["a", "b"], combine="best")
     with pytest.raises(ValueError, match="which takes three models"):
         load_language_model(["a", "b"], combine="proxy")
-    with pytest.raises(ValueError, match="leave bytes_view out, or take one of bytes-mixture"):
+    with pytest.raises(ValueError, match="leave bytes_view out, or use one of bytes-mixture"):
         load_language_model(["a", "b"], combine="probs", bytes_view=True)
     with pytest.raises(ValueError, match="one for each of the 2 models"):
         load_language_model(["a", "b"], combine="probs", weights=[1.0])

@@ -164,10 +164,10 @@ def test_prompts_with_completions_need_no_template(recipe, tmp_path, models):
     assert result.metrics["coverage"] == 1.0
 
 
-def test_chats_need_a_template_and_the_error_names_the_flags(recipe, tmp_path, models):
+def test_chats_need_a_template_and_the_error_names_the_option(recipe, tmp_path, models):
     shutil.copytree(models["teacher"], tmp_path / "bare")
     (tmp_path / "bare" / "chat_template.jinja").unlink()
-    with pytest.raises(ValueError, match=r"bare.*no chat template.*--teacher-chat-template"):
+    with pytest.raises(ValueError, match=r"bare.*no chat template.*teacher_chat_template"):
         distil(recipe(teacher=[str(tmp_path / "bare")]))
     distil(recipe(teacher=[str(tmp_path / "bare")], teacher_chat_template="plain", max_steps=1))
 
@@ -175,18 +175,18 @@ def test_chats_need_a_template_and_the_error_names_the_flags(recipe, tmp_path, m
 def test_a_teacher_smaller_than_the_student_is_remarked_upon(recipe, models, caplog):
     with caplog.at_level("WARNING", logger="crosstok"):
         distil(recipe(teacher=[models["student"]], student=models["teacher"], max_steps=1))
-    assert "were --teacher and --student swapped?" in caplog.text
+    assert "were teacher and student swapped?" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"objective": "strikt"}, "unknown objective 'strikt': did you mean 'strict'?"),
-        ({"objective": "alm+alm"}, "names one twice"),
+        ({"objective": "alm+alm"}, "names 'alm' twice"),
         ({"objective": "strict", "options": {"strict": {"topk": 3}}}, "did you mean 'top_k'?"),
         ({"options": {"gold": {"beta": 1}}}, r"options are given for \['gold'\]"),
         ({"chat_template": "nowhere.jinja"}, "nowhere.jinja"),
-        ({"weighting": "fixed", "weights": {"strict": 1.0}}, "--weights has 'strict'"),
+        ({"weighting": "fixed", "weights": {"strict": 1.0}}, "weights has 'strict'"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_written(recipe, tmp_path, changes, message):

@@ -54,10 +54,13 @@ def test_distil_from_a_recipe(crosstok, models, chats, tmp_path):
         (("--objective", "golt"), "did you mean 'gold'?"),
         (("--loss-on", "users"), "users"),
         (("--objective", "gold", "--temperature", "2"), "give --options alm.temperature=2"),
-        (("--teacher-chat-template", "own", "--teacher-chat-template", "plain"), "2 teacher chat"),
+        (
+            ("--teacher-chat-template", "own", "--teacher-chat-template", "plain"),
+            "2 templates for 1 teachers",
+        ),
         (("--objective", "strict", "--options", "top_k=3"), "--options strict.top_k=3"),
         (("--weighting", "fixed", "--weights", "aml=1"), "did you mean 'alm'?"),
-        (("--objective", "alm+uld", "--weights", "alm=1"), "--weighting fixed"),
+        (("--objective", "alm+uld", "--weights", "alm=1"), "weighting fixed"),
     ],
 )
 def test_what_cannot_be_ends_in_one_message(crosstok, models, chats, tmp_path, flags, message):
@@ -77,7 +80,7 @@ def test_a_max_length_that_leaves_nothing_to_learn_is_refused(crosstok, models, 
         "--output", tmp_path / "out", "--max-length", 4, "--num-workers", 0,
     )  # fmt: skip
     assert status == 1
-    assert "--max-length 4 leaves nothing to learn" in " ".join(err.split())
+    assert "leaves nothing to learn" in " ".join(err.split())
     assert not Path(tmp_path / "out").exists()
 
 

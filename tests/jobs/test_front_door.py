@@ -103,7 +103,7 @@ def test_an_evaluation_gives_figures_by_name_and_a_table(model_folder, texts_fil
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        ([], {"model": "m"}, "missing: --tokenizer, --output"),
+        ([], {"model": "m"}, "missing: tokenizer, output"),
         ([], {"model": "m", "tokeniser": "t", "output": "o"}, "did you mean 'tokenizer'"),
         (["out"], {}, "takes a TransplantRecipe or its options as keywords"),
         ([TransplantRecipe(model="m", tokenizer="t", output="o")], {"untie": True}, "also untie"),

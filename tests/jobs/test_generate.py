@@ -283,29 +283,29 @@ def test_a_chat_that_outgrows_the_model_goes_on_behind_a_reset(models):
 
 # Flags that cannot be, and what is told. {one} and {two} are models.
 REFUSED = [
-    ("--model {one}", "missing: --prompt or --prompt-file"),
-    ("--model {one} --model {two} --prompt a", "add --combine with one of probs, logprobs, mined"),
-    ("--model {one} --combine probs --prompt a", "--combine is 'probs', which is of several"),
-    ("--model {one} --model {two} --combine mined --bytes --prompt a", "leave --bytes out, or"),
-    ("--model {one} --alpha 2 --prompt a", "only --combine proxy has one; leave --alpha out"),
+    ("--model {one}", "missing: prompt or prompt_file"),
+    ("--model {one} --model {two} --prompt a", "add combine with one of probs, logprobs, mined"),
+    ("--model {one} --combine probs --prompt a", "combine is 'probs', which is for several"),
+    ("--model {one} --model {two} --combine mined --bytes --prompt a", "leave bytes out, or use"),
+    ("--model {one} --alpha 2 --prompt a", "only combine proxy takes one; leave alpha out"),
     ("--model {one} --model {two} --combine proxy --prompt a", "takes three models"),
     ("--model {one} --combine proxy --prompt a", "takes three models"),
-    ("--model {one} --weight 2 --prompt a", "--weight are of several models"),
+    ("--model {one} --weight 2 --prompt a", "a single model takes no weight; leave weight out"),
     ("--model {one} --model {two} --combine probs --weight 2 --prompt a", "one for each of the 2"),
     ("--model {one} --model {two} --combine probs --weight 0 --weight 1 --prompt a", "above 0"),
-    ("--model {one} --target canonical --prompt a", "add --bytes"),
-    ("--model {one} --max-new-bytes 3 --prompt a", "give --max-new-tokens"),
-    ("--model {one} --bytes --repetition-penalty 2 --prompt a", "every byte is there soon"),
-    ("--model {one} --prompt a --system b", "--system can only be given with --chat"),
-    ("--model {one} --chat --json", "--json cannot be given for a conversation"),
-    ("--model {one} --prompt a --top-k 5 --min-p 0.1", "--top-k, --min-p can only be given where"),
-    ("--model {one} --prompt a --temperature -1", "--temperature is -1.0; it must be 0 (greedy)"),
-    ("--model {one} --prompt a --max-new-tokens 0", "--max-new-tokens is 0; it must be at least 1"),
+    ("--model {one} --target canonical --prompt a", "add bytes"),
+    ("--model {one} --max-new-bytes 3 --prompt a", "Give max_new_tokens"),
+    ("--model {one} --bytes --repetition-penalty 2 --prompt a", "nearly all of which soon occur"),
+    ("--model {one} --prompt a --system b", "system can only be given with chat"),
+    ("--model {one} --chat --json", "json cannot be given for a conversation"),
+    ("--model {one} --prompt a --top-k 5 --min-p 0.1", "top_k, min_p can only be given where"),
+    ("--model {one} --prompt a --temperature -1", "temperature is -1.0; it must be at least 0"),
+    ("--model {one} --prompt a --max-new-tokens 0", "max_new_tokens is 0; it must be at least 1"),
     ("--model {one} --prompt a --combine average", "'average'"),
-    ("--model {one} --model e.yaml --prompt a", "e.yaml defines an ensemble and is given with"),
-    ("--model e.yaml --bytes --prompt a", "answer as one; leave --bytes out"),
+    ("--model {one} --model e.yaml --prompt a", "e.yaml defines an ensemble, and there are other"),
+    ("--model e.yaml --bytes --prompt a", "answer as one; leave bytes out"),
     ("--model {one} --chat --chat-template own --chat-template own --prompt a",
-     "--chat-template are 2 for 1 models"),
+     "chat_template has 2 entries for 1 models"),
 ]  # fmt: skip
 
 
@@ -321,8 +321,8 @@ def test_bad_input_is_told_before_models_are_loaded(crosstok, no_models, models,
     latin.write_bytes("The café".encode("latin-1"))
     one = ("--model", models["one"])
     cases = {
-        ("--prompt-file", latin): "is no UTF-8 at byte 7 (0xE9). A model that reads tokens",
-        ("--prompt", "caf\udce9"): "--prompt is no UTF-8 at byte 3 (0xE9)",
+        ("--prompt-file", latin): "is not UTF-8 at byte 7 (0xE9). A model that reads tokens",
+        ("--prompt", "caf\udce9"): "--prompt is not UTF-8 at byte 3 (0xE9)",
         ("--prompt", "a\ud800"): "--prompt holds the lone surrogate U+D800 at character 1",
         ("--prompt-file", tmp_path / "no.txt"): "there is no prompt file",
         ("--chat", "--prompt-file", latin): "A chat is text: repair it.",
@@ -357,5 +357,5 @@ def test_a_prompt_that_does_not_fit_says_how_much_does(crosstok, models, flags):
 
 
 def test_python_sees_the_same_refusals():
-    with pytest.raises(RecipeError, match="add --combine"):
+    with pytest.raises(RecipeError, match="add combine"):
         generate(GenerateRecipe(model=["a", "b"], prompt="c"))

@@ -251,12 +251,12 @@ MODELS = {"teacher": "a", "student": "b", "data": "d"}
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({}, "missing: --source and --target"),
-        ({**PAIR, **MODELS}, "not at both"),
-        ({"source": "a"}, "missing: --target"),
-        ({"teacher": "a"}, "missing: --student, --data"),
-        ({**MODELS, "text": "t"}, "--text can only be given with --source and --target"),
-        ({**PAIR, "batch_size": 2}, "--batch-size can only be given with --teacher and --student"),
+        ({}, "missing: source and target"),
+        ({**PAIR, **MODELS}, "not both"),
+        ({"source": "a"}, "missing: target"),
+        ({"teacher": "a"}, "missing: student, data"),
+        ({**MODELS, "text": "t"}, "text can only be given with source and target"),
+        ({**PAIR, "batch_size": 2}, "batch_size can only be given with teacher and student"),
     ],
 )  # fmt: skip
 def test_the_two_forms_exclude_each_other(values, said):

@@ -90,8 +90,11 @@ class NoLoss:
         ([], "objectives is empty"),
         ([SquaredGap], r"holds the class SquaredGap; give an instance, SquaredGap\(\)"),
         ([SquaredGap(), SquaredGap(scale=2.0)], "give each a name of its own"),
-        ([NoLoss()], r"no objective: it lacks needs, .*; bind\(student, teacher\)\. docs/guides"),
-        (["alm"], "'alm' is no objective: it lacks name"),
+        (
+            [NoLoss()],
+            r"not an objective: it lacks needs, .*; bind\(student, teacher\)\. docs/guides",
+        ),
+        (["alm"], "'alm' is not an objective: it lacks name"),
     ],
 )
 def test_what_is_no_objective_is_refused_before_anything_is_written(
@@ -110,9 +113,9 @@ def test_what_is_no_objective_is_refused_before_anything_is_written(
             {"objective": "tests.objectives.outsite:X"},
             "importing .*outsite' failed",
         ),
-        ({"objective": f"{SQUARED_GAP}+{SQUARED_GAP}"}, "names one twice, 'squared_gap'"),
-        ({"objective": f"{__name__}:NoLoss"}, "is no objective: it lacks needs"),
-        ({"objective": "decimal:Decimal"}, "'decimal:Decimal' is no objective: it lacks name"),
+        ({"objective": f"{SQUARED_GAP}+{SQUARED_GAP}"}, "names 'squared_gap' twice"),
+        ({"objective": f"{__name__}:NoLoss"}, "is not an objective: it lacks needs"),
+        ({"objective": "decimal:Decimal"}, "'decimal:Decimal' is not an objective: it lacks name"),
         ({"options": {"squared_gap": {"scal": 1}}}, "no option 'scal': did you mean 'scale'"),
         ({"options": {"squared_gap": {"scale": "x"}}}, "squared_gap.scale = 'x'"),
         ({"options": {"alm": {"temperature": 1}}}, r"options are given for \['alm'\]"),
@@ -169,7 +172,7 @@ def test_a_file_in_the_current_folder_is_not_run_because_a_recipe_names_it(comma
     (tmp_path / "half.py").write_text("open('was_run', 'w')\n")
     done = command()
     assert done.returncode == 2
-    assert "only where the name is typed on the command line" in " ".join(done.stderr.split())
+    assert "searched only for names typed on the command line" in " ".join(done.stderr.split())
     assert not (tmp_path / "was_run").exists()
 
 
@@ -184,4 +187,4 @@ def test_a_teacher_cache_that_no_instance_looks_at_is_remarked_upon(recipe, tmp_
         transfer(
             recipe(max_steps=1, teacher_cache=str(tmp_path / "cache")), objectives=[CrossEntropy()]
         )
-    assert "objective cross_entropy looks at no teacher" in caplog.text
+    assert "objective cross_entropy needs no teacher" in caplog.text

@@ -1,6 +1,7 @@
-"""Recipes as files and values. What the command line does with them: test_cli.py."""
+"""Recipes as files and values. For the command line see test_cli.py."""
 
 from dataclasses import asdict, fields
+from pathlib import Path
 
 import pytest
 import yaml
@@ -83,7 +84,7 @@ def test_several_objectives_are_combined_by_gradient_magnitude_or_fixed_weights(
     fixed = recipe(objective=both, weighting="fixed", weights=weights)
     assert fixed.combination() == FixedWeights(weights=weights)
     assert recipe().combination() == FixedWeights()
-    with pytest.raises(RecipeError, match="Add --weighting fixed, or leave the weights out"):
+    with pytest.raises(RecipeError, match="Add weighting fixed, or leave weights out"):
         recipe(objective=both, weights=weights).combination()
 
 
@@ -98,6 +99,28 @@ def test_the_nearest_key_is_suggested_only_where_one_is_near():
     assert nearest("xyz", ["learning_rate", "lora"]) == "."
     with pytest.raises(RecipeError, match=r"'tokeniser' in the options: did you mean 'tokenizer'"):
         recipe(tokeniser="t")
+
+
+@pytest.mark.parametrize(
+    ("recipe_type", "values", "message"),
+    [
+        (GenerateRecipe, {"temperature": "warm"}, "temperature = 'warm'"),
+        (GenerateRecipe, {"top_p": 0}, "top_p is 0.0; it must be above 0. Use 1.0"),
+        (GenerateRecipe, {"num_return_sequences": 0}, "num_return_sequences is 0; it must be at l"),
+        (EvaluateRecipe, {"combine": "sum"}, "combine = 'sum'"),
+        (EvaluateRecipe, {"limit": 0}, "limit is 0; it must be at least 1"),
+    ],
+)
+def test_values_are_checked_in_python_too(recipe_type, values, message):
+    with pytest.raises(RecipeError, match=message):
+        recipe_type(model="m", **values)
+
+
+def test_values_are_converted_in_python_too():
+    made = GenerateRecipe(model=Path("m"), prompt="a", weight=2, stop="b", max_new_tokens="3")
+    assert (made.model, made.prompt, made.stop) == (["m"], ["a"], ["b"])
+    assert (made.weight, made.max_new_tokens) == ([2.0], 3)
+    assert EvaluateRecipe(model="m", task=("a", "b")).task == ["a", "b"]
 
 
 def test_evaluation_options_carry_over():

@@ -20,21 +20,24 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from crosstok.models import extra_inputs, hidden_states, unwrap_model
+from crosstok.models import extra_inputs, hidden_states, max_positions, unwrap_model
 from crosstok.models.head_probe import output_matrix_module
 from crosstok.ops import OutputHead
 
 _TOKENS_PER_PASS = 2048
+
+NO_LIMIT = 2**31
+"""Positions of a model whose configuration names no number."""
 
 
 class Context:
     """A token sequence that the model has read.
 
     Attributes:
-        token: Its last token.
-        length: Number of tokens.
+        token: its last token.
+        length: number of tokens.
         hidden: [D] what enters the output matrix to predict the next token.
-        following: A context with one more token that was evaluated along with this one, or None.
+        following: a context with one more token that was evaluated along with this one, or None.
     """
 
     __slots__ = ("__weakref__", "following", "hidden", "ids", "length", "slots", "token")
@@ -50,8 +53,8 @@ class Contexts:
     """Token sequences that grow from common beginnings.
 
     Attributes:
-        max_length: Tokens that a sequence may have.
-        num_evaluated: Tokens that went through the model so far.
+        max_length: tokens that a sequence may have.
+        num_evaluated: tokens that went through the model so far.
     """
 
     def __init__(
@@ -59,7 +62,7 @@ class Contexts:
     ) -> None:
         self._model, self._share_kv = model, share_kv
         self._config = unwrap_model(model).config.get_text_config()
-        self.max_length = max_length or max_positions(self._config)
+        self.max_length = max_length or max_positions(self._config) or NO_LIMIT
         self.num_evaluated = 0
         self._extra = extra_inputs(model)
         self._cache = DynamicCache()
@@ -72,7 +75,7 @@ class Contexts:
         """Read on: every sequence by a chain of tokens, all in one forward pass if they are few.
 
         Args:
-            requests: A context (None: from nothing) and the tokens that follow it, at least one.
+            requests: a context (None: from nothing) and the tokens that follow it, at least one.
 
         Returns:
             For every request the contexts after each of its tokens.
@@ -259,14 +262,6 @@ def _taking_input(model: PreTrainedModel) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
-def max_positions(config: Any) -> int:
-    """Tokens that a model was made for, or 2**31 where it does not say."""
-    for name in ("max_position_embeddings", "n_positions"):
-        if (found := getattr(config, name, None)) is not None:
-            return int(found)
-    return 2**31
-
-
 def attention_windows(config: Any) -> dict[str, int | None]:
     """Kind of layer -> how many tokens a token sees, itself included (None: all before it)."""
     window = getattr(config, "sliding_window", None)
@@ -282,7 +277,7 @@ def check_sharing(model: PreTrainedModel) -> None:
     """Compare shared branches with plain forward passes on a few tokens.
 
     Raises:
-        ValueError: They differ: the model does not follow positions and masks given to it.
+        ValueError: they differ: the model does not follow positions and masks given to it.
     """
     config = unwrap_model(model).config.get_text_config()
     windows = [window for window in attention_windows(config).values() if window]

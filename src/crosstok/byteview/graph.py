@@ -18,16 +18,16 @@ class ByteScore:
     """What the byte view says of one text.
 
     Attributes:
-        logprob: Log-probability, in nats, that a text begins with these bytes.
-        lower_bound: The same without the branches that were taken for the trunk: not above the
+        logprob: log-probability, in nats, that a text begins with these bytes.
+        lower_bound: the same without the branches that were taken for the trunk: not above the
             exact sum. Without pruning it equals `logprob`, and both are exact.
-        trunk_logprob: Log-probability of the canonical tokens but for the last, and of all tokens
+        trunk_logprob: log-probability of the canonical tokens but for the last, and of all tokens
             that may come then because they begin with the rest.
-        dropped: Sum of the shares of the branches that were not read.
-        merged: Sum of the shares of the branches that were taken for the trunk.
-        num_bytes: Bytes of the text.
-        num_tokens: Canonical tokens.
-        num_branch_tokens: Tokens that the model read beyond those.
+        dropped: sum of the shares of the branches that were not read.
+        merged: sum of the shares of the branches that were taken for the trunk.
+        num_bytes: bytes of the text.
+        num_tokens: canonical tokens.
+        num_branch_tokens: tokens that the model read beyond those.
     """
 
     logprob: float
@@ -45,10 +45,10 @@ class NextBytes:
     """Probabilities of the bytes that one node's next token goes on with.
 
     Attributes:
-        at: The byte that is asked for.
+        at: the byte that is asked for.
         values: [C] bytes.
         masses: [C] their probabilities, with that of the bytes before them since the node.
-        stop: Probability that the text ends here; 0 inside a token.
+        stop: probability that the text ends here; 0 inside a token.
     """
 
     at: int

@@ -29,7 +29,7 @@ class MergePairs:
     """All merges of a tokenizer, ready to be asked for the followers of a token.
 
     Attributes:
-        reachable: Ids that the merges make of their own bytes.
+        reachable: ids that the merges make of their own bytes.
     """
 
     def __init__(self, pieces: Mapping[int, str], merges: Mapping[tuple[str, str], int]) -> None:

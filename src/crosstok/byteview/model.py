@@ -45,8 +45,8 @@ class ByteModel:
     that pad the matrix) are left out, and the others scaled to 1.
 
     Attributes:
-        target: Which token sequences count.
-        pruning: What is left out; `EXACT` for nothing.
+        target: which token sequences count.
+        pruning: what is left out; `EXACT` for nothing.
     """
 
     def __init__(  # noqa: PLR0913 (how it is read, and what it is called)
@@ -65,20 +65,20 @@ class ByteModel:
         """Prepare a model; it is put in evaluation mode.
 
         Args:
-            model: A causal language model of transformers.
-            tokenizer: The model's.
-            target: Which token sequences count for a text.
-            pruning: What is left out. The default follows few sequences and reports what it lost.
-            start_ids: Tokens in front of every text, such as those of a chat up to the answer; by
+            model: a causal language model of transformers.
+            tokenizer: the model's.
+            target: which token sequences count for a text.
+            pruning: what is left out. The default follows few sequences and reports what it lost.
+            start_ids: tokens in front of every text, such as those of a chat up to the answer; by
                 default the start of a document (bos, else eos).
-            stop_ids: Tokens that end a text; by default all special ones. Special tokens that are
+            stop_ids: tokens that end a text; by default all special ones. Special tokens that are
                 not among them are left out.
-            max_length: Tokens that the model may read; by default all of its positions.
-            share_kv: Evaluate branches on one shared cache. Without, each is read from its start.
-            name: What the model is called in errors; by default its own name or class.
+            max_length: tokens that the model may read; by default all of its positions.
+            share_kv: evaluate branches on one shared cache. Without, each is read from its start.
+            name: what the model is called in errors; by default its own name or class.
 
         Raises:
-            ValueError: An argument is out of range, the tokenizer has ids that the model has not or
+            ValueError: an argument is out of range, the tokenizer has ids that the model has not or
                 neither bos nor eos, or the model cannot share a cache between branches.
         """
         self.target, self.pruning = target, pruning
@@ -102,7 +102,7 @@ class ByteModel:
         """The same model behind other start tokens, such as those of a chat up to the answer.
 
         Raises:
-            ValueError: There are none, they are no ids of the tokenizer, or they fill the model.
+            ValueError: there are none, they are no ids of the tokenizer, or they fill the model.
         """
         other = copy.copy(self)
         other._reader = self._reader.starting_with(start_ids)
@@ -112,11 +112,11 @@ class ByteModel:
         """Read a prompt, which may end anywhere, also in the middle of a character.
 
         Args:
-            prompt: May be empty: what follows then begins the text.
-            ahead: Bytes that the stream will be advanced by, which are cheaper if they are known.
+            prompt: may be empty: what follows then begins the text.
+            ahead: bytes that the stream will be advanced by, which are cheaper if they are known.
 
         Raises:
-            ValueError: The vocabulary cannot spell the prompt (says the byte and its position), the
+            ValueError: the vocabulary cannot spell the prompt (says the byte and its position), the
                 target leaves it out, or it does not fit (says how many bytes do).
         """
         stream = ByteStream(self._reader, self.pruning)
@@ -127,7 +127,7 @@ class ByteModel:
         """Find out whether a prompt can be continued, without the model.
 
         Raises:
-            ValueError: The vocabulary cannot spell it, or it leaves no room for another byte (says
+            ValueError: the vocabulary cannot spell it, or it leaves no room for another byte (says
                 how many bytes fit).
         """
         check_fits(self._reader.spell(as_bytes(prompt)), self._reader, is_prompt=True)
@@ -136,7 +136,7 @@ class ByteModel:
         """Score whole texts, each behind the start tokens, in a few forward passes.
 
         Raises:
-            ValueError: As `prefill`; or `texts` is a single text.
+            ValueError: as `prefill`; or `texts` is a single text.
         """
         if isinstance(texts, bytes | str):
             raise ValueError("score takes a list of texts; pass [text].")
@@ -148,7 +148,7 @@ class ByteModel:
         For each text they sum to its `logprob`.
 
         Raises:
-            ValueError: As `score`; or the target is not "all", as others leave out what leads on to
+            ValueError: as `score`; or the target is not "all", as others leave out what leads on to
                 another text and so are sums over whole texts only.
         """
         self._check_per_byte()
@@ -165,11 +165,11 @@ class ByteModel:
         `byte_logprobs`.
 
         Args:
-            texts: The texts.
-            firsts: The byte of each text to begin with; by default the first.
+            texts: the texts.
+            firsts: the byte of each text to begin with; by default the first.
 
         Raises:
-            ValueError: As `byte_logprobs`.
+            ValueError: as `byte_logprobs`.
         """
         self._check_per_byte()
         contents = [as_bytes(text) for text in texts]
@@ -186,7 +186,7 @@ class ByteModel:
         For the target "canonical", of sums without the sequences that it leaves out.
 
         Raises:
-            ValueError: As `prefill`.
+            ValueError: as `prefill`.
         """
         before, content = as_bytes(prompt), as_bytes(text)
         if not before:
@@ -208,18 +208,18 @@ class ByteModel:
         Where the model's positions end, it stops with a warning.
 
         Args:
-            prompt: May end anywhere.
-            max_new_bytes: At most so many; the last character may be cut.
-            temperature: Of the bytes; 0 takes the likeliest each time.
-            seed: Of the sampling.
-            on_text: Receives the continuation as it comes, in whole characters; what is no UTF-8
+            prompt: may end anywhere.
+            max_new_bytes: at most so many; the last character may be cut.
+            temperature: of the bytes; 0 takes the likeliest each time.
+            seed: of the sampling.
+            on_text: receives the continuation as it comes, in whole characters; what is no UTF-8
                 comes as U+FFFD, and so does the first character if the prompt ended inside it.
 
         Returns:
             The new bytes.
 
         Raises:
-            ValueError: As `prefill`; no new byte is asked for, or the temperature is negative.
+            ValueError: as `prefill`; no new byte is asked for, or the temperature is negative.
         """
         if temperature < 0 or max_new_bytes < 1:
             raise ValueError(

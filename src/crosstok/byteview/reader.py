@@ -38,9 +38,9 @@ class Pruning:
     """What is left out.
 
     Attributes:
-        min_share: Token sequences whose share of the probability of the bytes so far is below this
+        min_share: token sequences whose share of the probability of the bytes so far is below this
             are set aside. 0 keeps everything, which for the target "all" grows exponentially.
-        max_states: So many are kept at most, None for any number.
+        max_states: so many are kept at most, None for any number.
     """
 
     min_share: float = 0.1
@@ -66,13 +66,13 @@ class Path:
     """A token sequence, and what comes next.
 
     Attributes:
-        context: The model's state.
-        key: What the canonicality rule knows of it.
-        log_weight: Log-probability of the sequence.
-        begin: Bytes that it spells.
-        trie: The order of `masses`.
+        context: the model's state.
+        key: what the canonicality rule knows of it.
+        log_weight: log-probability of the sequence.
+        begin: bytes that it spells.
+        trie: the order of `masses`.
         masses: [n] probability of every next token; 0 for those that the target excludes.
-        stop: Probability that the text ends here.
+        stop: probability that the text ends here.
     """
 
     context: Context
@@ -89,9 +89,9 @@ class Spelling:
     """Tokens that write a text.
 
     Attributes:
-        ids: The tokens.
-        ends: The byte where each ends.
-        num_encoded: So many of the first were written by the encoder.
+        ids: the tokens.
+        ends: the byte where each ends.
+        num_encoded: so many of the first were written by the encoder.
     """
 
     ids: list[int]
@@ -251,7 +251,7 @@ class Reader:
         in the middle of a character); its end is then above `len(content)`.
 
         Raises:
-            ValueError: The vocabulary cannot spell them.
+            ValueError: the vocabulary cannot spell them.
         """
         try:
             text = content.decode()
@@ -339,7 +339,7 @@ def as_bytes(content: bytes | str) -> bytes:
     """A string as its UTF-8.
 
     Raises:
-        ValueError: It holds half a character, or is neither bytes nor a string.
+        ValueError: it holds half a character, or is neither bytes nor a string.
     """
     if isinstance(content, str):
         try:
@@ -358,7 +358,7 @@ def check_fits(spelling: Spelling, reader: Reader, *, is_prompt: bool = False) -
     """Whether the model has positions for a text, or for a prompt with one more byte.
 
     Raises:
-        NoRoomError: It has not; says how many bytes fit.
+        NoRoomError: it has not; says how many bytes fit.
     """
     room = reader.max_length - len(reader.start_ids)
     room += not is_prompt  # the last token of a text is not read

@@ -55,7 +55,7 @@ def score_texts(reader: Reader, pruning: Pruning, contents: Sequence[bytes]) -> 
     """Score texts, short ones together.
 
     Raises:
-        ValueError: A text cannot be spelt, does not fit into the model's positions, or the target
+        ValueError: a text cannot be spelt, does not fit into the model's positions, or the target
             leaves out every spelling of it.
     """
     return [score_of(text) for text in _read_all(reader, pruning, contents)]
@@ -67,7 +67,7 @@ def byte_logprobs(
     """Log-probability of every byte given those before it; they sum to the text's `logprob`.
 
     Raises:
-        ValueError: As `score_texts`.
+        ValueError: as `score_texts`.
     """
     return [byte_logprobs_of(text) for text in _read_all(reader, pruning, contents, per_byte=True)]
 
@@ -78,7 +78,7 @@ def outcome_logprobs(
     """Log-probabilities of all outcomes at every byte from the first on; see `ByteModel`.
 
     Raises:
-        ValueError: As `score_texts`.
+        ValueError: as `score_texts`.
     """
     texts = _read_all(reader, pruning, contents, per_byte=True, firsts=firsts)
     return [outcome_logprobs_of(text) for text in texts]

@@ -168,7 +168,7 @@ class ByteStream:
         """Log-probability, in nats, that these bytes come next; the stream stays where it is.
 
         Raises:
-            ValueError: As `advance`.
+            ValueError: as `advance`.
         """
         ahead = self.fork()
         ahead.extend(suffix)

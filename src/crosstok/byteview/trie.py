@@ -18,12 +18,12 @@ class Node:
     """The tokens `[first, last)` of the sorted list, which share their first `depth` bytes.
 
     Attributes:
-        first: The first token of the range.
-        open: The first token that is longer than `depth`; `[first, open)` end here.
-        last: One past the last token.
-        depth: Number of shared bytes.
-        starts: First token of every child, ascending.
-        next_bytes: The byte that leads to every child, ascending.
+        first: the first token of the range.
+        open: the first token that is longer than `depth`; `[first, open)` end here.
+        last: one past the last token.
+        depth: number of shared bytes.
+        starts: first token of every child, ascending.
+        next_bytes: the byte that leads to every child, ascending.
     """
 
     __slots__ = ("_children", "_keys", "depth", "first", "last", "next_bytes", "open", "starts")
@@ -60,15 +60,15 @@ class ByteTrie:
 
     Attributes:
         ids: [n] token ids in the order of their bytes.
-        max_length: Bytes of the longest token.
-        root: All tokens.
+        max_length: bytes of the longest token.
+        root: all tokens.
     """
 
     def __init__(self, token_bytes: Sequence[bytes | None]) -> None:
         """Sort a vocabulary.
 
         Args:
-            token_bytes: The bytes of every id; None for ids that stand for no text.
+            token_bytes: the bytes of every id; None for ids that stand for no text.
         """
         entries = sorted(
             (content, index) for index, content in enumerate(token_bytes) if content is not None

@@ -1,4 +1,4 @@
-"""What models are worth, in units that no tokenizer can change: bytes, and text itself."""
+"""Evaluate models in units that do not depend on the tokenizer: bytes, and answers in text."""
 
 from crosstok.evaluation.bits_per_byte import BitsPerByte, bits_per_byte
 from crosstok.evaluation.compare import EvaluationError, evaluate

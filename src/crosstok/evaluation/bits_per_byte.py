@@ -1,20 +1,20 @@
-"""Bits per byte: what a model needs to write a text, in a unit no tokenizer can change.
+"""Bits per byte: what a model needs to encode a text, in a unit independent of the tokenizer.
 
     bits per byte = - sum of log2 p(token | tokens before) / bytes of those tokens
 
-Every text is cut into windows of `max_length` tokens, each with the document start (bos, else eos)
-in front. Windows do not overlap unless `overlap` says so: then the first `overlap` tokens of a
-window repeat the end of the one before, as context only. Only the text counts, not the end of the
+Every text is cut into windows of `max_length` tokens, each after the document start (bos, else
+eos). Windows do not overlap unless `overlap` is set: then the first `overlap` tokens of a window
+repeat the end of the previous one, as context only. Only the text counts, not the end of the
 document. Without a start token nothing predicts the first token of a window: it is left out of both
 sums and reported as unscored.
 
-A start token in mid text tells a model that a document begins, which is wrong and costs it a little
-(1.5 % with windows of 256), but many models are lost without one, and so all are treated alike.
-With `start_every_window=False` it stands in front of the text only, and every later window begins
-with (at least) the last token of the one before.
+A start token within a text wrongly marks the beginning of a document, which costs a model a little
+(1.5 % with windows of 256). Many models do badly without one, however, so all are treated alike.
+With `start_every_window=False` only the text begins with it, and every later window begins with (at
+least) the last token of the previous one.
 
-Byte views and ensembles have no tokens of their own to cut at: they are given windows of bytes
-(`crosstok.evaluation.byte_windows`), and so are the models that they are compared with.
+Byte views and ensembles have no tokens to cut at: they get windows of bytes
+(`crosstok.evaluation.byte_windows`), as do the models that they are compared with.
 """
 
 import math
@@ -71,14 +71,14 @@ def bits_per_byte(
 ) -> BitsPerByte:
     """Bits per byte of a model on texts.
 
-    Where the tokenizer normalises (lower-cases, strips accents), the bytes are still those of the
-    original text, so the figure flatters it; `exact_share` says how much was kept as it was.
+    Where the tokenizer normalises (lower-cases, strips accents), the bytes of the original text are
+    still counted, so the figure flatters it; `exact_share` is the share of bytes left unchanged.
 
     Args:
         scorer: the model; its `max_length` is the window.
         texts: the documents.
-        overlap: tokens of a window that repeat the end of the one before.
-        start_every_window: put the start token in front of every window, not of every text only.
+        overlap: tokens of a window that repeat the end of the previous one.
+        start_every_window: put the start token before every window, not only before every text.
         on_progress: called with the number of texts done.
 
     Raises:
@@ -120,12 +120,12 @@ def bits_per_byte_of_windows(
     *,
     on_progress: Callable[[int], None] | None = None,
 ) -> BitsPerByte:
-    """Bits per byte of any model that answers, on texts that fit, each behind the document start.
+    """Bits per byte of any language model on texts that fit, each after the document start.
 
-    How many bytes are exact is not known of such a model.
+    The number of exact bytes is not known for such a model.
 
     Raises:
-        ValueError: A text does not fit, or there is no byte to score.
+        ValueError: a text does not fit, or there is no byte to score.
     """
     bits, num_bytes, num_units = 0.0, 0, 0
     for first in range(0, len(windows), _WINDOWS_PER_GROUP):
@@ -144,7 +144,7 @@ def bits_per_byte_of_windows(
 def _windows(
     scorer: Scorer, spans: Spans, overlap: int, start_every_window: bool
 ) -> Iterator[tuple[TokenRow | None, np.ndarray]]:
-    """Rows with what they score: bytes, tokens, unscored bytes, exact bytes."""
+    """Rows and their counts of scored bytes, tokens, unscored bytes and exact bytes."""
     widths = spans.ends - spans.starts
     done = 0
     while done < len(spans.ids):

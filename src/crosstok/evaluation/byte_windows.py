@@ -1,21 +1,21 @@
-"""Texts in windows of so many bytes: the same ones for every model, whatever its tokens."""
+"""Cut texts into windows of a number of bytes, the same for every model whatever its tokens."""
 
 WINDOW_BYTES = 1024
-"""Bytes of a window where models are compared that do not share a tokenizer's windows."""
+"""Bytes in a window, where the models compared cannot all be cut at tokens."""
 
 
 def cut_text(text: str, num_bytes: int) -> list[str]:
-    """A text in windows of at most that many bytes; joined they are the text.
+    """Cut a text into windows of at most `num_bytes` bytes, which joined give the text.
 
-    A window ends in front of white space where there is some in its second half, since tokens
-    begin there; else at the last whole character.
+    A window ends before white space, where tokens begin, if there is any in its second half;
+    otherwise at the last whole character.
 
     Raises:
-        ValueError: `num_bytes` is below 4, and so holds not every character.
+        ValueError: `num_bytes` is below 4, too few for some characters.
     """
     if num_bytes < 4:
         raise ValueError(
-            f"a window of {num_bytes} bytes does not hold every character; give at least 4."
+            f"a window of {num_bytes} bytes is too small for some characters; give at least 4."
         )
     windows, rest = [], text
     while rest:

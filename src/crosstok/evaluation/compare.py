@@ -1,4 +1,4 @@
-"""Several models on the same data, exams and tasks, side by side."""
+"""Compare several models on the same data, exams and tasks."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,10 +31,10 @@ _Result = dict[str, list[dict[str, Any]]]
 
 
 class EvaluationError(ValueError):
-    """Some of an evaluation failed.
+    """Parts of an evaluation failed.
 
     Attributes:
-        result: all that did not fail, in the form of `evaluate`.
+        result: the figures of the other parts, in the form that `evaluate` returns.
     """
 
     def __init__(self, failures: Sequence[str], result: _Result) -> None:
@@ -52,32 +52,32 @@ def evaluate(
     options: EvaluationOptions | None = None,
     show_progress: bool = True,
 ) -> _Result:
-    """Bits per byte, exams, tasks of lm-eval and fidelity to a teacher, for every model.
+    """Measure bits per byte, exams, tasks of lm-eval and fidelity to a teacher for every model.
 
-    All tokenizers, data, exams and tasks are read before the first model is loaded, so what can be
-    wrong with them, or a folder without a model, is found at once. Models are then loaded one after
+    All tokenizers, data, exams and tasks are read before the first model is loaded, so that errors
+    in them, and folders without a model, are found at once. Models are then loaded one after
     another.
 
     Args:
-        models: what to evaluate: names, `Ensemble`s, or what is loaded; or names of the models that
+        models: what to evaluate: names, `Ensemble`s or loaded models; or the names of models that
             answer as one (`options.combine`).
         data: texts for bits per byte and, with a teacher, for fidelity.
         exams: files of exam rows (`crosstok.evaluation.exams`).
         tasks: names of tasks of lm-eval (`crosstok.evaluation.tasks`).
-        teacher: the model to compare likelihoods with; itself it is not compared with, nor are
-            byte views and ensembles.
+        teacher: the model to compare likelihoods with. The teacher itself, byte views and
+            ensembles are not compared with it.
         options: how texts are read and scored.
-        show_progress: bars on standard error.
+        show_progress: whether to show progress bars on standard error.
 
     Returns:
         `{"models": [{"model": name, "data": {NAME: {"bits_per_byte", "bytes", "tokens", ...}},
         "exams": {NAME: {"accuracy", "stderr", "items", ...}}, "tasks": {NAME: {"metrics": ...}},
-        "fidelity": {NAME: {...}}}]}`, where NAME is the file name without suffixes, or that of the
-        task; `tasks` and `fidelity` are there only with tasks and with a teacher.
+        "fidelity": {NAME: {...}}}]}`, where NAME is the file name without suffixes, or the name of
+        the task; `tasks` and `fidelity` are present only with tasks and with a teacher.
 
     Raises:
-        ValueError: nothing to evaluate, or an input that cannot be used.
-        EvaluationError: something failed later; it carries the result of all the rest.
+        ValueError: there is nothing to evaluate, or an input cannot be used.
+        EvaluationError: parts of the evaluation failed; it carries the figures of the others.
     """
     options = options or EvaluationOptions()
     if not models or not (data or exams or tasks):
@@ -105,7 +105,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Work:
-    """What every model is put to."""
+    """What every model is evaluated on."""
 
     texts: dict[str, list[str]]
     questions: dict[str, list[Item]]
@@ -114,7 +114,7 @@ class _Work:
 
 
 class _Run:
-    """One model's part: keeps what succeeds, notes what fails, moves the bars."""
+    """The evaluation of one model: stores figures, collects failures, moves the progress bars."""
 
     def __init__(self, entry: dict[str, Any], failures: list[str], progress: Progress) -> None:
         self.entry = entry
@@ -122,7 +122,7 @@ class _Run:
         self._progress = progress
 
     def attempt(self, what: str, work: Callable[[], Any]) -> Any:
-        """The work's value, or None with a note of why there is none."""
+        """Do the work and return its value; after a failure, note it and return None."""
         try:
             return work()
         except (ValueError, RuntimeError, OSError) as error:
@@ -135,7 +135,7 @@ class _Run:
         return not self._progress.disable
 
     def without_bars(self, work: Callable[[], Any]) -> Any:
-        """The work's value, or None with a note; lm-eval has bars of its own."""
+        """As `attempt`, with the progress bars hidden: lm-eval shows its own."""
         self._progress.stop()
         try:
             return self.attempt("tasks", work)
@@ -143,7 +143,7 @@ class _Run:
             self._progress.start()
 
     def figures(self, section: str, name: str, total: int, work: Callable[..., Any]) -> None:
-        """Put the figures of `work(on_progress=...)` into the entry."""
+        """Store the figures of `work(on_progress=...)` in the entry."""
         what = escape(f"{drop_folders(self.entry['model'])}: {name}")
         task = self._progress.add_task(what, total=total)
 
@@ -167,7 +167,7 @@ def _evaluate_one(column: Contender, work: _Work, judge: Scorer | None, run: _Ru
 
 def _judging_scorer(judge: Contender, options: EvaluationOptions) -> Scorer:
     model = judge.load(options)
-    assert isinstance(model, TokenModel)  # a plain one: see `_check`
+    assert isinstance(model, TokenModel)  # a plain model: see `_check`
     return model.scorer
 
 
@@ -234,7 +234,7 @@ def _read_exams(exams: Sequence[str], options: EvaluationOptions) -> dict[str, l
 
 
 def _by_unique_name(sources: Sequence[Any], named: list[tuple[str, Any]]) -> dict[str, Any]:
-    """By name; where two are called the same, by the folder's name and theirs, then by number."""
+    """Values by name; equal names get the folder's name in front, and then a number."""
     names = [name for name, _ in named]
     longer = []
     for source, name in zip(sources, names, strict=True):
@@ -256,25 +256,25 @@ def _check(
         raise ValueError(f"teacher is {judge.name}; it must be a plain model.")
     if not any(column.is_plain for column in columns):
         raise ValueError(
-            "fidelity to a teacher is of plain models, and there are only byte views and "
-            "ensembles; leave the teacher out."
+            "fidelity to a teacher is measured for plain models, and there are only byte views and "
+            "ensembles; leave teacher out."
         )
 
 
 def _with_windows(columns: Sequence[Contender], options: EvaluationOptions) -> EvaluationOptions:
-    """The options with a window in bytes where the models do not share one in tokens."""
+    """The options, with windows in bytes if byte views or ensembles are among the models."""
     if all(column.is_plain for column in columns) and options.window_bytes is None:
         return options
     if options.max_length is not None:
         raise ValueError(
             f"max_length is {options.max_length} tokens, and the models are compared in windows of "
-            "bytes, as byte views and ensembles need; give window_bytes in its place."
+            "bytes, as byte views and ensembles need; give window_bytes instead."
         )
     return replace(options, window_bytes=options.window_bytes or _window_bytes(columns, options))
 
 
 def _window_bytes(columns: Sequence[Contender], options: EvaluationOptions) -> int:
-    """Bytes that fit every model whatever its tokens, with a start and a space in front."""
+    """Bytes that fit every model whatever its tokens, after a start token and a space."""
     positions = [number for column in columns for number in column.positions(options)]
     return max(4, min([WINDOW_BYTES, *(number - 2 for number in positions)]))
 

@@ -1,4 +1,4 @@
-"""What stands in the columns of a comparison: models, byte views, ensembles."""
+"""The columns of a comparison: models, byte views and ensembles."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,18 +16,18 @@ from crosstok.models import check_model_exists, load_config, max_positions
 from crosstok.tokenizers import load_tokenizer
 
 Model = str | Ensemble | tuple[str, Any, Any] | LanguageModel
-"""A name or folder, "bytes:" and a name for its byte view, a .yaml file that defines an ensemble;
-an `Ensemble`; (name, model, tokenizer) for a model that is loaded; or anything that answers."""
+"""A name or folder, "bytes:" and a name for its byte view, a .yaml file that defines an ensemble,
+an `Ensemble`, (name, model, tokenizer) for a loaded model, or any `LanguageModel`."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One column: something that answers, loaded or not.
+    """One column: a model, byte view or ensemble, loaded or not.
 
     Attributes:
-        name: As given; of several models combined, all names and how.
-        source: What to load, or what answers.
-        parts: (model, tokenizer) of a single model of the ensemble, if it is loaded.
+        name: name of the model; for several combined models, all names and the rule.
+        source: what to load, or the loaded model.
+        parts: (model, tokenizer) where `source` is an ensemble of one model that is loaded.
     """
 
     name: str
@@ -36,13 +36,13 @@ class Contender:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is one model that is read token by token."""
+        """Whether it is a single model, read token by token."""
         if isinstance(self.source, Ensemble):
             return self.source.is_plain
         return isinstance(self.source, TokenModel)
 
     def check(self, options: EvaluationOptions) -> None:
-        """Find what is wrong with a name or a tokenizer, without loading a model.
+        """Check names and tokenizers, without loading a model.
 
         Raises:
             ValueError: there is no model or tokenizer in a folder.
@@ -52,7 +52,7 @@ class Contender:
             load_tokenizer(name, trust_remote_code=options.trust_remote_code)
 
     def positions(self, options: EvaluationOptions) -> list[int]:
-        """Of each model in it, if its configuration says; of what answers, the units of a text."""
+        """Positions of each model whose configuration has a limit, or the loaded model's limit."""
         if not isinstance(self.source, Ensemble):
             return [int(self.source.max_length)]
         trust = options.trust_remote_code
@@ -63,7 +63,7 @@ class Contender:
         return [number for number in found if number is not None]
 
     def load(self, options: EvaluationOptions) -> LanguageModel:
-        """What answers; a plain model in windows of the options.
+        """Load it; a plain model gets the window of the options.
 
         Raises:
             ValueError: it cannot be loaded.
@@ -88,17 +88,17 @@ class Contender:
 
     @property
     def _names(self) -> list[str]:
-        """Models that are to be loaded."""
+        """Names of the models to load."""
         if self.parts is not None or not isinstance(self.source, Ensemble):
             return []
         return [member.model for member in self.source.members]
 
 
 def contenders(models: Sequence[Model], options: EvaluationOptions) -> list[Contender]:
-    """The columns that models make: one each, or one in all if they are combined.
+    """Make the columns: one for each model, or a single one if they are combined.
 
     Raises:
-        ValueError: models that are no names are combined; or see `Ensemble`.
+        ValueError: models that are not given by name are combined; or see `Ensemble`.
     """
     if options.combine is None:
         columns = [contender(model, options) for model in models]
@@ -107,7 +107,7 @@ def contenders(models: Sequence[Model], options: EvaluationOptions) -> list[Cont
         if len(names) < len(models):
             raise ValueError(
                 f"combine is {options.combine!r}, which takes names of models; leave combine out "
-                "for models that are loaded, and for an Ensemble."
+                "for loaded models and for an Ensemble."
             )
         ensemble = Ensemble.of(
             names,
@@ -121,7 +121,7 @@ def contenders(models: Sequence[Model], options: EvaluationOptions) -> list[Cont
 
 
 def contender(model: Model, options: EvaluationOptions) -> Contender:
-    """The column of one model.
+    """Make the column of one model.
 
     Raises:
         ValueError: see `Ensemble`; an ensemble file is to be read byte by byte.
@@ -136,7 +136,7 @@ def contender(model: Model, options: EvaluationOptions) -> Contender:
         ensemble = Ensemble((Member(name),), bytes_view=options.bytes_view, **own)
         return Contender(_name(ensemble), ensemble, (parts[0], parts[1]))
     name = _name(model) if isinstance(model, Ensemble) else model.name
-    Ensemble((Member(name),), **own)  # which it has not
+    Ensemble((Member(name),), **own)  # raises an error if weights or alpha are set
     return Contender(name, model)
 
 
@@ -148,14 +148,14 @@ def _name(ensemble: Ensemble) -> str:
 
 
 def _with_target(columns: Sequence[Contender], target: Target) -> list[Contender]:
-    """The columns with the target for those that are loaded and read byte by byte."""
+    """Set the target of the columns that are read byte by byte."""
     found = []
     for column in columns:
         source = column.source
         if isinstance(source, Ensemble) and source.unit == "byte":
             column = replace(column, source=replace(source, target=target))
         found.append(column)
-    if found == list(columns):  # as of any model that is read token by token, it says so
+    if found == list(columns):  # none is: raise the same error as for a single model
         Ensemble((Member(columns[0].name),), target=target)
     return found
 

@@ -1,32 +1,32 @@
 """Exams: which of several continuations a model finds most likely, and whether it is right.
 
-Forms, told apart by the keys of a row:
+Forms, recognised by the keys of a row:
 
 * pair: `good`, `bad`. Right if P(good) > P(bad), whole texts.
 * choice: `query`, `choices`, `gold` (index). Right if the gold choice has the largest
-  log-likelihood per byte (`accuracy`); `accuracy_sum` takes the plain sum. With `question` in the
-  place of `query` the question is put as "Question: ...", "Answer:"; with `premise` and a
-  `question` that is "cause" or "effect" (XCOPA), the likelihood of the effect given the premise,
-  or of the premise given the cause, is taken.
-* schema: `context_options`, `continuation`, `gold`. Right if the one continuation is most likely
-  after the gold context.
-* cloze: `context`, `continuation`. Right if the continuation is what greedy decoding would write:
-  every token of it is the most likely one. `bits_per_byte` is that of the continuations.
+  log-likelihood per byte (`accuracy`); `accuracy_sum` takes the plain sum. With `question`
+  instead of `query`, the query is "Question: ...", "Answer:". With `premise` and a `question` that
+  is "cause" or "effect" (XCOPA), it is the likelihood of the effect given the premise, or of the
+  premise given the cause.
+* schema: `context_options`, `continuation`, `gold`. Right if the continuation is most likely after
+  the gold context.
+* cloze: `context`, `continuation`. Right if greedy decoding would write the continuation: each of
+  its tokens is the most likely one. `bits_per_byte` is over the continuations.
 
 A tie with the gold answer is not right.
 
-**What is scored are the bytes of the continuation.** Context and continuation are tokenized
-together, as text comes in training, and the log-probabilities of all tokens that end behind the
-context are summed; a token that straddles the cut counts in full. Tokenizing them apart would
-favour tokenizers that happen to have a boundary there. Without a context all tokens count, also one
-of the space that a tokenizer puts in front of every text.
+**Only the bytes of the continuation are scored.** Context and continuation are tokenized together,
+as text is in training, and the log-probabilities of all tokens that end after the context are
+summed; a token that straddles the boundary counts in full. Tokenizing them apart would favour
+tokenizers that happen to have a token boundary there. Without a context all tokens count, including
+a token of the space that some tokenizers put before every text.
 
 **Joining.** If neither the context ends nor the continuation begins with white space, one space is
-put between them, and counts as part of the continuation; except after a context without any white
-space ("25-759=", or scripts that have none), which shows that the row is written without.
+put between them and counts as part of the continuation. No space is added after a context without
+any white space ("25-759=", or scripts that have none).
 
-A context too long for the model loses its beginning (`truncated` counts such items); byte views and
-ensembles say that it does not fit.
+A context too long for the model loses its beginning (`truncated` counts such items); for byte views
+and ensembles it is an error.
 """
 
 import math
@@ -92,17 +92,17 @@ class ExamResult:
 
 
 def read_exam(rows: Sequence[Mapping[str, Any]], name: str, limit: int | None = None) -> list[Item]:
-    """The items of an exam; with `limit` that many of them, evenly spaced.
+    """The items of an exam, or `limit` of them, evenly spaced.
 
     Raises:
-        ValueError: there is no row, a row has none of the forms (with its keys), another form than
-            the first, a value of the wrong type, or a gold answer that is not there; or `limit` is
-            below 1.
+        ValueError: there is no row; a row has no known form (says which keys it has), a form other
+            than the first row's, a value of the wrong type, or a gold index that no option has; or
+            `limit` is below 1.
     """
     if not rows:
-        raise ValueError(f"exam {name} holds no row.")
+        raise ValueError(f"exam {name} holds no row; give at least one.")
     if limit is not None and limit < 1:
-        raise ValueError(f"limit is {limit}; ask for at least 1 item, or leave it out for all.")
+        raise ValueError(f"limit is {limit}; it must be at least 1. Leave it out for all items.")
     items = []
     for index, row in enumerate(rows):
         try:
@@ -111,8 +111,8 @@ def read_exam(rows: Sequence[Mapping[str, Any]], name: str, limit: int | None = 
             raise ValueError(f"exam {name}, row {index + 1}: {error}") from None
         if items[-1].form != items[0].form:
             raise ValueError(
-                f"exam {name}, row {index + 1} has the form {items[-1].form}, the rows before it "
-                f"{items[0].form}. Split the exam into files of one form each."
+                f"exam {name}, row {index + 1} has the form {items[-1].form}, and the rows before "
+                f"it have {items[0].form}. Split the exam into files of one form each."
             )
     if limit is None or limit >= len(items):
         return items
@@ -125,11 +125,11 @@ def take_exam(
     *,
     on_progress: Callable[[int], None] | None = None,
 ) -> ExamResult:
-    """Let a model answer; see the module for what counts as right.
+    """Let a model answer an exam; see the module for what counts as right.
 
     Args:
-        model: anything that answers. The window of a `TokenModel` is that of its scorer.
-        items: `read_exam`'s, all of one form.
+        model: any language model. The window of a `TokenModel` is the window of its scorer.
+        items: items of one form, as `read_exam` returns them.
         on_progress: called with the number of items done.
 
     Raises:
@@ -237,7 +237,7 @@ def _scores(scorer: Scorer, joined: Sequence[tuple[str, str]], *, greedy: bool) 
 
 
 def _fitting_row(scorer: Scorer, ids: np.ndarray, num_context: int) -> tuple[TokenRow | None, bool]:
-    """The row of an option; the beginning is cut off where it is too long."""
+    """The row of an option, its beginning cut off if it is too long, and whether that was so."""
     surplus = max(0, len(ids) - (scorer.max_length - scorer.num_start))
     return scorer.row(ids[surplus:], max(0, num_context - surplus)), surplus > 0
 
@@ -248,7 +248,7 @@ def _is_best(scores: np.ndarray, gold: int) -> bool:
 
 
 def join(context: str, continuation: str) -> tuple[str, str]:
-    """Context and continuation as put together; a space between them belongs to the latter.
+    """Join context and continuation; a space between them becomes part of the continuation.
 
     Example: ("The sky is", "blue") gives ("The sky is", " blue").
     """
@@ -274,7 +274,7 @@ def _item(row: Mapping[str, Any]) -> Item:
         if not isinstance(context, str):
             raise ValueError(f"context is {context!r:.60}; it must be text.")
         return Item("cloze", ((context, _text(row, "continuation")),), 0)
-    raise ValueError(f"keys {sorted(keys)} are no form of exam that is known. Forms are {_FORMS}.")
+    raise ValueError(f"keys {sorted(keys)} do not make a known form of exam. Forms are {_FORMS}.")
 
 
 def _choice(row: Mapping[str, Any]) -> Item:
@@ -291,7 +291,7 @@ def _choice(row: Mapping[str, Any]) -> Item:
         return Item("choice", tuple((premise, choice) for choice in choices), gold)
     if question == "cause":
         return Item("choice", tuple((choice, premise) for choice in choices), gold)
-    raise ValueError(f"question is {question!r}; beside a premise it must be 'cause' or 'effect'.")
+    raise ValueError(f"question is {question!r}; with a premise it must be 'cause' or 'effect'.")
 
 
 def _text(row: Mapping[str, Any], key: str) -> str:

@@ -1,16 +1,16 @@
 """Fidelity: how close a student's likelihoods are to its teacher's, on the same chunks of bytes.
 
 Both tokenize the same text; a chunk is a shortest run of bytes at whose ends both have a token
-boundary (`crosstok.alignment`). For each chunk both models say how likely it is, given the text
-before it: p (teacher) and q (student). Reported are
+boundary (`crosstok.alignment`). Each model gives the probability of each chunk after the text
+before it: p (teacher) and q (student). The figures are
 
 * `chunk_divergence`: mean over chunks of KL between the outcomes "this chunk" and "anything else",
-  p log(p/q) + (1-p) log((1-p)/(1-q)), in nats. The objective ALM trains a debiased form of it.
+  p log(p/q) + (1-p) log((1-p)/(1-q)), in nats. The objective ALM trains a debiased form of this.
 * `logprob_gap_per_byte`: sum of |log p - log q| over the bytes of the chunks, in nats per byte.
-* `agreement`: share of chunks where both agree on the more likely of the two continuations, this
-  chunk or anything else: p > 1/2 and q > 1/2, or neither.
+* `agreement`: share of chunks where both agree on which of the two is more likely, this chunk or
+  anything else: p > 1/2 and q > 1/2, or neither.
 
-Windows of both models are cut at the same byte, so both see the same context.
+The windows of both models are cut at the same bytes, so both have the same context.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float, Int
 
 from crosstok.alignment import Alignment, align_batch
+from crosstok.alignment.chunks import tokens_up_to_chunks
 from crosstok.inference.scoring import Scorer, TokenRow, groups
 from crosstok.ops.divergences import binary_kl
 from crosstok.tokenizers import shared_texts
@@ -38,7 +39,7 @@ class Fidelity:
     num_bytes: int  # of the texts
 
     def as_json(self) -> dict[str, float | int]:
-        """The figures of the `evaluate` command; see the module for what they mean."""
+        """The figures of the `evaluate` command; the module describes them."""
         return {
             "chunk_divergence": self.total_divergence / self.num_chunks,
             "logprob_gap_per_byte": self.total_gap / self.num_chunk_bytes,
@@ -59,10 +60,10 @@ def fidelity(
     """Compare a student's chunk likelihoods with its teacher's.
 
     A chunk is left out, and lowers `coverage`, if the two sides hold different bytes, if it is
-    longer than a window, or if nothing stands before it (no start token).
+    longer than a window, or if nothing comes before it (no start token).
 
     Args:
-        student: the model that is judged.
+        student: the model to evaluate.
         teacher: the model it should agree with.
         texts: the documents.
         on_progress: called with the number of texts done.
@@ -89,7 +90,7 @@ def fidelity(
     if not counts[1]:
         raise ValueError(
             f"no chunk of the texts can be compared between {student.name} and {teacher.name}; "
-            "give longer texts, or look at the pair with `crosstok inspect`."
+            "give longer texts, or inspect the pair with `crosstok inspect`."
         )
     return Fidelity(float(totals[0]), float(totals[1]), *(int(count) for count in counts))
 
@@ -101,7 +102,7 @@ class _Side:
     row: TokenRow | None
     chunk_ids: Int[np.ndarray, " T"]  # from 0 in this window; -1: in none
     num_chunks: int
-    num_unscored: int  # text tokens in front of the first scored one
+    num_unscored: int  # text tokens before the first scored one
 
 
 @dataclass(frozen=True)
@@ -135,8 +136,8 @@ def _cuts(
     student: Scorer, teacher: Scorer, alignment: Alignment
 ) -> Iterator[tuple[slice, slice, slice]]:
     """Windows of one text: chunks, student tokens, teacher tokens; as many chunks as fit both."""
-    student_ends = _ends(alignment.source_chunk_ids, alignment.num_chunks)
-    teacher_ends = _ends(alignment.target_chunk_ids, alignment.num_chunks)
+    student_ends = tokens_up_to_chunks(alignment.source_chunk_ids, alignment.num_chunks)
+    teacher_ends = tokens_up_to_chunks(alignment.target_chunk_ids, alignment.num_chunks)
     student_room = student.max_length - student.num_start
     teacher_room = teacher.max_length - teacher.num_start
     chunk = student_begin = teacher_begin = 0
@@ -145,7 +146,7 @@ def _cuts(
             int(np.searchsorted(student_ends, student_begin + student_room, "right")),
             int(np.searchsorted(teacher_ends, teacher_begin + teacher_room, "right")),
         )
-        last = max(fit, chunk + 1) - 1  # a chunk longer than a window is stepped over
+        last = max(fit, chunk + 1) - 1  # a chunk longer than a window is skipped
         student_end, teacher_end = int(student_ends[last]), int(teacher_ends[last])
         if fit > chunk:
             yield (
@@ -154,14 +155,6 @@ def _cuts(
                 slice(teacher_begin, teacher_end),
             )
         chunk, student_begin, teacher_begin = last + 1, student_end, teacher_end
-
-
-def _ends(chunk_ids: Int[np.ndarray, " T"], num_chunks: int) -> Int[np.ndarray, " C"]:
-    """Number of tokens up to and with the last one of each chunk."""
-    ends = np.zeros(num_chunks, dtype=np.int64)
-    placed = np.flatnonzero(chunk_ids >= 0)
-    ends[chunk_ids[placed]] = placed + 1  # later tokens overwrite earlier ones
-    return ends
 
 
 def _side(

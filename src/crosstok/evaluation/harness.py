@@ -1,20 +1,20 @@
-"""Any model that answers, for the tasks of lm-eval: one, its byte view, or several as one.
+"""Run the tasks of lm-eval on any language model: one, its byte view, or several as one.
 
-lm-eval asks for strings and gets strings, so nothing here knows of tokens. `crosstok evaluate
---task` is the short way; with all of lm-eval's own options:
+lm-eval exchanges strings with its models, so nothing here handles tokens. The short form is
+`crosstok evaluate --task`; with all of lm-eval's own options:
 
     python -m crosstok.evaluation.harness --model crosstok --model_args pretrained=NAME --tasks TASK
 
-Conventions, where they are not lm-eval's own:
+Differences from lm-eval's own models:
 
-* What is scored are the bytes of the continuation, as in `crosstok.evaluation.exams`; the start of
-  a document stands in front of every context.
-* A request that does not fit is an error, never cut.
+* The bytes of the continuation are scored, as in `crosstok.evaluation.exams`; every context comes
+  after the document start.
+* A request that does not fit is an error; it is never cut.
 * A document of `loglikelihood_rolling` that does not fit is cut into windows at white space, each
-  behind the start of a document; every byte counts once.
+  after the document start; every byte counts once.
 * A chat reaches the model as messages, and each member of an ensemble renders its own template.
-* Of a model that answers in bytes (also of one whose tokens are bytes), a limit of tokens is taken
-  `bytes_per_token` times.
+* For a model that answers in bytes (or whose tokens are bytes), a limit in tokens is multiplied by
+  `bytes_per_token`.
 """
 
 from __future__ import annotations
@@ -39,27 +39,27 @@ try:
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         f"tasks of lm-eval need a package that is missing ({error.name}): "
-        "pip install 'crosstok[eval]'"
+        "pip install 'crosstok[eval]'."
     ) from error
 
 __all__ = ["CrosstokLM", "register"]
 
 _REQUESTS_PER_GROUP = 256
-"""Scored between two steps of the bar; answers reach lm-eval's cache as often."""
+"""Requests scored between two updates of the progress bar and of lm-eval's cache."""
 
 _DOCUMENTS_PER_GROUP = 32
 
 _CHAT = "<crosstok chat>"
-"""In front of messages on their way through lm-eval, which carries strings only."""
+"""Prefix of messages passed through lm-eval, which takes strings only."""
 
 _NEUTRAL = {"num_beams": 1, "num_return_sequences": 1, "early_stopping": False, "use_cache": True}
-"""Options of transformers that a task may set to what is done anyway."""
+"""Values of transformers' options that change nothing here, so that tasks may set them."""
 
 _SAMPLING = ("top_k", "top_p", "min_p", "repetition_penalty")
 
 
 class CrosstokLM(LM):  # type: ignore[misc]
-    """A model of crosstok as lm-eval sees it."""
+    """A `LanguageModel` with the interface of lm-eval."""
 
     def __init__(
         self,
@@ -74,25 +74,25 @@ class CrosstokLM(LM):  # type: ignore[misc]
         max_batch_size: int | None = None,
         **options: Any,
     ) -> None:
-        """Take a model, or load one.
+        """Take a loaded model, or load one.
 
         In `--model_args`, "a;b" names two models, "0.7;0.3" their weights, and "bytes:a" the byte
         view of one.
 
         Args:
-            pretrained: Names or folders, an ensemble file, an `Ensemble`, or a loaded model.
-            batch_size: Prompts answered at a time; 8 if it is not a number.
-            max_gen_toks: Of an answer, where the task has no limit.
-            bytes_per_token: What a limit of tokens is in bytes.
-            window_bytes: Of documents that are cut; as large as fits by default.
-            seed: Of answers that are drawn.
-            show_progress: Bars on standard error.
-            max_batch_size: Taken from lm-eval, and of no use here.
-            **options: Of `load_language_model`: combine, bytes_view, weights, alpha, target, dtype,
-                device, trust_remote_code.
+            pretrained: names or folders, an ensemble file, an `Ensemble`, or a loaded model.
+            batch_size: prompts answered at once; 8 if it is not a number.
+            max_gen_toks: most tokens in an answer, where the task has no limit.
+            bytes_per_token: factor from a limit in tokens to a limit in bytes.
+            window_bytes: bytes in a window of a document; by default as many as fit.
+            seed: seed of sampled answers.
+            show_progress: whether to show progress bars on standard error.
+            max_batch_size: accepted because lm-eval passes it, and ignored.
+            **options: options of `load_language_model`: combine, bytes_view, weights, alpha,
+                target, dtype, device, trust_remote_code.
 
         Raises:
-            ValueError: As `load_language_model`.
+            ValueError: see `load_language_model`.
         """
         super().__init__()
         self.model: LanguageModel = _model(pretrained, options)
@@ -131,7 +131,7 @@ class CrosstokLM(LM):  # type: ignore[misc]
         return answers
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
-        """Answers up to a stop string."""
+        """Generate answers up to a stop string."""
         asked = [request.args for request in requests]
         answers: list[Any] = [None] * len(asked)
         by_options: dict[str, list[int]] = {}
@@ -155,29 +155,29 @@ class CrosstokLM(LM):  # type: ignore[misc]
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
     ) -> str:
-        """The messages as a string; the model renders them when it is asked.
+        """Encode the messages as a string; the model renders them later.
 
         Raises:
-            ValueError: The task begins the assistant's answer (`gen_prefix`).
+            ValueError: the task begins the assistant's answer (`gen_prefix`).
         """
         if not add_generation_prompt:
             raise ValueError(
-                "the task begins the answer of the assistant (gen_prefix), which chats of "
-                "crosstok cannot; leave the chat template out."
+                "the task begins the assistant's answer (gen_prefix), which chats of crosstok "
+                "do not allow; leave apply_chat_template out."
             )
         return _CHAT + json.dumps(chat_history, ensure_ascii=False)
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
-        """What lm-eval writes down as the template: that each model has its own."""
+        """The template in lm-eval's records: a note that the model's own is used."""
         return "the model's own, rendered by crosstok" if chat_template else None
 
     @property
     def tokenizer_name(self) -> str:
-        """Of lm-eval's cache of requests, which hold messages, not what a model makes of them."""
+        """Key of lm-eval's cache of requests, whose messages are the same for every model."""
         return "crosstok"
 
     def get_model_info(self) -> dict[str, Any]:
-        """What lm-eval writes down of the model."""
+        """The model's entry in lm-eval's records."""
         return {"model_name": self.model.name, "unit": self.model.unit}
 
     def _document_logprobs(self, texts: list[str]) -> list[float]:
@@ -189,7 +189,7 @@ class CrosstokLM(LM):  # type: ignore[misc]
             return [self._longest_windows(text) for text in texts]
 
     def _logprobs(self, texts: list[str]) -> list[float]:
-        """Of texts that fit; nothing is asked of empty ones."""
+        """Log-probabilities of texts that fit; empty texts are not scored."""
         asked = [text for text in texts if text]
         scores = iter(self.model.text_logprobs(asked) if asked else [])
         return [next(scores).logprob if text else 0.0 for text in texts]
@@ -203,8 +203,8 @@ class CrosstokLM(LM):  # type: ignore[misc]
             try:
                 total += self._logprobs([window])[0]
             except ValueError:
-                # How many bytes fit depends on the text. Fewer than half as many as there are
-                # positions always do, so then something else is wrong.
+                # How many bytes fit depends on the text, but half as many bytes as positions always
+                # do: if these fail, the error has another cause.
                 if len(window.encode()) <= least:
                     raise
                 size = max(least, min(size, len(window.encode())) // 2)
@@ -220,12 +220,12 @@ class CrosstokLM(LM):  # type: ignore[misc]
         if not options.pop("do_sample"):
             temperature = 0.0
         named = {name: options.pop(name) for name in _SAMPLING if name in options}
-        unknown = {name: value for name, value in options.items() if _is_told(name, value)}
+        unknown = {name: value for name, value in options.items() if _has_effect(name, value)}
         if unknown:
             raise ValueError(
                 f"the task generates with {unknown}, which crosstok does not know; it knows until, "
                 f"max_gen_toks, do_sample, temperature, {', '.join(_SAMPLING)}. Override it with "
-                "generation_kwargs in a task file of your own."
+                "generation_kwargs in your own task file."
             )
         return Sampling(
             max_new_tokens=max_new_tokens,
@@ -244,9 +244,9 @@ class CrosstokLM(LM):  # type: ignore[misc]
 def register() -> None:
     """Make `crosstok` a model of lm-eval in this process.
 
-    lm-eval finds models of other packages in its registry only, and reads no entry points.
+    lm-eval finds models of other packages only in its registry; it reads no entry points.
     """
-    if "crosstok" not in model_registry:  # which refuses a name again once it has been used
+    if "crosstok" not in model_registry:  # a name that is already used is refused
         model_registry.register("crosstok", target="crosstok.evaluation.harness:CrosstokLM")
 
 
@@ -257,17 +257,19 @@ def _model(
         pretrained = pretrained.split(";")
     if not isinstance(pretrained, Sequence | Ensemble):
         if options:
-            raise ValueError(f"a loaded model takes no options to load it: {sorted(options)}.")
+            raise ValueError(
+                f"a loaded model takes no options for loading: {sorted(options)}. Leave them out."
+            )
         return pretrained
     if "cuda" in str(options.get("device")) and not torch.cuda.is_available():
-        del options["device"]  # lm-eval's default, also where there is none
+        del options["device"]  # lm-eval's default even without a GPU
     if isinstance(weights := options.get("weights"), str):
         options["weights"] = [float(weight) for weight in weights.split(";")]
     return load_language_model(pretrained, **options)
 
 
 def _prompt(context: str) -> Prompt:
-    """The context, or the messages that it stands for."""
+    """The context, or the messages that it encodes."""
     if not context.startswith(_CHAT):
         return context
     messages: list[dict[str, str]] = json.loads(context.removeprefix(_CHAT))
@@ -280,8 +282,8 @@ def _groups(requests: Sequence[tuple[Any, ...]], size: int) -> list[list[int]]:
     return [order[i : i + size] for i in range(0, len(order), size)]
 
 
-def _is_told(name: str, value: Any) -> bool:
-    """Whether an option asks for something, not for what is done anyway."""
+def _has_effect(name: str, value: Any) -> bool:
+    """Whether an option changes anything."""
     return value is not None and not (name in _NEUTRAL and value == _NEUTRAL[name])
 
 

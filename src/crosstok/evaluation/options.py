@@ -1,4 +1,4 @@
-"""How an evaluation is made."""
+"""Options of an evaluation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,24 +10,24 @@ from crosstok.choices import Precision, Target, TextUnit
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationOptions:
-    """How texts are read and scored, and how models given by name answer (see `Ensemble`)."""
+    """How texts are read and scored, and how models loaded by name answer (see `Ensemble`)."""
 
     max_length: int | None = None
-    """Tokens in a window; by default each model's positions, at most 2,048."""
+    """Tokens in a window; by default each model's number of positions, at most 2,048."""
 
     window_bytes: int | None = None
-    """Cut texts into windows of so many bytes instead, the same ones for every model. Where byte
-    views or ensembles are among the models, whose tokens are not the same: 1,024, or as many as
-    surely fit the model with the fewest positions."""
+    """Bytes in a window, instead of tokens; the windows are then the same for every model. By
+    default windows are of tokens; where byte views or ensembles are among the models, of 1,024
+    bytes, or fewer if the model with the fewest positions needs it."""
 
     overlap: int = 0
-    """Tokens of a window that repeat the end of the one before (bits per byte)."""
+    """Tokens of a window that repeat the end of the previous one (bits per byte)."""
 
     start_every_window: bool = True
-    """Put the start token in front of every window, not of every text only (bits per byte)."""
+    """Put the start token before every window, not only before every text (bits per byte)."""
 
     max_texts: int | None = None
-    """Texts of each data set that are used, from its beginning; None for all."""
+    """Texts to use from the beginning of each data set; None for all."""
 
     limit: int | None = None
     """Items of each exam, evenly spaced, and of each task, from its beginning; None for all."""
@@ -39,41 +39,41 @@ class EvaluationOptions:
     """What one text of a `.txt` file is."""
 
     split: str = "train"
-    """Split of a data set's name or folder; a file has none."""
+    """Split of a data set given by name or folder; files have none."""
 
     tokens_per_batch: int | None = None
-    """Tokens in one forward pass, padding included; the default goes by the device."""
+    """Tokens in one forward pass, padding included; the default depends on the device."""
 
     precision: Precision | torch.dtype | str | None = None
-    """Of models loaded by name: fp32, bf16 or fp16, or what torch calls them; None for float32 on a
-    CPU, and on an accelerator as they are saved."""
+    """Precision of the weights of models loaded by name: fp32, bf16, fp16, or torch's names. None:
+    float32 on a CPU, and on an accelerator as they are saved."""
 
     device: str | None = None
-    """Of models loaded by name; None for the accelerator if there is one."""
+    """Device of models loaded by name; None for the accelerator if there is one."""
 
     trust_remote_code: bool = False
     """Whether Python code in a model's folder may be executed."""
 
     combine: str | None = None
-    """Let all models answer as one, by one of `crosstok.inference.RULES`."""
+    """Rule by which all models answer as one, from `crosstok.inference.RULES`."""
 
     bytes_view: bool = False
-    """Read every model byte by byte; the name "bytes:NAME" reads a single one so."""
+    """Read every model byte by byte; the name "bytes:NAME" does so for a single model."""
 
     weights: Sequence[float] | None = None
-    """Of the models that are combined; equal by default."""
+    """Weights of the combined models; equal by default."""
 
     alpha: float = 1.0
-    """Of the combination "proxy"."""
+    """For "proxy": strength of expert minus anti-expert."""
 
     target: Target = "all"
     """Which token sequences count where models are read byte by byte."""
 
     task_folder: str | None = None
-    """Folder of task files of lm-eval, which come before its own."""
+    """Folder with task files in lm-eval's format, which take precedence over its own."""
 
     num_fewshot: int | None = None
-    """Solved examples in front of each question of a task; the task's own number by default."""
+    """Solved examples before each question of a task; the task's own number by default."""
 
     apply_chat_template: bool = False
     """Put the questions of tasks as chats."""

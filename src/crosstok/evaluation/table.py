@@ -1,4 +1,4 @@
-"""The figures of an evaluation as a table."""
+"""The table of an evaluation's figures."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from crosstok.evaluation.contenders import drop_folders
 
 
 def render_table(result: dict[str, list[dict[str, Any]]]) -> Table:
-    """The figures of `evaluate`, a column for each model; the best of each row is bold."""
+    """Show the figures of `evaluate`, a column for each model, the best of each row in bold."""
     models = result["models"]
     table = Table(title=None)
     table.add_column("")
@@ -63,7 +63,7 @@ def _rows(models: list[dict[str, Any]]) -> Iterator[_Row]:
 
 
 def _task_rows(models: list[dict[str, Any]]) -> Iterator[_Row]:
-    """A row for each metric of each task; parts of a group stay in the JSON."""
+    """A row for each metric of each task; the tasks of a group are in the JSON only."""
     for name in _names(models, "tasks"):
         figures = [entry.get("tasks", {}).get(name) for entry in models]
         known = [figure for figure in figures if figure is not None]
@@ -89,5 +89,5 @@ def _text(cell: _Cell | None, digits: int, best: float | None) -> str:
 
 
 def _names(models: list[dict[str, Any]], section: str) -> list[str]:
-    """The data sets, exams or tasks that any model has figures of, in order."""
+    """The data sets, exams or tasks for which any model has figures, in order."""
     return list(dict.fromkeys(name for entry in models for name in entry.get(section, {})))

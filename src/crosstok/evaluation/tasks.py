@@ -1,4 +1,4 @@
-"""Tasks of lm-eval: found and loaded before any model is, then put to one model after another."""
+"""Tasks of lm-eval: loaded before any model, then run on one model after another."""
 
 import difflib
 import importlib.util
@@ -16,45 +16,47 @@ _BOOTSTRAP_ITERS = 1000  # of standard errors without a formula; lm-eval's 100,0
 
 
 class Tasks:
-    """Tasks by name, ready to be put to models.
+    """Tasks by name, ready to run on models.
 
     Attributes:
-        names: What was asked for, patterns spelt out.
+        names: names of the tasks, with patterns expanded.
     """
 
     def __init__(self, names: Sequence[str], options: EvaluationOptions) -> None:
         """Find the tasks and load their data.
 
         Args:
-            names: Tasks, groups, tags, patterns ("mmlu_*"), or task files (.yaml).
-            options: Folder of task files, number of examples, limit.
+            names: tasks, groups, tags, patterns ("mmlu_*"), or task files (.yaml).
+            options: the folder of task files, the number of solved examples and the limit.
 
         Raises:
             ValueError: lm-eval is not installed, a task is unknown, or its data cannot be loaded.
         """
         if importlib.util.find_spec("lm_eval") is None:
             raise ValueError(
-                "tasks need the package lm-eval, which is missing: pip install 'crosstok[eval]'"
+                "tasks need the package lm-eval, which is missing: pip install 'crosstok[eval]'."
             )
         self._options = options
         folder = options.task_folder
         if folder is not None and not Path(folder).is_dir():
-            raise ValueError(f"there is no folder {folder!r} of task files (task_folder).")
+            raise ValueError(
+                f"there is no folder {folder!r} of task files; give one that exists as task_folder."
+            )
         self._manager = _manager(names, folder)
         self.names = [name for given in names for name in _matching(self._manager, given, folder)]
         for name in self.names:
             _load(self._manager, name)
 
     def run(self, model: LanguageModel, *, show_progress: bool = True) -> dict[str, dict[str, Any]]:
-        """Put the tasks to a model.
+        """Run the tasks on a model.
 
         Returns:
-            By task, and by group and the tasks in it: `{"metrics": {NAME: {"value", "stderr",
-            "higher_is_better"}}, "items", "num_fewshot", "group"}`, where NAME is lm-eval's, with
-            the filter in brackets if there is one, and `group` is the one it is a part of.
+            For each task and group: `{"metrics": {NAME: {"value", "stderr", "higher_is_better"}},
+            "items", "num_fewshot", "group"}`, where NAME is lm-eval's, with the filter in brackets
+            if there is one, and `group` is the group that the task belongs to.
 
         Raises:
-            ValueError: The model cannot answer, for one because a request does not fit.
+            ValueError: the model cannot answer, for example because a request does not fit.
         """
         from lm_eval import simple_evaluate
 
@@ -76,7 +78,7 @@ class Tasks:
 
 
 def _manager(names: Sequence[str], folder: str | None) -> "TaskManager":
-    """lm-eval's own files too only if they are needed: to read all of them takes seconds."""
+    """Read lm-eval's own task files only if they are needed, which takes seconds."""
     from lm_eval.tasks import TaskManager
 
     if folder is not None:
@@ -96,8 +98,8 @@ def _matching(manager: "TaskManager", name: str, folder: str | None) -> list[str
     hint = f" Is it {' or '.join(near)}?" if near else ""
     where = "in " + folder + " and " if folder else ""
     raise ValueError(
-        f"task {name!r} is unknown {where}to lm-eval.{hint} `lm-eval ls tasks` lists them; tasks "
-        "of your own are files in a --task-folder."
+        f"task {name!r} is unknown {where}to lm-eval.{hint} `lm-eval ls tasks` lists them; for "
+        "tasks of your own, give the folder of their files as task_folder."
     )
 
 
@@ -106,10 +108,10 @@ def _load(manager: "TaskManager", name: str) -> None:
         manager.load([name])
     except Exception as error:
         offline = (
-            " Where no hub can be reached, give a --task-folder with a file of this task whose "
+            " If the hub cannot be reached, give a task_folder with a file of this task whose "
             "data are local (dataset_path: json, dataset_kwargs: data_files)."
         )
-        # ConnectionError of several libraries, FileNotFoundError of data sets that are not there
+        # ConnectionError of several libraries, FileNotFoundError for missing data sets
         hint = offline if isinstance(error, OSError) else ""
         raise ValueError(
             f"task {name!r} cannot be loaded: {type(error).__name__}: {error}.{hint}"
@@ -141,7 +143,7 @@ def _figures(results: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def _metrics(
     found: dict[str, Any], higher_is_better: dict[str, bool | None]
 ) -> dict[str, dict[str, Any]]:
-    """lm-eval's "acc,none" and "acc_stderr,none" as one figure called "acc"."""
+    """Join lm-eval's "acc,none" and "acc_stderr,none" into one figure called "acc"."""
     metrics = {}
     for key, value in found.items():
         metric, _, applied = key.partition(",")

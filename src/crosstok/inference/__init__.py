@@ -1,7 +1,7 @@
-"""Models that answer: one, one read byte by byte, or several as one.
+"""Language models that generate and score text: one, its byte view, or several as one.
 
-Names are imported when they are asked for: what an `Ensemble` may be, and what `Sampling`, is
-checked without torch.
+Names are imported when first used, so that `Ensemble` and `Sampling` check their values without
+loading torch.
 """
 
 from importlib import import_module
@@ -70,7 +70,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for, once.
+    """Import a public name when it is first used.
 
     Raises:
         AttributeError: there is no such name.

@@ -1,4 +1,4 @@
-"""How an answer comes about, whatever says it: draws, stop strings, text in whole characters."""
+"""Build answers: sampling, stop strings, and text in whole characters."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from crosstok.inference.language_model import Sampling
 
 
 class Sampler:
-    """Draws outcomes by the options of `Sampling`, through transformers' own processors."""
+    """Draws outcomes by the options of `Sampling`, with transformers' logits processors."""
 
     def __init__(self, sampling: Sampling, rows: Sequence[int]) -> None:
         """Seed the draws.
 
         Args:
-            sampling: The options.
-            rows: Numbers of the answers: each has draws of its own, whoever else is in the batch.
+            sampling: the options.
+            rows: numbers of the answers; each has its own random draws, whatever the batch.
         """
         self._is_greedy = sampling.is_greedy
         self._penalty: Any = LogitsProcessorList()
@@ -53,12 +53,12 @@ class Sampler:
         rows: Sequence[int],
         history: Sequence[Sequence[int]] | None = None,
     ) -> Int[Tensor, " B"]:
-        """One outcome for each row.
+        """Choose one outcome for each row.
 
         Args:
-            scores: Logits or log-probabilities of the outcomes.
-            rows: Numbers of the answers.
-            history: Outcomes of prompt and answer so far, for the repetition penalty.
+            scores: logits or log-probabilities of the outcomes.
+            rows: numbers of the answers.
+            history: outcomes of prompt and answer so far, for the repetition penalty.
         """
         if self._penalty and history is not None:
             scores = self._penalized(scores, history)
@@ -74,7 +74,7 @@ class Sampler:
     def _penalized(
         self, scores: Float[Tensor, "B U"], history: Sequence[Sequence[int]]
     ) -> Float[Tensor, "B U"]:
-        """Rows of different lengths are filled up with an outcome behind the last one."""
+        """Apply the penalty; shorter histories are padded with an extra outcome, then removed."""
         size, width = scores.shape[1], max(map(len, history))
         ids = torch.full((len(history), width), size, dtype=torch.long)
         for place, row in enumerate(history):
@@ -85,7 +85,7 @@ class Sampler:
 
 
 def begun_character(prompt: object) -> bytes:
-    """The bytes at the end of a prompt that begin a character; none of text and chats."""
+    """The bytes of an unfinished character at the end of a prompt of bytes; else none."""
     if not isinstance(prompt, bytes):
         return b""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
@@ -94,10 +94,10 @@ def begun_character(prompt: object) -> bytes:
 
 
 class AnswerText:
-    """One answer as its bytes come: text in whole characters, up to the first stop string.
+    """Builds one answer from its bytes: text in whole characters, up to the first stop string.
 
     Attributes:
-        text: The answer so far.
+        text: the answer so far.
     """
 
     def __init__(
@@ -108,15 +108,15 @@ class AnswerText:
         strips_space: bool = False,
         begun: bytes = b"",
     ) -> None:
-        """Begin.
+        """Begin an answer.
 
         Args:
-            stop: The answer ends in front of the first of them.
-            on_text: Receives the answer piece by piece; what may be the beginning of a stop string
-                is held back until it is known.
-            strips_space: The first byte is a space that a tokenizer puts in front of every text.
-            begun: The beginning of a character, at the end of the prompt; the answer begins with
-                the whole of it.
+            stop: the answer ends before the first of these strings.
+            on_text: receives the answer piece by piece; the possible beginning of a stop string is
+                held back until it is certain.
+            strips_space: the first byte is a space that the tokenizer puts before every text.
+            begun: the unfinished character at the end of the prompt; the answer begins with the
+                whole character.
         """
         self.text = ""
         self._stop, self._on_text = tuple(stop), on_text
@@ -124,10 +124,10 @@ class AnswerText:
         self._longest = max(map(len, self._stop), default=0)
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._decoder.decode(begun)
-        self._told = 0
+        self._num_sent = 0
 
     def add(self, content: bytes, *, is_last: bool = False) -> bool:
-        """Take more bytes, or the end of the answer; says whether a stop string came."""
+        """Add bytes, or the end of the answer; returns whether a stop string was found."""
         if self._strips_space and content:
             content, self._strips_space = content.removeprefix(b" "), False
         before = len(self.text)
@@ -136,17 +136,17 @@ class AnswerText:
         found = [place for word in self._stop if (place := self.text.find(word, from_here)) >= 0]
         if found:
             self.text = self.text[: min(found)]
-        self._tell(is_end=bool(found) or is_last)
+        self._send(is_end=bool(found) or is_last)
         return bool(found)
 
-    def _tell(self, *, is_end: bool) -> None:
+    def _send(self, *, is_end: bool) -> None:
         end = len(self.text) if is_end else len(self.text) - self._held_back()
-        if end > self._told and self._on_text is not None:
-            self._on_text(self.text[self._told : end])
-        self._told = max(self._told, end)
+        if end > self._num_sent and self._on_text is not None:
+            self._on_text(self.text[self._num_sent : end])
+        self._num_sent = max(self._num_sent, end)
 
     def _held_back(self) -> int:
-        """Characters at the end that a stop string may begin with."""
+        """Number of characters at the end with which a stop string may begin."""
         sizes = range(min(self._longest - 1, len(self.text)), 0, -1)
         ends = (size for size in sizes for word in self._stop if word.startswith(self.text[-size:]))
         return next(ends, 0)

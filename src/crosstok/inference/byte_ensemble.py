@@ -1,8 +1,8 @@
-"""Models of any tokenizers that answer as one, byte by byte, and the byte view of one.
+"""Models with any tokenizers that answer as one, byte by byte, and the byte view of one.
 
 Every member is read byte by byte (`ByteModel`), and their distributions over the 256 bytes and the
-end are combined; the end is one outcome, whatever special token a member writes for it. P_i is a
-member's probability of the next byte x, w_i its weight (they sum to 1):
+end are combined; the end is one outcome, whatever special tokens a member has for it. P_i is
+member i's probability of the next byte x, and w_i its weight (weights sum to 1):
 
 bytes-mixture   sum_i w_i P_i(x), the same weights at every byte
 bytes-bayes     sum_i w_i P_i(text so far) P_i(x), normalised: the mixture of whole texts
@@ -10,8 +10,8 @@ bytes-product   prod_i P_i(x)^w_i, normalised
 proxy           P_base(x) (P_expert(x) / P_anti(x))^alpha, normalised (Liu et al. 2024,
                 arXiv 2401.08565, per byte)
 
-In products and ratios no probability is below 1e-9, so that no member can rule a byte out alone;
-but in a product what all members find less likely than that stays so.
+In products and ratios no probability is below 1e-9, so that no single member can rule a byte out;
+in a product, a byte that all members find less likely than that keeps its probability.
 """
 
 from __future__ import annotations
@@ -44,16 +44,18 @@ log = logging.getLogger(__name__)
 
 _LOG_FLOOR = math.log(1e-9)
 _DEFAULT = Pruning()
-_CHARS_PER_GROUP = 8192  # of continuations whose tables are held at once, 2 kB a byte and member
+_CHARS_PER_GROUP = (
+    8192  # of continuations whose tables are in memory at once, 2 kB per byte and member
+)
 
 
 class ByteEnsemble(LanguageModel):
     """Models that answer byte by byte as one: see `LanguageModel`.
 
     Attributes:
-        name: The rule with the members' names.
-        members: The models.
-        combine: The rule; see the module.
+        name: the rule with the members' names.
+        members: the models.
+        combine: the rule; see the module.
     """
 
     unit: Unit = "byte"
@@ -66,16 +68,16 @@ class ByteEnsemble(LanguageModel):
         weights: Sequence[float] | None = None,
         alpha: float = 1.0,
     ) -> None:
-        """Put models together.
+        """Combine models.
 
         Args:
-            members: The models; for "proxy" base, expert and anti-expert.
-            combine: The rule.
-            weights: One for each member, above 0; equal by default.
-            alpha: Of "proxy": how much expert and anti-expert count.
+            members: the models; for "proxy" base, expert and anti-expert.
+            combine: the rule.
+            weights: one for each member, above 0; equal by default.
+            alpha: for "proxy": strength of expert minus anti-expert.
 
         Raises:
-            ValueError: See `Ensemble`.
+            ValueError: see `Ensemble`.
         """
         declared = check_engine(ByteEnsemble, members, combine, weights, alpha)
         self.members, self.combine, self._alpha = list(members), combine, alpha
@@ -85,7 +87,7 @@ class ByteEnsemble(LanguageModel):
 
     @property
     def max_length(self) -> int:
-        """Bytes that are sure to fit; a text of ordinary tokens may have several times as many."""
+        """Bytes that always fit; a text of ordinary tokens may have several times as many."""
         return min(member.model.max_length for member in self.members)
 
     def logprob(
@@ -93,8 +95,8 @@ class ByteEnsemble(LanguageModel):
     ) -> list[ContinuationScore]:
         """Score continuations; see `LanguageModel.logprob`.
 
-        Many texts are scored in a few passes; `greedy` then takes a step a byte, up to the first
-        that greedy decoding would not write.
+        Many texts are scored in a few passes; `greedy` takes one step per byte, up to the first
+        byte that greedy decoding would not write.
         """
         check_pairs(pairs)
         if not pairs:
@@ -121,13 +123,13 @@ class ByteEnsemble(LanguageModel):
     ) -> list[str]:
         """Answer prompts, one after the other; see `LanguageModel.generate`.
 
-        A prompt of bytes may end inside a character; the answer then begins with the whole of it.
+        A prompt of bytes may end inside a character; the answer then begins with that character.
         """
         check_single(prompts, on_text)
         if sampling.repetition_penalty != 1:
             raise ValueError(
-                f"repetition_penalty is {sampling.repetition_penalty}; a model that answers in "
-                "bytes has none, as every byte is there soon. Leave it out."
+                f"repetition_penalty is {sampling.repetition_penalty}, and a model that answers in "
+                "bytes takes none, since nearly all bytes soon occur. Leave it out."
             )
         for prompt in prompts:  # before the first is answered
             for member in self.members:
@@ -137,11 +139,11 @@ class ByteEnsemble(LanguageModel):
     def next_byte_logprobs(
         self, tables: Float[np.ndarray, "k n U"], so_far: Float[np.ndarray, "k n"]
     ) -> Float[np.ndarray, "n U"]:
-        """Log-probabilities of the outcomes from those of the members.
+        """Combine the members' log-probabilities of the outcomes.
 
         Args:
-            tables: The members', at n places.
-            so_far: Log-probabilities of the members for all before those places.
+            tables: [k, n, U] the members' log-probabilities, at n places.
+            so_far: [k, n] the members' log-probabilities of everything before those places.
         """
         if self.combine == "proxy":
             base, expert, anti = tables
@@ -149,7 +151,7 @@ class ByteEnsemble(LanguageModel):
             return _normalized(base + self._alpha * ratio)
         weights = self._weights[:, None, None]
         if self.combine == "bytes-product":
-            # What no member gives as much to stays what it is, possibly 0.
+            # Where all members are below the floor, probabilities stay, even 0.
             floored = np.where(tables.max(axis=0) < _LOG_FLOOR, tables, tables.clip(_LOG_FLOOR))
             return _normalized((weights * floored).sum(axis=0))
         log_weights = np.log(weights)
@@ -173,7 +175,7 @@ class ByteEnsemble(LanguageModel):
         ]
 
     def _table_sums(self, pairs: Sequence[tuple[Prompt, str]]) -> list[float]:
-        """Sums over the combined tables; what pruning left out is one more outcome in them."""
+        """Sums over the combined tables, which have one more outcome for what was pruned."""
         sums = []
         by_member = [member.tables(pairs) for member in self.members]
         for (_, continuation), tables in zip(pairs, zip(*by_member, strict=True), strict=True):
@@ -224,7 +226,7 @@ class ByteEnsemble(LanguageModel):
         return text.text
 
     def _advance(self, streams: Sequence[ByteStream], byte: int, step: int) -> bool:
-        """Let all members read a byte; False where the positions of one of them end."""
+        """Let all members read a byte; False if one of them has no position left."""
         try:
             for stream in streams:
                 stream.advance(byte)
@@ -257,12 +259,12 @@ class ByteView(ByteEnsemble):
             pruning=pruning,
         )
         self.members, self.name = [member], member.name
-        self.combine, self._alpha = "bytes-bayes", 1.0  # of one model: its own probability
+        self.combine, self._alpha = "bytes-bayes", 1.0  # for one model: its own probability
         self._weights = np.ones(1)
 
 
 def _groups(pairs: Sequence[tuple[Prompt, str]]) -> Iterator[list[tuple[Prompt, str]]]:
-    """Pairs a few at a time, so that their tables do not fill the memory."""
+    """Pairs in groups, to bound the memory that their tables take."""
     group: list[tuple[Prompt, str]] = []
     size = 0
     for pair in pairs:

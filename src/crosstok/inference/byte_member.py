@@ -1,4 +1,4 @@
-"""One model read byte by byte, as a member of those that answer in bytes."""
+"""One model read byte by byte, as a member of a byte ensemble."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Rows = Float[np.ndarray, "n ..."]
 
 
 class ByteMember:
-    """A model that gives the next byte of prompts, chats in its own template.
+    """A model that predicts the next byte of prompts, and of chats under its own template.
 
     Attributes:
-        name: What the model is called in errors.
-        model: Its byte view, behind the start of a document.
+        name: the model's name in errors.
+        model: its byte view, after the start of a document.
     """
 
     def __init__(
@@ -45,37 +45,37 @@ class ByteMember:
         self._reader = PromptReader(TextEncoder(tokenizer), chat_template)
 
     def check_prompt(self, prompt: Prompt) -> None:
-        """Find out whether a prompt can be answered; see `ByteModel.check_prompt`."""
+        """Check that a prompt can be answered; see `ByteModel.check_prompt`."""
         model, before = self._place(prompt)
         model.check_prompt(before)
 
     def stream(self, prompt: Prompt, ahead: str = "") -> ByteStream:
-        """Read a prompt; `ahead` are bytes that are going to follow."""
+        """Read a prompt; `ahead` is the text that will follow."""
         model, before = self._place(prompt)
         return model.prefill(before, ahead=ahead)
 
     def tables(self, pairs: Sequence[tuple[Prompt, str]]) -> list[Float[np.ndarray, "n 258"]]:
         """Log-probabilities of all outcomes at every byte of the continuations.
 
-        Those of `ByteModel.outcome_logprobs`, which sum to what `byte_logprobs` says.
+        See `ByteModel.outcome_logprobs`; the entries of the bytes written are `byte_logprobs`.
         """
         if self.model.target != "all":
             return [self._stepwise(*pair) for pair in pairs]
         return self._placed(pairs, ByteModel.outcome_logprobs)
 
     def _stepwise(self, prompt: Prompt, continuation: str) -> Float[np.ndarray, "n 258"]:
-        """The same from a stream, which knows of nothing that was left out."""
+        """The same from a stream, which has no outcome for pruned spellings."""
         stream, rows = self.stream(prompt, continuation), []
         for byte in as_bytes(continuation):
             row, before = stream.next_byte_logprobs(), stream.logprob
             stream.advance(byte)
-            if row[byte] == -math.inf:  # pruning had set its spellings aside
+            if row[byte] == -math.inf:  # all its spellings were pruned
                 row[byte] = min(0.0, stream.logprob - before)
             rows.append(row)
         return np.pad(np.stack(rows), ((0, 0), (0, 1)), constant_values=-np.inf)
 
     def sums(self, pairs: Sequence[tuple[Prompt, str]]) -> list[tuple[float, float]]:
-        """Log-probabilities of prompts (a chat's is 0), and of prompts with continuations."""
+        """Log-probabilities of prompts (0 for chats), and of prompts with continuations."""
         placed = [self._place(prompt) for prompt, _ in pairs]
         contents = [as_bytes(continuation) for _, continuation in pairs]
         asked: dict[bytes, float] = {}  # options of a question share their prompt
@@ -100,18 +100,18 @@ class ByteMember:
                 for table, content in zip(self.tables(pairs), contents, strict=True)
             ]
 
-        def behind(model: ByteModel, contents: list[bytes], firsts: list[int]) -> list[Rows]:
+        def after_prompts(model: ByteModel, contents: list[bytes], firsts: list[int]) -> list[Rows]:
             found = model.byte_logprobs(contents)
             return [one[first:] for one, first in zip(found, firsts, strict=True)]
 
-        return self._placed(pairs, behind)
+        return self._placed(pairs, after_prompts)
 
     def _placed(
         self,
         pairs: Sequence[tuple[Prompt, str]],
         score: Callable[[ByteModel, list[bytes], list[int]], list[Rows]],
     ) -> list[Rows]:
-        """Scores of prompts with continuations from these on, chats behind their own tokens."""
+        """Score the continuations: texts in one batch, each chat after its own tokens."""
         found: dict[int, Rows] = {}
         together: list[tuple[int, bytes, int]] = []
         for place, (prompt, continuation) in enumerate(pairs):
@@ -126,7 +126,7 @@ class ByteMember:
         return [found[place] for place in range(len(pairs))]
 
     def _place(self, prompt: Prompt) -> tuple[ByteModel, bytes]:
-        """The model behind the right start tokens, and the bytes that are read then."""
+        """The byte view after the right start tokens, and the bytes to read next."""
         if isinstance(prompt, str | bytes):
             return self.model, as_bytes(prompt)
         return self.model.starting_with(self._reader.prompt_ids(prompt)), b""

@@ -1,7 +1,7 @@
 """Which models answer, and how: one, one read byte by byte, or several as one.
 
-Everything that says so (flags, files, options) makes an `Ensemble`, which alone knows the rules.
-Nothing heavy is imported here, so that a mistake is found before libraries load.
+The command line, files and Python all make an `Ensemble`, which alone checks the rules. Nothing
+heavy is imported here, so that mistakes are found before libraries load.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from crosstok.choices import Target, Unit
 from crosstok.plugins import resolve
 
 BYTE_VIEW_OF = "bytes:"
-"""In front of a name: the byte view of that model."""
+"""Prefix of a model's name that stands for its byte view."""
 
 _PLACE = "crosstok.inference."
 
@@ -30,11 +30,12 @@ class Rule:
     """A way to let several models answer as one.
 
     Attributes:
-        unit: In what the models are read.
-        engine: "module:Class" of what does it. It is made as `Class(members, combine, **options)`
-            of `TokenModel` where the unit is tokens, of `ByteMember` where it is bytes.
-        options: Which of `weights` and `alpha` it takes.
-        roles: What the models are, where their number is fixed.
+        unit: the unit in which the models are read.
+        engine: "module:Class" of its implementation, which is called as
+            `Class(members, combine, **options)`; the members are `TokenModel` where the unit is
+            tokens, and `ByteMember` where it is bytes.
+        options: which of `weights` and `alpha` it takes.
+        roles: the roles of the models, where their number is fixed.
     """
 
     unit: Unit
@@ -65,7 +66,7 @@ RULES: dict[str, Rule] = {
         roles=("base", "expert", "anti-expert"),
     ),
 }
-"""Every way to let several models answer as one, by the name that `combine` calls it."""
+"""Every way to let several models answer as one, by its name in `combine`."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,8 @@ class Member:
     """One model of an ensemble.
 
     Attributes:
-        model: Folder, or name on the hub.
-        chat_template: Text of a template in the place of the model's own, or None.
+        model: folder, or name on the hub.
+        chat_template: text of a chat template instead of the model's own, or None.
     """
 
     model: str
@@ -86,14 +87,14 @@ class Ensemble:
     """The models that answer, and how. One model alone, or its byte view, has no rule.
 
     Attributes:
-        members: The models, in the order that the rule asks for: of "mined" the pivot is first,
-            of "proxy" they are base, expert and anti-expert.
-        combine: One of `RULES`; None for a single model.
-        weights: Of the models, where they are averaged; None for equal ones. They need not sum to
-            1: see `shares`.
-        alpha: Of "proxy": how much expert and anti-expert count.
-        target: Which token sequences count where models are read byte by byte.
-        bytes_view: Read a single model byte by byte.
+        members: the models, in the order that the rule needs: for "mined" the pivot first, for
+            "proxy" base, expert and anti-expert.
+        combine: the rule, one of `RULES`; None for a single model.
+        weights: weights of the models, for rules that average; None for equal ones. They need not
+            sum to 1: see `shares`.
+        alpha: for "proxy": strength of expert minus anti-expert.
+        target: which token sequences count where models are read byte by byte.
+        bytes_view: read a single model byte by byte.
     """
 
     members: Sequence[Member]
@@ -107,8 +108,8 @@ class Ensemble:
         """Check everything that does not need the models.
 
         Raises:
-            ValueError: models are too few or too many for the rule, there is no such rule, or an
-                option has a wrong value or one that the rule does not take.
+            ValueError: there are too few or too many models for the rule, there is no such rule, an
+                option has a wrong value, or the rule does not take an option.
         """
         object.__setattr__(self, "members", tuple(self.members))
         if self.weights is not None:
@@ -135,23 +136,22 @@ class Ensemble:
         target: Target = "all",
         chat_templates: Sequence[str | None] | None = None,
     ) -> Ensemble:
-        """From names, as they are given on the command line.
+        """Make an ensemble from names, as on the command line.
 
         Args:
-            models: Folders or names on the hub; or one file that defines an ensemble (.yaml), or
+            models: folders or names on the hub; or one file that defines an ensemble (.yaml), or
                 "bytes:" and a name for the byte view of that model.
-            combine: See `Ensemble`, as for the rest.
-            bytes_view: Read a single model byte by byte.
-            weights: Of the models.
-            alpha: Of "proxy".
-            target: Which token sequences count where models are read byte by byte.
-            chat_templates: Text of a template for each model, in the place of its own, or "plain";
-                None for those that keep theirs.
+            combine: see `Ensemble`.
+            bytes_view: see `Ensemble`.
+            weights: see `Ensemble`.
+            alpha: see `Ensemble`.
+            target: see `Ensemble`.
+            chat_templates: a template for each model, as text or "plain"; None for a model's own.
 
         Raises:
             EnsembleFileError: the file is missing or wrong.
-            ValueError: an option is wrong, see `Ensemble`; or it comes with a file, which has its
-                own.
+            ValueError: an option is wrong (see `Ensemble`), or is given with a file, which sets it
+                itself.
         """
         if any(map(is_ensemble_file, models)):
             from crosstok.inference.ensemble_file import read_ensemble_file
@@ -169,7 +169,7 @@ class Ensemble:
             models, bytes_view = [models[0].removeprefix(BYTE_VIEW_OF)], True
         if views := [name for name in models if name.startswith(BYTE_VIEW_OF)]:
             raise ValueError(
-                f"{views[0]!r} is the byte view of a single model; several take their plain names, "
+                f"{views[0]!r} is the byte view of a single model; several take their plain names "
                 f"and a rule that reads them byte by byte: {', '.join(_rules('byte'))}."
             )
         return cls(
@@ -183,19 +183,19 @@ class Ensemble:
 
     @property
     def rule(self) -> Rule | None:
-        """How they are combined; None for a single model."""
+        """The rule that combines them; None for a single model."""
         return None if self.combine is None else RULES[self.combine]
 
     @property
     def unit(self) -> Unit:
-        """In what the models are read."""
+        """The unit in which the models are read."""
         if self.rule is None:
             return "byte" if self.bytes_view else "token"
         return self.rule.unit
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is one model that is read token by token."""
+        """Whether it is a single model, read token by token."""
         return self.combine is None and not self.bytes_view
 
     @property
@@ -231,13 +231,13 @@ class Ensemble:
             )
         if size == 1:
             raise ValueError(
-                f"combine is {combine!r}, which is of several models, and {there}; give more, or "
+                f"combine is {combine!r}, which is for several models, and {there}; give more, or "
                 "leave combine out."
             )
         if self.bytes_view and rule.unit == "token":
             raise ValueError(
                 f"combine is {combine!r}, which reads models token by token; leave bytes_view out, "
-                f"or take one of {', '.join(_rules('byte'))}."
+                f"or use one of {', '.join(_rules('byte'))}."
             )
 
     def _check_weights(self) -> None:
@@ -245,16 +245,16 @@ class Ensemble:
         if given is None:
             return
         if self.rule is None:
-            raise ValueError("weights are of several models, and there is one; leave weights out.")
+            raise ValueError("a single model takes no weights; leave weights out.")
         if "weights" not in self.rule.options:
             instead = " and ".join(self.rule.options) or "nothing"
             raise ValueError(
-                f"combine is {self.combine!r}, which takes {instead} in the place of weights; "
+                f"combine is {self.combine!r}, which takes {instead} instead of weights; "
                 "leave weights out."
             )
         if len(given) != size or not all(math.isfinite(one) and one > 0 for one in given):
             raise ValueError(
-                f"weights are {list(given)}; there must be one for each of the {size} models, in "
+                f"weights is {list(given)}; there must be one for each of the {size} models, in "
                 "their order, above 0. Leave a model out to give it no weight."
             )
 
@@ -264,7 +264,7 @@ class Ensemble:
         if self.alpha != 1 and (self.rule is None or "alpha" not in self.rule.options):
             takers = ", ".join(name for name, rule in RULES.items() if "alpha" in rule.options)
             raise ValueError(
-                f"alpha is {self.alpha}, and only combine {takers} has one; leave alpha out."
+                f"alpha is {self.alpha}, and only combine {takers} takes one; leave alpha out."
             )
 
     def _check_target(self) -> None:
@@ -274,7 +274,7 @@ class Ensemble:
             )
         if self.target != "all" and self.unit == "token":
             raise ValueError(
-                f"target is {self.target!r}, which is of models that are read byte by byte; add "
+                f"target is {self.target!r}, which is for models that are read byte by byte; add "
                 "bytes_view, or leave target out."
             )
 
@@ -284,7 +284,7 @@ class EnsembleFileError(ValueError):
 
 
 def is_ensemble_file(name: str) -> bool:
-    """Whether a name is that of a definition file, there or not."""
+    """Whether a name looks like a definition file, which may be missing."""
     return Path(name).suffix in (".yaml", ".yml") and not Path(name).is_dir()
 
 
@@ -295,10 +295,10 @@ def check_engine(
     weights: Sequence[float] | None,
     alpha: float = 1.0,
 ) -> Ensemble:
-    """What the models are that an engine was given, by name, under the rules of `Ensemble`.
+    """Check what an engine gets by the rules of `Ensemble`, and return it as one.
 
     Raises:
-        ValueError: the rule is of another engine; or see `Ensemble`.
+        ValueError: the rule belongs to another engine; or see `Ensemble`.
     """
     place = f"{engine.__module__}:{engine.__name__}"
     own = [name for name, rule in RULES.items() if rule.engine == place]
@@ -318,8 +318,8 @@ def _members(models: Sequence[str], templates: Sequence[str | None] | None) -> t
     given = [None] * len(models) if templates is None else list(templates)
     if len(given) != len(models):
         raise ValueError(
-            f"chat_templates are {len(given)} for {len(models)} models; give one for each, with "
-            "None (own) for those that keep theirs."
+            f"chat_templates has {len(given)} entries for {len(models)} models; give one for each, "
+            "with None (own) for a model's own template."
         )
     if "plain" in given:
         from crosstok.chats import resolve_chat_template
@@ -333,11 +333,11 @@ def _check_file_alone(models: Sequence[str], given: Sequence[str]) -> None:
     [name, *_] = filter(is_ensemble_file, models)
     if len(models) > 1:
         raise ValueError(
-            f"{name} defines an ensemble and is given with other models; give it alone, or name "
-            "its members."
+            f"{name} defines an ensemble, and there are other models; give it alone, or name its "
+            "members."
         )
     if given:
         raise ValueError(
-            f"{name} defines an ensemble and says itself how its models answer as one; leave "
+            f"{name} defines an ensemble and itself says how its models answer as one; leave "
             f"{', '.join(given)} out."
         )

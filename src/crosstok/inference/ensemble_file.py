@@ -2,11 +2,11 @@
 
 combine: bytes-mixture        # one of `RULES`
 members:
-  - model: models/small       # folder (from this file, or from here) or name on the hub
+  - model: models/small       # folder (relative to this file or to here) or name on the hub
     weight: 2                 # optional, for all members or for none
   - model: models/other
     chat_template: other.jinja   # optional: a file, or "plain"
-alpha: 1.0                    # of proxy, whose members are base, expert, anti-expert
+alpha: 1.0                    # for proxy, whose members are base, expert, anti-expert
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ def read_ensemble_file(name: str, target: Target = "all") -> Ensemble:
     """Read and check a definition file.
 
     Args:
-        name: The file.
-        target: Which token sequences count where models are read byte by byte.
+        name: the file.
+        target: which token sequences count where models are read byte by byte.
 
     Raises:
-        EnsembleFileError: it is not there or no YAML, or a key is unknown, missing or has a wrong
-            value; names file, key and rule.
-        ValueError: the ensemble is not read byte by byte, and a target is given.
+        EnsembleFileError: the file is missing or not YAML, or a key is unknown, missing or has a
+            wrong value; names file, key and rule.
+        ValueError: the ensemble is not read byte by byte, and a target is set.
     """
     path = Path(name).expanduser()
     if not path.is_file():
@@ -41,7 +41,7 @@ def read_ensemble_file(name: str, target: Target = "all") -> Ensemble:
     try:
         given = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise EnsembleFileError(f"ensemble file {name!r} is no YAML: {error}") from error
+        raise EnsembleFileError(f"ensemble file {name!r} is not YAML: {error}") from error
     try:
         read = _read(given, path.parent)
     except ValueError as error:
@@ -60,7 +60,9 @@ def _read(given: Any, folder: Path) -> Ensemble:
     weights = [_weight(member, number) for number, member in enumerate(members, 1)]
     known = [weight for weight in weights if weight is not None]
     if known and len(known) < len(weights):
-        raise ValueError("some members have a weight and some have none; give all or none one.")
+        raise ValueError(
+            "some members have a weight and some have none; give all of them one, or none."
+        )
     alpha = _number(given.get("alpha", 1.0), "alpha")
     return Ensemble(found, combine, tuple(known) or None, alpha)
 
@@ -89,7 +91,7 @@ def _weight(member: Mapping[str, Any], number: int) -> float | None:
 
 
 def _from(folder: Path, name: str) -> str:
-    """A path that is there from the file's folder, else the name as it is."""
+    """The path relative to the file's folder if it exists, else the name unchanged."""
     beside = folder / name
     return str(beside) if name != "plain" and beside.exists() else name
 
@@ -101,10 +103,10 @@ def _number(value: Any, key: str) -> float:
 
 
 def _check_keys(given: Any, where: str, *, required: set[str], optional: set[str]) -> None:
-    known = f"{', '.join(sorted(required))} and, if wanted, {', '.join(sorted(optional))}"
+    known = f"{', '.join(sorted(required))} and optionally {', '.join(sorted(optional))}"
     if not isinstance(given, Mapping):
         raise ValueError(f"{where} is {given!r:.60}; it must have the keys {known}.")
     if wrong := sorted(map(str, given.keys() - required - optional)):
-        raise ValueError(f"{where} has the unknown key {wrong[0]!r}; there are {known}.")
+        raise ValueError(f"{where} has the unknown key {wrong[0]!r}; the keys are {known}.")
     if missing := sorted(required - given.keys()):
         raise ValueError(f"{where} has no {missing[0]!r}; it must have the keys {known}.")

@@ -1,15 +1,15 @@
-"""Answers token by token, many at a time, from whatever gives scores of the next outcome.
+"""Generate answers token by token, in batches, from anything that scores the next outcome.
 
-Two sockets, of which a new way to decode needs one:
+Two protocols:
 
-* `Steps` are the rows of a model, or of several as one: they give scores of what comes next, take
-  outcomes, several at once if need be, and take them back.
-* `Decoder` decides which outcomes these are, and how many at a time. `OneByOne` draws one from the
-  scores. One that drafts several, has them scored together and takes back what is refused is made
-  in the same way, `Decoder(steps, sampler, numbers)`, and given to `TokenModel` or to a
+* `Steps` are the rows of a model, or of several as one: they give scores for the next outcome, take
+  outcomes, also several at once, and can remove them again.
+* `Decoder` decides which outcomes are added, and how many at a time. `OneByOne` chooses one from
+  the scores. A decoder that drafts several outcomes, scores them together and removes the rejected
+  ones has the same form, `Decoder(steps, sampler, numbers)`; pass it to `TokenModel` or
   `TokenEnsemble` as `decoder`.
 
-`answer_rows` does the rest for all of them: batches, limits, stops, text.
+`answer_rows` does the rest: batches, limits, stops and text.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from crosstok.inference.language_model import Sampling
 
 log = logging.getLogger(__name__)
 
-# Tokens of prompts and answers that are held at once, padding included.
+# Tokens of prompts and answers in one batch, padding included.
 _TOKENS_PER_BATCH = {"cpu": 8192}
 _TOKENS_PER_BATCH_ACCELERATOR = 65536
 
@@ -38,10 +38,10 @@ class Steps(Protocol):
     """Rows of outcomes that grow together, each after its prompt."""
 
     def scores(self, num: int = 1) -> Float[Tensor, "B num U"]:
-        """Logits or log-probabilities of what comes after each of the last `num` outcomes.
+        """Logits or log-probabilities of the outcome after each of the last `num` outcomes.
 
-        The last of them are of the outcome that comes next. The outcomes (or the prompt's tokens)
-        must have been added since the last call: what was asked once is not asked again.
+        The last scores are for the next outcome. These outcomes (or tokens of the prompt) must have
+        been added since the last call: nothing is scored twice.
         """
         ...
 
@@ -50,10 +50,10 @@ class Steps(Protocol):
         ...
 
     def crop(self, num: int) -> None:
-        """Take back the last `num` outcomes of every row; then ask for scores anew.
+        """Remove the last `num` outcomes of every row; earlier scores are no longer valid.
 
         Raises:
-            ValueError: fewer were added, or a cache cannot go back; names the model.
+            ValueError: fewer were added, or a cache cannot be rolled back; names the model.
         """
         ...
 
@@ -63,17 +63,17 @@ class Steps(Protocol):
 
 
 class Decoder(Protocol):
-    """A way to decode: writes rows on, by as many outcomes at a time as it likes."""
+    """A way to decode: extends rows by one or more outcomes per step."""
 
     def step(self, histories: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
-        """Write every row on.
+        """Extend every row.
 
         Args:
-            histories: Outcomes of prompt and answer so far, of every row.
+            histories: for every row, the outcomes of prompt and answer so far.
 
         Returns:
-            For every row the outcomes that come next, at least one, in their order. They count up
-            to the first that ends the answer; the row is then not asked for again.
+            For every row the next outcomes, in order, at least one. Outcomes after the first that
+            ends the answer are ignored, and the row is dropped.
         """
         ...
 
@@ -83,15 +83,15 @@ class Decoder(Protocol):
 
 
 class OneByOne:
-    """The plain way: an outcome at a time, chosen from its scores."""
+    """Plain decoding: one outcome at a time, chosen from the scores."""
 
     def __init__(self, steps: Steps, sampler: Sampler, numbers: Sequence[int]) -> None:
-        """Begin.
+        """Begin answers.
 
         Args:
-            steps: The rows, in front of their answers.
-            sampler: Chooses.
-            numbers: Of the answers, for the sampler.
+            steps: the rows, with their prompts.
+            sampler: chooses outcomes.
+            numbers: numbers of the answers, for the sampler.
         """
         self._steps, self._sampler, self._numbers = steps, sampler, list(numbers)
         self._chosen: Int[Tensor, "B 1"] | None = None  # not yet added to the rows
@@ -114,16 +114,16 @@ class OneByOne:
 
 
 MakeDecoder = Callable[[Steps, Sampler, Sequence[int]], Decoder]
-"""Makes the decoder of a batch from its rows, what chooses, and the numbers of the answers."""
+"""Makes the decoder of a batch from its rows, a sampler and the numbers of the answers."""
 
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:
-    """What may come next.
+    """The outcomes that a step can have.
 
     Attributes:
-        contents: Bytes of every outcome; empty for special tokens.
-        is_stop: [U] Whether it ends the answer.
+        contents: bytes of every outcome; empty for special tokens.
+        is_stop: [U] whether the outcome ends the answer.
     """
 
     contents: Sequence[bytes]
@@ -132,14 +132,14 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Row:
-    """One answer that is asked for.
+    """One answer to generate.
 
     Attributes:
-        number: Of the prompt.
-        num_prompt_tokens: Of the longest of the members' prompts.
-        room: New tokens that fit.
-        history: Outcomes of the prompt, for the repetition penalty.
-        strips_space: The first space of the answer is the tokenizer's.
+        number: number of the prompt.
+        num_prompt_tokens: tokens of the prompt, for several members of the longest one.
+        room: number of new tokens that fit.
+        history: outcomes of the prompt, for the repetition penalty.
+        strips_space: the answer begins with a space that the tokenizer adds, which is removed.
     """
 
     number: int
@@ -162,13 +162,13 @@ def answer_rows(
     """Answer all rows, in batches of about equal lengths.
 
     Args:
-        rows: What is asked for.
-        begin: Makes the steps of the prompts with these numbers.
-        outcomes: What the scores are of.
-        sampling: How to choose.
-        device: Type of the models' device, which decides the size of batches.
-        decoder: How to decode.
-        on_text: Receives the answer to a single row as it comes.
+        rows: the answers to generate.
+        begin: makes the steps of the prompts with these numbers.
+        outcomes: the outcomes that are scored.
+        sampling: how to choose.
+        device: type of the models' device, which sets the size of batches.
+        decoder: how to decode.
+        on_text: receives the answer to a single row as it comes.
     """
     answers = [""] * len(rows)
     for batch in _batches(rows, sampling.max_new_tokens, device):
@@ -219,7 +219,7 @@ def _answer_batch(
 
 
 class _Answer:
-    """One answer that is being written."""
+    """One unfinished answer."""
 
     def __init__(
         self, text: AnswerText, limit: int, history: list[int], outcomes: Outcomes
@@ -229,7 +229,7 @@ class _Answer:
         self._num_left = limit
 
     def add(self, chosen: Sequence[int]) -> bool:
-        """Take outcomes up to the one that ends the answer; says whether one did."""
+        """Add outcomes up to the one that ends the answer; returns whether one did."""
         for outcome in chosen:
             self.history.append(outcome)
             if self._outcomes.is_stop[outcome]:
@@ -245,10 +245,10 @@ class _Answer:
 def room_for(
     num_prompt_tokens: int, max_length: int, max_new_tokens: int, num_fitting_bytes: int, name: str
 ) -> int:
-    """New tokens that the model's positions hold behind a prompt.
+    """Number of new tokens that fit after a prompt in the model's positions.
 
     Raises:
-        ValueError: None; says how many bytes of a prompt fit.
+        ValueError: there is no room for one; says how many bytes of the prompt fit.
     """
     room = max_length - num_prompt_tokens
     if room < 1:

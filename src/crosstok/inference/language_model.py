@@ -1,4 +1,4 @@
-"""What every model that answers can do: one model, its byte view, or several that answer as one."""
+"""The interface of all language models: one model, its byte view, or several as one."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from crosstok.choices import Unit
 Prompt = str | bytes | Sequence[Mapping[str, Any]]
 """Text, bytes, or the messages of a chat.
 
-Bytes may end inside a character where a model is read byte by byte, and must be UTF-8 elsewhere.
-Messages are rendered by each model's own chat template, up to where the answer begins.
+Bytes must be UTF-8, but may end inside a character where a model is read byte by byte. Messages are
+rendered by each model's own chat template, up to the beginning of the answer.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How to generate, with the names and the meaning of transformers.
+    """How to generate, with the names and meanings that transformers uses.
 
     Attributes:
-        max_new_tokens: At most so many tokens; of models that answer in bytes, bytes, unless
-            `max_new_bytes` says how many.
-        max_new_bytes: At most so many bytes, of models that answer in bytes; others take no notice.
-        temperature: 0 takes the likeliest each time (greedy).
-        top_k: Only the so many likeliest; 0 for all.
-        top_p: Only the likeliest that hold this much probability together.
-        min_p: Only those with at least this share of the likeliest one's probability.
-        repetition_penalty: Divides the odds of what is there already; 1 for none. Not of models
-            that answer in bytes, where every byte is there soon.
-        stop: The answer ends in front of the first of these.
-        seed: Of the draws; the global random state is left as it was.
+        max_new_tokens: most tokens in an answer; for models that answer in bytes, most bytes,
+            unless `max_new_bytes` is set.
+        max_new_bytes: most bytes in an answer of models that answer in bytes; others ignore it.
+        temperature: 0 takes the most likely token each time (greedy).
+        top_k: sample from the k most likely tokens; 0 for all.
+        top_p: sample from the most likely tokens that together hold this probability.
+        min_p: sample from tokens with at least this share of the highest probability.
+        repetition_penalty: above 1, tokens that already occur become less likely; 1 for none.
+            Models that answer in bytes do not take it, since nearly all bytes soon occur.
+        stop: the answer ends before the first of these strings.
+        seed: seed of the sampling; the global random state is not changed.
     """
 
     max_new_tokens: int = 128
@@ -49,7 +49,7 @@ class Sampling:
         """Check the values.
 
         Raises:
-            ValueError: One is out of range; names it and its range.
+            ValueError: a value is out of range; names it and its range.
         """
         _check(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "at least 1")
         most = self.max_new_bytes
@@ -69,30 +69,30 @@ class Sampling:
 
     @property
     def is_greedy(self) -> bool:
-        """Whether nothing is drawn."""
+        """Whether nothing is sampled."""
         return self.temperature == 0
 
     @property
     def num_bytes(self) -> int:
-        """The limit of a model that answers in bytes."""
+        """The limit for a model that answers in bytes."""
         return self.max_new_tokens if self.max_new_bytes is None else self.max_new_bytes
 
     def of(self, unit: Unit) -> Sampling:
-        """The same for a model that writes tokens; `max_new_tokens` counts them, bytes or not."""
+        """The same with `max_new_tokens` as the limit in this unit, of tokens or of bytes."""
         return self if unit == "token" else replace(self, max_new_tokens=self.num_bytes)
 
 
 @dataclass(frozen=True)
 class ContinuationScore:
-    """What a model says of one continuation.
+    """A model's score of one continuation.
 
     Attributes:
-        logprob: Of all its bytes, in nats; of a token that straddles the end of the prompt, in
+        logprob: log-probability in nats; a token that straddles the end of the prompt counts in
             full.
-        is_greedy: Whether greedy decoding would write it: every token (or byte) is the likeliest
-            one. False where it was not asked for.
-        num_bytes: Its bytes.
-        num_units: Its tokens, or bytes where the model is read byte by byte.
+        is_greedy: whether greedy decoding would write it: every token (or byte) is the most likely
+            one. False if this was not requested.
+        num_bytes: number of bytes.
+        num_units: number of tokens, or of bytes where the model is read byte by byte.
     """
 
     logprob: float
@@ -102,18 +102,18 @@ class ContinuationScore:
 
 
 class LanguageModel(Protocol):
-    """One object that answers."""
+    """A model, or several as one, that scores and generates text."""
 
     name: str
 
     @property
     def unit(self) -> Unit:
-        """What it answers in."""
+        """The unit in which it answers."""
         ...
 
     @property
     def max_length(self) -> int:
-        """Tokens, or bytes, that a text may have, the start token included."""
+        """Most tokens (or bytes) in a text, the start token included."""
         ...
 
     def logprob(
@@ -122,23 +122,23 @@ class LanguageModel(Protocol):
         """Score continuations.
 
         Args:
-            pairs: Prompt and continuation; the prompt "" is the start of a document.
-            greedy: Also find whether greedy decoding would write them, which may cost.
+            pairs: prompts with continuations; the prompt "" is the start of a document.
+            greedy: also find out whether greedy decoding would write them, which may take longer.
 
         Raises:
-            ValueError: A continuation is empty or cannot be scored, or a prompt cannot be read;
-                says which and why. Nothing is cut: one that is too long is an error that says how
+            ValueError: a continuation is empty or cannot be scored, or a prompt cannot be read;
+                says which and why. Nothing is cut: for a text that is too long, the error says how
                 many bytes fit.
         """
         ...
 
     def text_logprobs(self, texts: Sequence[str]) -> list[ContinuationScore]:
-        """Score whole texts, each behind the start of a document; `is_greedy` is not found.
+        """Score whole texts, each after the start of a document; `is_greedy` is always False.
 
-        Of an empty text nothing is asked.
+        The score of an empty text is 0.
 
         Raises:
-            ValueError: As `logprob`.
+            ValueError: see `logprob`.
         """
         if isinstance(texts, str):
             raise ValueError("text_logprobs takes a list of texts; pass [text].")
@@ -155,30 +155,31 @@ class LanguageModel(Protocol):
         """Answer prompts, several at a time.
 
         Args:
-            prompts: Each is continued, or answered if it is a chat.
-            sampling: How; greedy by default.
-            on_text: Receives the answer to a single prompt as it comes, in whole characters.
+            prompts: texts to continue, or chats to answer.
+            sampling: how to generate; greedy by default.
+            on_text: receives the answer to a single prompt as it is generated, in whole
+                characters.
 
         Returns:
             The answers, without prompts, special tokens and stop strings.
 
         Raises:
-            ValueError: A prompt is empty where nothing starts a text, cannot be read, or leaves no
-                room for an answer; or `on_text` comes with several prompts.
+            ValueError: a prompt is empty and the tokenizer has no start token, cannot be read, or
+                leaves no room for an answer; or `on_text` is given with several prompts.
         """
         ...
 
 
 def check_pairs(pairs: Sequence[tuple[Prompt, str]]) -> None:
-    """Check that prompts with continuations were given.
+    """Check that these are prompts with continuations.
 
     Raises:
-        ValueError: One is no pair, or its continuation is no text or empty.
+        ValueError: one is not a pair, or its continuation is not text or empty.
     """
     for pair in pairs:
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise ValueError(
-                f"logprob takes a list of (prompt, continuation), and {pair!r:.60} is none."
+                f"logprob takes a list of (prompt, continuation), and {pair!r:.60} is not one."
             )
         prompt, continuation = pair
         if isinstance(continuation, str) and continuation:
@@ -189,10 +190,10 @@ def check_pairs(pairs: Sequence[tuple[Prompt, str]]) -> None:
 
 
 def check_single(prompts: Sequence[Prompt], on_text: Callable[[str], None] | None) -> None:
-    """Check that a list of prompts was given, and only one where text is streamed.
+    """Check that prompts are a list, of one prompt only where text is streamed.
 
     Raises:
-        ValueError: A single prompt was given in the place of the list, or several to stream.
+        ValueError: a single prompt is given instead of a list, or several are to be streamed.
     """
     if isinstance(prompts, str | bytes):
         raise ValueError("generate takes a list of prompts; pass [prompt].")

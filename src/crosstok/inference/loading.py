@@ -1,4 +1,4 @@
-"""Models that answer, by name: one, its byte view, or several as one."""
+"""Load language models by name: one, its byte view, or several as one."""
 
 from __future__ import annotations
 
@@ -36,20 +36,19 @@ def load_language_model(  # noqa: PLR0913 (the options of the command line)
     """Load one model, or several that answer as one.
 
     Args:
-        models: Folders or names on the hub; or one file that defines an ensemble (.yaml), or
-            "bytes:" and a name for the byte view of that model; or an `Ensemble`, which says the
-            next six itself.
-        combine: One of `RULES`, for several models. For "mined" the first is the pivot, for
-            "proxy" they are base, expert and anti-expert.
-        bytes_view: Read a single model byte by byte.
-        weights: Of the models; equal by default.
-        alpha: Of "proxy".
-        target: Which token sequences count where models are read byte by byte.
-        chat_templates: Text of a template for each model, in the place of its own, or "plain"; None
-            for those that keep theirs.
-        dtype: Of the weights; as they are saved by default.
-        device: Where to put the models.
-        trust_remote_code: Whether Python code in the folders may be executed.
+        models: folders or names on the hub; or one file that defines an ensemble (.yaml), or
+            "bytes:" and a name for the byte view of that model; or an `Ensemble`, which sets the
+            next six options itself.
+        combine: rule for several models, one of `RULES`. For "mined" the first model is the pivot;
+            for "proxy" they are base, expert and anti-expert.
+        bytes_view: read a single model byte by byte.
+        weights: weights of the models; equal by default.
+        alpha: for "proxy": strength of expert minus anti-expert.
+        target: which token sequences count where models are read byte by byte.
+        chat_templates: a template for each model, as text or "plain"; None for a model's own.
+        dtype: dtype of the weights; by default as they are saved.
+        device: where to put the models.
+        trust_remote_code: whether Python code in the folders may be executed.
 
     Raises:
         ValueError: a name, a file or an option is wrong; says which.
@@ -70,7 +69,7 @@ def load_language_model(  # noqa: PLR0913 (the options of the command line)
     defaults = inspect.signature(Ensemble.of).parameters
     if wrong := [name for name, value in how.items() if value != defaults[name].default]:
         raise ValueError(
-            f"an Ensemble says itself how its models answer; leave {', '.join(wrong)} out."
+            f"an Ensemble itself says how its models answer; leave {', '.join(wrong)} out."
         )
     return loading.load(models)
 
@@ -78,11 +77,11 @@ def load_language_model(  # noqa: PLR0913 (the options of the command line)
 def place_and_dtype(
     device: str | None, precision: torch.dtype | str | None
 ) -> tuple[str, torch.dtype | str]:
-    """Where models go of which nothing is said, and in what: float32 on a CPU, elsewhere as saved.
+    """Choose device and dtype: the accelerator if there is one; float32 on a CPU, else as saved.
 
     Args:
-        device: A name of torch.
-        precision: fp32, bf16 or fp16, or what torch calls them.
+        device: torch's name for it; None for the default.
+        precision: fp32, bf16, fp16, or torch's names; None for the default.
 
     Raises:
         ValueError: there is no such device.
@@ -91,10 +90,10 @@ def place_and_dtype(
         device = str(default_device())
     try:
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # the second where torch was built without it
+    except (RuntimeError, AssertionError) as error:  # the second if torch was built without it
         raise ValueError(
-            f"device {device!r} cannot be used ({str(error).splitlines()[0]}); take cpu, or leave "
-            "it out for the accelerator if there is one."
+            f"device {device!r} cannot be used ({str(error).splitlines()[0]}). Use cpu, or leave "
+            "device out for the accelerator, if there is one."
         ) from error
     dtype = DTYPES.get(precision, precision) if isinstance(precision, str) else precision
     return device, dtype or ("float32" if device == "cpu" else "auto")
@@ -102,14 +101,14 @@ def place_and_dtype(
 
 @dataclass(frozen=True)
 class _Loading:
-    """Where models come from and go to."""
+    """How models are loaded."""
 
     dtype: torch.dtype | str
     device: torch.device | str | None
     trust_remote_code: bool
 
     def load(self, ensemble: Ensemble) -> LanguageModel:
-        """The object that answers."""
+        """Load the models and make the language model."""
         if ensemble.rule is None:
             [member] = ensemble.members
             if ensemble.bytes_view:

@@ -1,19 +1,19 @@
-"""The baseline of token ensembles: other vocabularies mapped to that of the first by spelling.
+"""The baseline of token ensembles: vocabularies are mapped to the first model's by spelling.
 
-The first model, the pivot, writes. At every step
+The first model, the pivot, generates its own tokens. At every step
 
 * the pivot reads its own tokens and gives its distribution over its own ids;
-* every other member reads the same text in its own tokens: the encoding of prompt and answer so
-  far, made anew at every step (so also where it has no token that ends there), behind its own start
-  token or chat template. Keys and values are kept for the tokens that the encodings of two steps
-  begin with. While the pivot is inside a character, the others stand in front of that character;
-* the logit of each of the pivot's ids is taken from the member's id that is spelled most alike
+* every other member reads the same text in its own tokens, after its own start token or chat
+  template: prompt and answer so far are encoded anew at every step, so that it need not have a
+  token that ends there. Keys and values are kept for the tokens that two successive encodings begin
+  with. While the pivot is inside a character, the others stop before that character;
+* the logit of each of the pivot's ids is taken from the member's id with the most similar spelling
   (MinED, `nearest_tokens`; ends are matched by role), and the softmax is over these;
 * the distributions are averaged as probabilities.
 
-Several ids of the pivot may have the same nearest id, and a member may cut the text so that its
-next token says little about the pivot's: this is a baseline (the one of Minixhofer et al. 2025,
-arXiv 2503.20083, Table 2). Texts are scored by the same rule.
+Several ids of the pivot may have the same nearest id, and a member may split the text so that its
+next token says little about the pivot's: this is the baseline in Minixhofer et al. 2025 (arXiv
+2503.20083, Table 2). Texts are scored by the same rule.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ from crosstok.inference.token_rows import TokenRows
 
 
 class MinedEnsemble(LanguageModel):
-    """A model that answers with the help of others, mapped by spelling: see `LanguageModel`.
+    """Several models that answer as one, mapped by spelling: see `LanguageModel`.
 
     Attributes:
         name: "mined" with the members' names.
-        members: The models; the first is the pivot.
+        members: the models; the first is the pivot.
     """
 
     def __init__(
@@ -62,12 +62,12 @@ class MinedEnsemble(LanguageModel):
         """Map the vocabularies, which takes seconds to minutes for large ones.
 
         Args:
-            members: The models; the first is the pivot.
-            combine: The rule, of which there is one.
-            weights: One for each member, above 0; equal by default.
+            members: the models; the first is the pivot.
+            combine: the rule; there is only one.
+            weights: one for each member, above 0; equal by default.
 
         Raises:
-            ValueError: A member has no text tokens, or it cannot share a cache between branches;
+            ValueError: a member has no text tokens, or it cannot share a cache between branches;
                 or see `Ensemble`.
         """
         self._weights = check_engine(MinedEnsemble, members, combine, weights).shares
@@ -77,12 +77,12 @@ class MinedEnsemble(LanguageModel):
 
     @property
     def pivot(self) -> TokenModel:
-        """The model whose tokens are written."""
+        """The model whose tokens are generated."""
         return self.members[0]
 
     @property
     def max_length(self) -> int:
-        """Tokens of the pivot that a text may have; the others have limits of their own."""
+        """Most tokens of the pivot in a text; the other members have their own limits."""
         return self.pivot.max_length
 
     def logprob(
@@ -112,7 +112,7 @@ class MinedEnsemble(LanguageModel):
 
     @property
     def unit(self) -> Unit:
-        """The pivot's, which writes."""
+        """The unit of the pivot, which generates."""
         return self.pivot.unit
 
     def generate(
@@ -146,14 +146,14 @@ class MinedEnsemble(LanguageModel):
 
     @torch.no_grad()
     def combined(self, states: Sequence[Float[Tensor, "N D"]]) -> Float[Tensor, "N V"]:
-        """Log-probabilities of the pivot's ids from what enters the members' output matrices."""
+        """Log-probabilities of the pivot's ids from the members' last hidden states."""
         return self.combined_logits(self.pivot.scorer.head.logits(states[0]), states[1:])
 
     @torch.no_grad()
     def combined_logits(
         self, logits: Float[Tensor, "N V"], states: Sequence[Float[Tensor, "N D"]]
     ) -> Float[Tensor, "N V"]:
-        """The same where the pivot's logits are there already."""
+        """The same, with the pivot's logits already computed."""
         every = [logits]
         for other, hidden in zip(self._others, states, strict=True):
             own = other.member.scorer.head.logits(hidden)
@@ -162,12 +162,12 @@ class MinedEnsemble(LanguageModel):
         return combine_logprobs(logprobs, self._weights, "probs")
 
     def begin(self, prompt: Prompt) -> list[_Reading]:
-        """The other members, in front of an answer."""
+        """Let the other members begin to read a prompt."""
         return [_Reading(other, prompt) for other in self._others]
 
 
 class _Other:
-    """A member that is mapped to the pivot's ids."""
+    """A member with the map from the pivot's ids to its own."""
 
     def __init__(self, member: TokenModel, pivot: TokenModel) -> None:
         check_sharing(member.model)
@@ -178,7 +178,7 @@ class _Other:
         self.nearest = torch.from_numpy(ids).to(member.model.device)
 
     def ids(self, prompt: Prompt, text: str) -> list[int]:
-        """Its tokens of a chat prompt with an answer, or of a whole text."""
+        """Its tokens for a chat with the answer so far, or for a whole text."""
         reader = self.member.reader
         if not isinstance(prompt, str | bytes):
             before, after = reader.chats(prompt, text)
@@ -199,17 +199,17 @@ class _Other:
         return ids
 
     def states(self, prompt: Prompt, befores: Sequence[str]) -> Float[Tensor, "N D"]:
-        """What enters its output matrix behind each of these texts."""
+        """Its last hidden state after each of these texts."""
         reading = _Reading(self, prompt)
         contexts = Contexts(self.member.model)
         last = read_on(contexts, [reading], befores[-1:])
-        # Mostly beginnings of what was just read: nothing, or a few tokens, that are new.
+        # Mostly beginnings of what was just read, with few or no new tokens.
         found = read_on(contexts, [reading] * (len(befores) - 1), befores[:-1], keep=False)
         return torch.stack([context.hidden for context in [*found, *last]])
 
 
 class _Reading:
-    """One text under one member: the tokens that it has read, with their states."""
+    """One text as one member reads it: its tokens so far, with their states."""
 
     def __init__(self, other: _Other, prompt: Prompt) -> None:
         self.other, self.prompt = other, prompt
@@ -219,13 +219,13 @@ class _Reading:
 def read_on(
     contexts: Contexts, readings: Sequence[_Reading], texts: Sequence[str], *, keep: bool = True
 ) -> list[Context]:
-    """The states behind these texts, on the cache of what the readings share with them.
+    """Read texts and return the states after them, reusing what the readings share with them.
 
     Args:
-        contexts: The member's store.
-        readings: Of one member.
-        texts: For each of them.
-        keep: Go on from these texts the next time.
+        contexts: the member's cache.
+        readings: readings of one member.
+        texts: one text for each reading.
+        keep: whether the next call continues from these texts.
     """
     chains: list[list[Context]] = []
     requests: list[tuple[Context | None, list[int]]] = []
@@ -246,7 +246,7 @@ def read_on(
 
 
 class _Steps:
-    """The steps of pivot and others; the latter read the text so far."""
+    """The steps of the pivot and the other members, which read the text so far."""
 
     def __init__(
         self, ensemble: MinedEnsemble, prompts: Sequence[tuple[Prompt, Sequence[int]]]
@@ -273,7 +273,7 @@ class _Steps:
         return torch.stack(found, dim=1)
 
     def _texts_without(self, num: int) -> list[str]:
-        """The texts so far, less the last outcomes."""
+        """The texts so far, without the last `num` outcomes."""
         contents = self._ensemble.pivot.outcomes.contents
         rows = zip(self._texts, self._outcomes, self._strips_space, strict=True)
         texts = []
@@ -302,7 +302,7 @@ class _Steps:
 
 
 def _befores(prompt: Prompt, continuation: str, starts: Int[np.ndarray, " N"]) -> list[str]:
-    """The text in front of every scored token: the whole text, or what is answered in a chat."""
+    """The text before every scored token: of the whole text, or of the answer in a chat."""
     whole = continuation.encode()
     if isinstance(prompt, str | bytes):
         whole = as_text(prompt).encode() + whole
@@ -310,7 +310,7 @@ def _befores(prompt: Prompt, continuation: str, starts: Int[np.ndarray, " N"]) -
 
 
 def _whole_characters(content: bytes) -> str:
-    """Text up to the last whole character; what is no UTF-8 elsewhere as U+FFFD."""
+    """Text up to the last whole character, with U+FFFD for invalid UTF-8 before it."""
     for size in range(1, min(4, len(content)) + 1):
         byte = content[-size]
         if byte >= 0xC0:  # begins a character of several bytes

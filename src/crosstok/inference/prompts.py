@@ -1,4 +1,4 @@
-"""Prompts, and prompts with continuations, as ids of one tokenizer."""
+"""Encode prompts, and prompts with continuations, with one tokenizer."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class ReadPair:
     """A prompt with its continuation.
 
     Attributes:
-        ids: [T] the start token included.
-        first: The first of them that is scored.
-        starts: [T - first] Byte of prompt and continuation where each scored token begins. Of a
-            chat, which every tokenizer renders in its own way, byte of the continuation, which
-            begins with a token of its own.
+        ids: [T] start token included.
+        first: index of the first scored id.
+        starts: [T - first] byte of prompt and continuation at which each scored token begins. For
+            a chat, which each tokenizer renders in its own way, the byte of the continuation, which
+            begins with a new token.
     """
 
     ids: Int64[np.ndarray, " T"]
@@ -33,7 +33,7 @@ class ReadPair:
 
 
 class PromptReader:
-    """Reads prompts with one tokenizer, chats with its own template or another one."""
+    """Reads prompts with one tokenizer, and chats with its own or another template."""
 
     def __init__(self, encoder: TextEncoder, chat_template: str | None = None) -> None:
         self.encoder = encoder
@@ -48,21 +48,20 @@ class PromptReader:
         """The chat template.
 
         Raises:
-            ValueError: There is none.
+            ValueError: there is none.
         """
         if self._chats is None:
             self._chats = ChatPrompts(self.encoder, self._template)
         return self._chats
 
     def prompt_ids(self, prompt: Prompt) -> list[int]:
-        """What a model reads before it writes.
+        """Encode a prompt for generation.
 
-        The start token stands in front of text, unless the text begins with it; what looks like a
-        special token in a text is one, as transformers reads it. A chat is as its template writes
-        it.
+        Text gets the start token unless it begins with it. The spelling of a special token within a
+        text is read as that token, as in transformers. A chat is rendered by its template.
 
         Raises:
-            ValueError: There is neither a prompt nor a start token, bytes are no UTF-8, or the
+            ValueError: there is neither a prompt nor a start token, bytes are not UTF-8, or the
                 template cannot render the messages.
         """
         if not isinstance(prompt, str | bytes):
@@ -79,13 +78,13 @@ class PromptReader:
     def pairs(self, pairs: Sequence[tuple[Prompt, str]]) -> list[ReadPair]:
         """Encode prompts with their continuations.
 
-        A text and its continuation are encoded together, as text comes in training, and all tokens
-        that end behind the prompt are scored: one that straddles the cut counts in full. Here what
-        looks like a special token in a text is text.
+        A text and its continuation are encoded together, as text is in training, and all tokens
+        that end after the prompt are scored: one that straddles the boundary counts in full. The
+        spelling of a special token within a text is read as plain text.
 
         Raises:
-            ValueError: As `prompt_ids`; a continuation is empty, or has no token that can be
-                scored.
+            ValueError: a continuation is empty or has no token that can be scored; or see
+                `prompt_ids`.
         """
         check_pairs(pairs)
         texts = [
@@ -113,12 +112,13 @@ class PromptReader:
         return found
 
     def prefix_ids(self, text: str, cut: int) -> list[int]:
-        """Ids of the first `cut` bytes of a text, start token included.
+        """Encode the first `cut` bytes of a text, start token included.
 
-        Those of the whole text where one of them ends there, else those of these bytes alone.
+        These are the first ids of the whole text if one of its tokens ends at `cut`, otherwise the
+        ids of these bytes alone.
 
         Raises:
-            ValueError: The cut is inside a character, and no token ends there.
+            ValueError: `cut` is inside a character, and no token ends there.
         """
         [spans] = self.encoder([text], add_start=False, add_end=False)
         count = num_tokens_of(spans, cut)
@@ -134,7 +134,7 @@ class PromptReader:
         """Check that a model has positions for prompt and continuation.
 
         Raises:
-            ValueError: It has not; says how many bytes fit.
+            ValueError: it does not; says how many bytes fit.
         """
         if len(ids) <= max_length:
             return
@@ -149,21 +149,21 @@ class PromptReader:
     def _explain(self, prompt: Prompt, continuation: str, pair: ReadPair) -> None:
         if pair.first < 1:
             raise ValueError(
-                f"nothing stands in front of the first token of {continuation[:40]!r} (prompt: "
+                f"nothing comes before the first token of {continuation[:40]!r} (prompt: "
                 f"{_shown(prompt)}): this tokenizer has no bos or eos, so that token has no "
                 "probability; give a longer prompt."
             )
         raise ValueError(
             f"the tokenizer keeps no token of the continuation {continuation[:40]!r} of "
-            f"{_shown(prompt)}; give another one."
+            f"{_shown(prompt)}; give another continuation."
         )
 
 
 def num_tokens_of(spans: Spans, num_bytes: int) -> int:
-    """Tokens that end within the first bytes.
+    """Count the tokens that end within the first `num_bytes` bytes.
 
-    Of no bytes there are none: a space that the tokenizer puts in front of every text, and that has
-    a token of its own, is part of what is written.
+    For 0 bytes the count is 0, even where the first token is a space that the tokenizer puts before
+    every text: it belongs to the continuation.
     """
     return int(np.searchsorted(spans.ends, num_bytes, "right")) if num_bytes else 0
 
@@ -172,7 +172,7 @@ def as_text(prompt: str | bytes) -> str:
     """The text of a prompt for a model that reads tokens.
 
     Raises:
-        ValueError: Bytes are no UTF-8, or a string holds half a character.
+        ValueError: bytes are not UTF-8, or a string holds half a character.
     """
     if isinstance(prompt, str):
         as_bytes(prompt)
@@ -181,9 +181,9 @@ def as_text(prompt: str | bytes) -> str:
         return prompt.decode()
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"the prompt is no UTF-8 at byte {error.start} (0x{prompt[error.start]:02X}), and this "
-            "model reads tokens of text; read it byte by byte instead (--bytes), where a prompt "
-            "may end inside a character."
+            f"the prompt is not UTF-8 at byte {error.start} (0x{prompt[error.start]:02X}), and "
+            "this model reads tokens of text. Read it byte by byte instead (bytes_view), where a "
+            "prompt may end inside a character."
         ) from None
 
 

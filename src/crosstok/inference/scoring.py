@@ -1,8 +1,8 @@
-"""A model with its tokenizer, asked for the log-probabilities of the ends of token rows.
+"""Score token rows: the log-probabilities of their last tokens under a model.
 
-Rows are batched by length, and the vocabulary is touched only for the tokens that are asked for, in
-blocks: no [tokens, vocabulary]. Rows of the output matrix that stand for no token (they pad it, or
-fill a gap in the ids) are no outcomes, as in training.
+Rows are batched by length, and logits are computed only for the scored tokens, in blocks: there is
+no [tokens, vocabulary]. Rows of the output matrix without a token (padding, or gaps in the ids) get
+no probability, as in training.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from crosstok.models import check_vocabulary_fits, hidden_states, output_head
+from crosstok.models import check_vocabulary_fits, hidden_states, max_positions, output_head
 from crosstok.ops import OutputHead, linear_logprobs
 from crosstok.tokenizers import ByteVocab, Spans, TextEncoder
 
 MAX_LENGTH = 2048
-"""Tokens in a window unless told otherwise, if the model has that many positions."""
+"""Default number of tokens in a window, for models with at least as many positions."""
 
 TOKENS_PER_BATCH = {"cpu": 2048}
 TOKENS_PER_BATCH_ACCELERATOR = 16384
 """Tokens in one forward pass. On a CPU more than its cache holds is slower: 600 BLiMP pairs took
 5.5 s of CPU time with 8,192 and 3.5 s with 2,048 (6M parameters)."""
 
-_BLOCK_BYTES = 32 * 2**20  # of logits, where whole distributions are looked at
+_BLOCK_BYTES = 32 * 2**20  # of logits, where whole distributions are needed
 
 
 @dataclass(frozen=True)
 class TokenRow:
-    """Token ids of which those from `first` on are scored, given all before them."""
+    """Token ids; those from index `first` on are scored, each after all ids before it."""
 
     ids: Int[np.ndarray, " T"]
     first: int  # at least 1: nothing comes before token 0
@@ -42,13 +42,13 @@ class TokenRow:
     def __post_init__(self) -> None:
         if not 1 <= self.first <= len(self.ids):
             raise ValueError(
-                f"first is {self.first}; of {len(self.ids)} ids those from 1 on can be scored."
+                f"first is {self.first}; it must be from 1 to {len(self.ids)}, the number of ids."
             )
 
 
 @dataclass(frozen=True)
 class RowScores:
-    """Of the scored tokens of one row, N = T - first."""
+    """Scores of the scored tokens of one row, N = T - first."""
 
     logprobs: Float[np.ndarray, " N"]  # nats, float64
     is_greedy: Bool[np.ndarray, " N"] | None  # the token is the model's most likely one
@@ -58,11 +58,11 @@ class Scorer:
     """A causal language model that scores text.
 
     Attributes:
-        name: what the model is called in tables and errors.
+        name: the model's name in tables and errors.
         max_length: tokens in a window, the start token included.
-        start: id put in front of every window (bos, else eos), or None if there is none.
-        head: what stands between its hidden states and its logits.
-        valid_ids: [V] rows of the output matrix that are tokens; None where all are.
+        start: id put before every window (bos, else eos), or None if there is none.
+        head: the output head, from hidden states to logits.
+        valid_ids: [V] which rows of the output matrix are tokens; None where all are.
     """
 
     def __init__(
@@ -79,14 +79,14 @@ class Scorer:
         Args:
             model: a causal language model of transformers.
             tokenizer: its fast tokenizer.
-            name: defaults to the model's own name or class.
+            name: by default the model's own name or class.
             max_length: tokens in a window; by default the model's positions, at most `MAX_LENGTH`.
-            tokens_per_batch: tokens in one forward pass, padding included; the default goes by the
-                device.
+            tokens_per_batch: tokens in one forward pass, padding included; the default depends on
+                the device.
 
         Raises:
-            ValueError: the tokenizer has ids that the model has not, or `max_length` is below 2 or
-                above the model's positions.
+            ValueError: the tokenizer has ids that the model has no rows for, or `max_length` is
+                below 2 or above the model's positions.
         """
         self.name = name or getattr(model, "name_or_path", "") or type(model).__name__
         self.model = model.eval()
@@ -107,7 +107,7 @@ class Scorer:
     def with_window(
         self, max_length: int | None = None, tokens_per_batch: int | None = None
     ) -> Scorer:
-        """The same model with other windows, or other batches; None leaves them as they are.
+        """The same model with other windows or batches; None leaves them unchanged.
 
         Raises:
             ValueError: `max_length` is below 2 or above the model's positions.
@@ -125,7 +125,7 @@ class Scorer:
 
     @property
     def num_start(self) -> int:
-        """Tokens in front of every window: 1, or 0 if the tokenizer has neither bos nor eos."""
+        """Tokens before every window: 1, or 0 if the tokenizer has neither bos nor eos."""
         return 0 if self.start is None else 1
 
     def encode(self, texts: Sequence[str]) -> list[Spans]:
@@ -133,10 +133,10 @@ class Scorer:
         return self.encoder(texts, add_start=False, add_end=False)
 
     def row(self, ids: Int[np.ndarray, " T"], num_context: int = 0) -> TokenRow | None:
-        """Text ids behind the start token, those after the first `num_context` to be scored.
+        """Make a row of text ids after the start token; the first `num_context` are not scored.
 
-        Without a start token the first id has nothing before it and stays unscored; None if that
-        leaves nothing.
+        Without a start token nothing comes before the first id, and it is not scored. None if no id
+        is left to score.
         """
         if self.start is not None:
             ids = np.concatenate([np.array([self.start], dtype=np.int64), ids])
@@ -145,7 +145,7 @@ class Scorer:
     def row_without_start(
         self, ids: Int[np.ndarray, " T"], num_context: int = 0
     ) -> TokenRow | None:
-        """The same for ids that continue a text."""
+        """Make a row of ids that continue a text, without a start token; see `row`."""
         first = max(1, num_context)
         return TokenRow(ids, first) if first < len(ids) else None
 
@@ -156,17 +156,17 @@ class Scorer:
         greedy: bool = False,
         on_progress: Callable[[int], None] | None = None,
     ) -> list[RowScores]:
-        """Score rows; the order and the size of batches change nothing but rounding.
+        """Score rows; the order and the size of batches affect nothing but rounding.
 
-        Rows that are equal are scored once, so that they have the same figures to the last digit.
+        Equal rows are scored once, so that their scores are the same to the last digit.
 
         Args:
-            rows: what to score.
-            greedy: also say which of the tokens are the model's most likely ones.
+            rows: the rows to score.
+            greedy: also find out which tokens are the model's most likely ones.
             on_progress: called with the number of rows done, after every batch.
 
         Raises:
-            ValueError: as `crosstok.models.hidden_states` and `crosstok.ops.linear_logprobs`.
+            ValueError: see `crosstok.models.hidden_states` and `crosstok.ops.linear_logprobs`.
         """
         places: dict[tuple[int, bytes], list[int]] = {}
         for place, row in enumerate(rows):
@@ -185,9 +185,9 @@ class Scorer:
         return [scores[place] for place in range(len(rows))]
 
     def hidden_of(self, rows: Sequence[TokenRow]) -> tuple[Float[Tensor, "N D"], Int[Tensor, " N"]]:
-        """What enters the output matrix to predict the scored tokens, and these tokens.
+        """The hidden states that predict the scored tokens, and these tokens.
 
-        All rows at once, one after the other; for a few rows.
+        All rows are in one forward pass, and their tokens are concatenated; for a few rows.
         """
         device = self.head.weight.device
         width = max(len(row.ids) for row in rows)
@@ -221,7 +221,7 @@ class Scorer:
 
 
 def groups(texts: Iterable[str], num_chars: int = 4_000_000) -> Iterator[list[str]]:
-    """Texts a few at a time, so that what is made of them never fills the memory."""
+    """Texts in groups of about `num_chars` characters, to bound the memory that they take."""
     group: list[str] = []
     held = 0
     for text in texts:
@@ -235,10 +235,7 @@ def groups(texts: Iterable[str], num_chars: int = 4_000_000) -> Iterator[list[st
 
 
 def _max_length(model: Any, asked: int | None, name: str) -> int:
-    config = model.config.get_text_config()
-    positions = getattr(config, "max_position_embeddings", None) or getattr(
-        config, "n_positions", None
-    )
+    positions = max_positions(model.config)
     if asked is None:
         return min(positions or MAX_LENGTH, MAX_LENGTH)
     if asked < 2:
@@ -264,7 +261,7 @@ def batches(lengths: list[int], tokens_per_batch: int) -> Iterator[list[int]]:
 
 
 def blocks(num_rows: int, vocab_size: int) -> Iterator[slice]:
-    """Slices of rows of which the logits take little memory."""
+    """Slices of rows whose logits take little memory."""
     rows = max(1, _BLOCK_BYTES // (4 * vocab_size))
     for first in range(0, num_rows, rows):
         yield slice(first, first + rows)

@@ -1,4 +1,4 @@
-"""What several token vocabularies have in common, as one list of outcomes."""
+"""The tokens that several vocabularies share, as one list of outcomes."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from crosstok.inference.token_model import TokenModel
 log = logging.getLogger(__name__)
 
 _FEW = 0.5
-"""Below this share of a member's text tokens people are warned."""
+"""There is a warning if less than this share of a member's text tokens is shared."""
 
 
 @dataclass(frozen=True, eq=False)
 class SharedVocabulary:
-    """Text tokens that all members have, sorted by their bytes, and behind them the stop.
+    """Text tokens that all members have, sorted by their bytes, and after them the stop.
 
-    The stop is one outcome: whichever of its stop tokens (end of document, end of turn) a member
-    writes. No other special token is an outcome, and what a member gives to its own other tokens
-    is left out: its distribution is over these outcomes alone, before anything else is done.
+    The stop is a single outcome for all of a member's stop tokens (end of document, end of turn).
+    No other special token is an outcome. Each member's distribution is first restricted to these
+    outcomes and renormalised.
 
     Attributes:
-        contents: [U] Bytes of the shared tokens.
-        ids: [k][U] Each member's ids of them: of several with the same bytes the one that its
+        contents: [U] bytes of the shared tokens.
+        ids: [k][U] each member's ids for them; where several have the same bytes, the one that its
             encoder emits.
-        stop_ids: [k] Each member's stop tokens.
-        shares: [k] Part of each member's distinct text tokens that is shared.
+        stop_ids: [k] each member's stop tokens.
+        shares: [k] share of each member's distinct text tokens that is shared.
     """
 
     contents: tuple[bytes, ...]
@@ -54,7 +54,7 @@ class SharedVocabulary:
     def outcomes_of(
         self, ids: Int[np.ndarray, " T"], member: int, num_ids: int
     ) -> Int[np.ndarray, " T"]:
-        """Outcomes of a member's text tokens; -1 for what is not shared."""
+        """Outcomes of a member's text tokens; -1 for tokens that are not shared."""
         own = self.ids[member].cpu().numpy()
         outcome_of = np.full(num_ids, -1, dtype=np.int64)
         outcome_of[own] = np.arange(len(own))
@@ -62,10 +62,10 @@ class SharedVocabulary:
 
 
 def share_vocabulary(members: Sequence[TokenModel]) -> SharedVocabulary:
-    """Find what members have in common; warns where it is little.
+    """Find the tokens that all members have; warns if they are few.
 
     Raises:
-        ValueError: There is nothing.
+        ValueError: there are none.
     """
     own: list[dict[bytes, int]] = []
     for member in members:
@@ -88,8 +88,8 @@ def share_vocabulary(members: Sequence[TokenModel]) -> SharedVocabulary:
             for share, tokens, member in zip(shares, own, members, strict=True)
         ]
         log.warning(
-            "the members share %d text tokens (%s); the others are never written, and a text that "
-            "needs them cannot be scored",
+            "the members share %d text tokens (%s); the others are never generated, and a text "
+            "that needs them cannot be scored",
             len(shared),
             ", ".join(parts),
         )

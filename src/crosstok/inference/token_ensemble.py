@@ -1,13 +1,13 @@
 """Models that share a vocabulary, averaged token by token.
 
-At every step each member gives its distribution over the tokens that all of them have and the end
-of the text (`SharedVocabulary`), in its own ids, behind its own start token or chat template, on
-its own cache. With weights w_i that sum to 1:
+At every step each member gives its distribution over the tokens that all members have and the end
+of the text (`SharedVocabulary`), in its own ids, after its own start token or chat template, on its
+own cache. With weights w_i that sum to 1:
 
 probs      sum_i w_i p_i                  computed as a logsumexp
 logprobs   prod_i p_i^w_i, normalised     the weighted mean of log-probabilities
 
-Members come to share a vocabulary by `crosstok transfer` (Minixhofer et al. 2025, arXiv 2503.20083,
+`crosstok transfer` gives models a common vocabulary (Minixhofer et al. 2025, arXiv 2503.20083,
 section 5).
 """
 
@@ -41,7 +41,7 @@ from crosstok.inference.token_rows import TokenRows
 def combine_logprobs(
     logprobs: Sequence[Float[Tensor, "N U"]], weights: Float[np.ndarray, " k"], rule: str
 ) -> Float[Tensor, "N U"]:
-    """One distribution of several over the same outcomes, in nats."""
+    """Combine several distributions over the same outcomes into one, in nats."""
     if rule == "probs":
         shifted = [one + float(np.log(w)) for one, w in zip(logprobs, weights, strict=True)]
         return torch.stack(shifted).logsumexp(dim=0)
@@ -54,10 +54,10 @@ class TokenEnsemble(LanguageModel):
     """Models that answer token by token as one: see `LanguageModel`.
 
     Attributes:
-        name: The rule with the members' names.
-        combine: The rule.
-        members: The models. The first one's tokenizer cuts the texts that are scored.
-        shared: Their common vocabulary.
+        name: the rule with the members' names.
+        combine: the rule.
+        members: the models. The first one's tokenizer splits the texts that are scored.
+        shared: their common vocabulary.
     """
 
     def __init__(
@@ -68,16 +68,16 @@ class TokenEnsemble(LanguageModel):
         weights: Sequence[float] | None = None,
         decoder: MakeDecoder = OneByOne,
     ) -> None:
-        """Put models together.
+        """Combine models.
 
         Args:
-            members: The models.
-            combine: The rule: what is averaged.
-            weights: One for each member, above 0; equal by default.
-            decoder: How to decode; see `crosstok.inference.generation`.
+            members: the models.
+            combine: the rule.
+            weights: one for each member, above 0; equal by default.
+            decoder: how to decode; see `crosstok.inference.generation`.
 
         Raises:
-            ValueError: The members have no token in common; or see `Ensemble`.
+            ValueError: the members have no token in common; or see `Ensemble`.
         """
         declared = check_engine(TokenEnsemble, members, combine, weights)
         self._weights, self.combine = declared.shares, combine
@@ -87,12 +87,12 @@ class TokenEnsemble(LanguageModel):
 
     @cached_property
     def unit(self) -> Unit:
-        """Bytes where every shared token is one."""
+        """The unit of answers: bytes if every shared token is a single byte."""
         return unit_of(self.shared.contents)
 
     @property
     def max_length(self) -> int:
-        """Tokens that a text may have, the start token included."""
+        """Most tokens in a text, the start token included."""
         return min(member.max_length for member in self.members)
 
     def logprob(
@@ -101,7 +101,8 @@ class TokenEnsemble(LanguageModel):
         """Score continuations; see `LanguageModel.logprob`.
 
         Raises:
-            ValueError: Also if a continuation has a token that not all members have.
+            ValueError: a continuation has a token that not all members have; or see
+                `LanguageModel.logprob`.
         """
         outcomes, rows = self._rows(pairs)
         scores: list[ContinuationScore | None] = [None] * len(pairs)
@@ -167,7 +168,7 @@ class TokenEnsemble(LanguageModel):
     def _rows(
         self, pairs: Sequence[tuple[Prompt, str]]
     ) -> tuple[list[Int[np.ndarray, " N"]], list[list[TokenRow]]]:
-        """Outcomes of the continuations, and for each of them a row of every member."""
+        """Outcomes of the continuations, and for each continuation a row of every member."""
         read = [member.read_pairs(pairs) for member in self.members]
         outcomes, rows = [], []
         for place, pair in enumerate(pairs):
@@ -191,10 +192,10 @@ class TokenEnsemble(LanguageModel):
         wanted: Int[np.ndarray, " N"],
         pair: tuple[Prompt, str],
     ) -> TokenRow:
-        """A member's row: its own, where its tokenizer cuts as the first one's does.
+        """A member's row: its own, if its tokenizer splits the text as the first one's does.
 
-        Else its own ids of what is not scored, and behind them the tokens that the first one's
-        tokenizer cut, so that all members are asked for the same bytes.
+        Otherwise its own ids of what is not scored, and after them the tokens of the first one's
+        tokenizer, so that all members score the same bytes.
         """
         if np.array_equal(self._outcomes(own.ids[own.first :], number), wanted):
             return TokenRow(own.ids, own.first)
@@ -205,8 +206,8 @@ class TokenEnsemble(LanguageModel):
             before = own.ids[: own.first].tolist()
         if not before:
             raise ValueError(
-                f"{member.name} has neither bos nor eos to start from, and nothing stands in front "
-                f"of {continuation[:40]!r}; give a longer prompt."
+                f"{member.name} has neither bos nor eos to start from, and nothing comes before "
+                f"{continuation[:40]!r}; give a longer prompt."
             )
         after = self.shared.ids[number].cpu().numpy()[wanted]
         ids = np.concatenate([np.array(before, dtype=np.int64), after])
@@ -235,7 +236,7 @@ class TokenEnsemble(LanguageModel):
     def _score(
         self, rows: Sequence[Sequence[TokenRow]], wanted: Sequence[Int[np.ndarray, " N"]]
     ) -> tuple[Float[np.ndarray, " N"], np.ndarray]:
-        """Log-probabilities of the wanted outcomes, and whether each is the likeliest."""
+        """Log-probabilities of the wanted outcomes, and whether each is the most likely one."""
         hidden = [
             member.scorer.hidden_of([row[number] for row in rows])[0]
             for number, member in enumerate(self.members)

@@ -1,4 +1,4 @@
-"""One model of transformers that answers."""
+"""A causal language model of transformers as a `LanguageModel`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from crosstok.alignment.vocab_map import first_id
 from crosstok.byteview.canonical import adds_prefix_space
-from crosstok.byteview.contexts import max_positions
+from crosstok.byteview.contexts import NO_LIMIT
 from crosstok.choices import Unit
 from crosstok.inference.generation import (
     MakeDecoder,
@@ -35,7 +35,7 @@ from crosstok.inference.language_model import (
 from crosstok.inference.prompts import PromptReader, ReadPair
 from crosstok.inference.scoring import Scorer, TokenRow
 from crosstok.inference.token_rows import TokenRows
-from crosstok.models import unwrap_model
+from crosstok.models import max_positions, unwrap_model
 from crosstok.tokenizers import ByteVocab
 from crosstok.tokenizers.spans import text_backend
 
@@ -43,14 +43,14 @@ from crosstok.tokenizers.spans import text_backend
 class TokenModel(LanguageModel):
     """A causal language model with its tokenizer: see `LanguageModel`.
 
-    Ids that stand for nothing (gaps, rows that pad the output matrix) are no outcomes, neither of
-    scores nor of answers.
+    Ids without a token (gaps, rows that pad the output matrix) get no probability, in scores and in
+    answers.
 
     Attributes:
-        name: What the model is called in tables and errors.
-        scorer: Scores rows of its tokens. Its `max_length` is the window that long texts are cut
-            into where they are evaluated; the model's own is how long a text may be.
-        reader: Reads prompts.
+        name: the model's name in tables and errors.
+        scorer: scores rows of tokens. Its `max_length` is the window into which long texts are cut
+            for evaluation; the model's own `max_length` is the longest text that it takes.
+        reader: encodes prompts.
     """
 
     def __init__(
@@ -65,14 +65,14 @@ class TokenModel(LanguageModel):
         """Prepare a model; it is put in evaluation mode.
 
         Args:
-            model: A causal language model of transformers.
-            tokenizer: The model's.
-            name: By default the model's own name or class.
-            chat_template: Text of a template that takes the place of the tokenizer's own.
-            decoder: How to decode; see `crosstok.inference.generation`.
+            model: a causal language model of transformers.
+            tokenizer: its fast tokenizer.
+            name: by default the model's own name or class.
+            chat_template: text of a chat template to use instead of the tokenizer's own.
+            decoder: how to decode; see `crosstok.inference.generation`.
 
         Raises:
-            ValueError: The tokenizer has ids that the model has not.
+            ValueError: the tokenizer has ids that the model has no rows for.
         """
         self.scorer = Scorer(model, tokenizer, name=name)
         self.name, self._decoder = self.scorer.name, decoder
@@ -89,29 +89,29 @@ class TokenModel(LanguageModel):
 
     @property
     def vocab(self) -> ByteVocab:
-        """The bytes of its ids."""
+        """The bytes of the tokenizer's ids."""
         return self.scorer.byte_vocab
 
     @cached_property
     def unit(self) -> Unit:
-        """Bytes where every token of text is one."""
+        """The unit of answers: bytes if every text token is a single byte."""
         return unit_of(self.vocab.token_bytes)
 
     @property
     def max_length(self) -> int:
-        """Tokens that a text may have, the start token included."""
-        return max_positions(unwrap_model(self.model).config.get_text_config())
+        """Most tokens in a text, the start token included."""
+        return max_positions(unwrap_model(self.model).config) or NO_LIMIT
 
     @cached_property
     def stop_ids(self) -> list[int]:
-        """Ends of an answer: those of the model's own files, ends of a document and of a turn."""
+        """Ids that end an answer: the model's own, the end of a document and the end of a turn."""
         return _stop_ids(self.model, self.vocab)
 
     def read_pairs(self, pairs: Sequence[tuple[Prompt, str]]) -> list[ReadPair]:
         """Encode prompts with continuations that fit.
 
         Raises:
-            ValueError: See `LanguageModel.logprob`.
+            ValueError: see `LanguageModel.logprob`.
         """
         read = self.reader.pairs(pairs)
         for pair, (_, continuation) in zip(read, pairs, strict=True):
@@ -165,30 +165,30 @@ class TokenModel(LanguageModel):
         return self.scorer.head.weight.shape[0]
 
     def without_invalid(self, logits: Float[Tensor, "*B V"]) -> Float[Tensor, "*B V"]:
-        """Logits with -inf for rows of the output matrix that stand for no token."""
+        """Logits with -inf for rows of the output matrix without a token."""
         valid = self.scorer.valid_ids
         return logits if valid is None else logits.masked_fill(~valid.to(logits.device), -torch.inf)
 
     @cached_property
     def outcomes(self) -> Outcomes:
-        """Its ids as outcomes."""
+        """The ids as outcomes."""
         size = self.num_rows
         contents = [content or b"" for content in self.vocab.token_bytes]
         contents += [b""] * (size - len(contents))
         return Outcomes(contents, np.isin(np.arange(size), self.stop_ids))
 
     def room(self, ids: Sequence[int], sampling: Sampling) -> int:
-        """New tokens that fit behind a prompt.
+        """Number of new tokens that fit after a prompt.
 
         Raises:
-            ValueError: None do.
+            ValueError: there is no room for one.
         """
         fitting = ids[: self.max_length - 1]
         num_bytes = sum(len(self.vocab.token_bytes[index] or b"") for index in fitting)
         return room_for(len(ids), self.max_length, sampling.max_new_tokens, num_bytes, self.name)
 
     def strips_space(self, ids: Sequence[int]) -> bool:
-        """Whether an answer begins with a space that the tokenizer puts in front of every text."""
+        """Whether an answer begins with a space that the tokenizer puts before every text."""
         return list(ids) == [self.scorer.start] and self._adds_space
 
     @cached_property
@@ -217,7 +217,7 @@ class _Steps:
 
 
 def unit_of(contents: Iterable[bytes | None]) -> Unit:
-    """What a model answers in whose tokens have these bytes."""
+    """The unit in which a model whose tokens have these bytes answers."""
     return "byte" if all(len(content or b"") <= 1 for content in contents) else "token"
 
 

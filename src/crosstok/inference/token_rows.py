@@ -1,4 +1,4 @@
-"""Token sequences of one model that grow together, on one cache."""
+"""Token sequences of one model that grow together on one cache."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 
 class TokenRows:
-    """Rows of token ids, padded on the left, which grow by as many tokens at a time."""
+    """Rows of token ids, padded on the left, that all grow by the same number of tokens."""
 
     def __init__(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> None:
         """Begin with prompts of at least one token."""
@@ -34,16 +34,16 @@ class TokenRows:
 
     @torch.no_grad()
     def logits(self, num: int = 1) -> Float[Tensor, "B num V"]:
-        """Read the tokens that are new, and say what follows each of the last ones.
+        """Read the new tokens, and predict the token after each of the last `num` of them.
 
         Args:
-            num: Of so many of the last tokens; all of them must be new.
+            num: number of last tokens to predict from; all of them must be new.
 
         Returns:
             Logits of the token after each of them, at least float32.
 
         Raises:
-            ValueError: Fewer tokens are new.
+            ValueError: fewer tokens are new.
         """
         num_unread = self._ids.shape[1] if self._num_new is None else self._num_new
         if not 1 <= num <= num_unread:
@@ -76,16 +76,17 @@ class TokenRows:
             self._num_new += ids.shape[1]
 
     def crop(self, num: int) -> None:
-        """Take back the last tokens of every row, as if they had never been added.
+        """Remove the last `num` tokens of every row, as if they had never been added.
 
-        The token before them is read again, since what follows it is asked next.
+        The token before them is read again, since the token after it is predicted next.
 
         Args:
-            num: So many tokens, of those that were added to the prompts.
+            num: number of tokens to remove, at most the number added to the prompts.
 
         Raises:
-            ValueError: More tokens than were added; or the model has read them, and its cache has
-                forgotten what was before (a recurrent state, or a sliding window that is full).
+            ValueError: `num` is larger than the number of tokens that were added; or the model has
+                read them, and its cache no longer holds the state before (a recurrent state, or a
+                full sliding window).
         """
         width = self._ids.shape[1] - num
         if num < 0 or width < self._num_prompt:
@@ -109,23 +110,23 @@ class TokenRows:
         self._cache.batch_select_indices(chosen)
 
     def _forget(self, num: int) -> None:
-        """Take the last tokens out of the cache."""
+        """Remove the last tokens from the cache."""
         if why := _why_fixed(self._cache):
             raise ValueError(
-                f"the cache of {type(self._model).__name__} cannot take {num} tokens back: {why}. "
+                f"the cache of {type(self._model).__name__} cannot remove {num} tokens: {why}. "
                 "Decode it one token at a time."
             )
         self._cache.crop(-num)
 
 
 def _why_fixed(cache: Any) -> str | None:
-    """Why a cache that has read something cannot go back; None if it can."""
+    """Why a cache cannot be rolled back; None if it can."""
     if not hasattr(cache, "crop"):
-        return f"it is a {type(cache).__name__}, which has no way back"
+        return f"it is a {type(cache).__name__}, which has no crop"
     for layer in cache.layers:
         if hasattr(layer, "recurrent_states") or hasattr(layer, "conv_states"):
-            return "a recurrent state holds all tokens that it has read"
+            return "a recurrent state holds all tokens that were read"
         window = getattr(layer, "sliding_window", None)
         if window is not None and layer.get_seq_length() >= window:
-            return f"its sliding window of {window} tokens is full, and what was before is gone"
+            return f"its sliding window of {window} tokens is full, and older tokens are gone"
     return None

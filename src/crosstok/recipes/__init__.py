@@ -1,8 +1,8 @@
-"""Recipes: everything a run depends on, as a frozen dataclass, as flags, and as YAML.
+"""Recipes: everything a run depends on, as a frozen dataclass, command-line flags, or YAML.
 
-A recipe's fields are the command's flags with ``_`` for ``-``; the same names are the YAML keys.
-Nothing heavy is imported here, so that a mistyped flag is answered at once: what a recipe builds is
-imported where it is built.
+A recipe's fields are the command's flags with ``_`` for ``-``, and the keys of the YAML file.
+Heavy libraries are imported only in the functions that need them, so that a mistyped flag is
+reported at once.
 """
 
 from crosstok.choices import OBJECTIVES

@@ -1,4 +1,4 @@
-"""Jobs that take their recipe, or its options as keywords."""
+"""Let jobs take a recipe, or its options as keywords."""
 
 import inspect
 from collections.abc import Callable
@@ -14,10 +14,10 @@ Result_co = TypeVar("Result_co", covariant=True)
 
 
 class Job(Protocol[Recipe_contra, Result_co]):
-    """A job of the front door: called with a recipe, or with its options."""
+    """A job, called with a recipe or with its options."""
 
     def __call__(self, recipe: Recipe_contra | None = None, /, **options: Any) -> Result_co:
-        """Do it."""
+        """Run the job."""
         ...
 
 
@@ -27,11 +27,11 @@ def takes(
     """Let a function of a recipe be called with the recipe's options instead.
 
     ``transfer(TransferRecipe(model=..., ...))`` and ``transfer(model=..., ...)`` are the same.
-    Options are checked as those of a YAML file are; paths may be `pathlib.Path`. Parameters that
-    the function has beside its recipe go with either.
+    Options are checked like those of a YAML file; paths may be `pathlib.Path`. The function's other
+    parameters can be given with either.
 
     Raises:
-        RecipeError: (the function) the options are no recipe, or come together with one.
+        RecipeError: (when called) the options do not make a recipe, or are given with a recipe.
     """
 
     def decorate(job: Callable[..., Result_co]) -> Job[Recipe, Result_co]:
@@ -56,13 +56,13 @@ def _build(
         return load_recipe(recipe_type, None, options)
     if not isinstance(recipe, recipe_type):
         raise RecipeError(
-            f"{name} takes a {recipe_type.__name__} or its options as keywords, and was given "
-            f"{recipe!r:.80}."
+            f"{name} takes a {recipe_type.__name__} or its options as keywords, and the argument "
+            f"is {recipe!r:.80}."
         )
     if options:
         raise RecipeError(
-            f"{name} was given a recipe and also {', '.join(sorted(options))}: put them into the "
-            "recipe (dataclasses.replace), or give all options as keywords."
+            f"{name} was called with a recipe and also {', '.join(sorted(options))}. Put them into "
+            "the recipe (dataclasses.replace), or give all options as keywords."
         )
     return recipe
 

@@ -8,8 +8,8 @@ from crosstok.recipes.training import TrainingRecipe
 
 @dataclass(frozen=True, kw_only=True)
 class DistilRecipe(TrainingRecipe):
-    """Teach a student from a teacher with another tokenizer."""
+    """Train a student on a teacher that has another tokenizer."""
 
-    teacher: Strings = option("Model to learn from: name or folder.", group="model")
-    student: str = option("Model to train, with its own tokenizer.", group="model")
+    teacher: Strings = option("Model to learn from: a name on the hub or a folder.", group="model")
+    student: str = option("Model to train: a name on the hub or a folder.", group="model")
     random_init: bool = option("Start the student from random weights.", False, group="model")

@@ -1,4 +1,4 @@
-"""The flags that say which models answer, and how: `--combine`, `--weight`, `--alpha`, ..."""
+"""The options of a recipe that say which models answer, and how: combine, weight, alpha, ..."""
 
 import re
 from collections.abc import Iterator
@@ -11,19 +11,12 @@ if TYPE_CHECKING:
     from crosstok.recipes.evaluate import EvaluateRecipe
     from crosstok.recipes.generate import GenerateRecipe
 
-# Options of `Ensemble`, and the flags that they are on the command line.
-_FLAGS = {
-    "combine": "--combine",
-    "weights": "--weight",
-    "alpha": "--alpha",
-    "target": "--target",
-    "bytes_view": "--bytes",
-    "chat_templates": "--chat-template",
-}
+# Options of `Ensemble` that recipes call by another name.
+_NAMES = {"weights": "weight", "bytes_view": "bytes", "chat_templates": "chat_template"}
 
 
 def ensemble_options(recipe: "EvaluateRecipe | GenerateRecipe") -> dict[str, Any]:
-    """The flags as options of `Ensemble`, which alone knows what may be."""
+    """The recipe's options as those of `Ensemble`, which checks them."""
     return {
         "combine": recipe.combine,
         "weights": recipe.weight,
@@ -34,8 +27,8 @@ def ensemble_options(recipe: "EvaluateRecipe | GenerateRecipe") -> dict[str, Any
 
 
 @contextmanager
-def spelt_as_flags() -> Iterator[None]:
-    """Errors of an `Ensemble` as those of a recipe, with flags for options.
+def spelled_as_in_recipes() -> Iterator[None]:
+    """Raise errors of an `Ensemble` as errors of a recipe, in the recipe's names for options.
 
     Raises:
         RecipeError: the options contradict each other.
@@ -48,6 +41,6 @@ def spelt_as_flags() -> Iterator[None]:
     except (EnsembleFileError, RecipeError):
         raise
     except ValueError as error:
-        names = "|".join(_FLAGS)
-        text = re.sub(rf"\b({names})\b", lambda found: _FLAGS[found[0]], str(error))
+        names = "|".join(_NAMES)
+        text = re.sub(rf"\b({names})\b", lambda found: _NAMES[found[0]], str(error))
         raise RecipeError(text) from error

@@ -1,78 +1,106 @@
 """The recipe of a comparison of models."""
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from crosstok.choices import Combine, Precision, Target, TextUnit
-from crosstok.recipes.ensemble import ensemble_options, spelt_as_flags
-from crosstok.recipes.fields import Numbers, Strings, option
+from crosstok.recipes.ensemble import ensemble_options, spelled_as_in_recipes
+from crosstok.recipes.fields import CheckedRecipe, Numbers, Strings, option
 
 if TYPE_CHECKING:
     from crosstok.evaluation import EvaluationOptions
 
+_EXAMS = "tasks and exams"
+
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateRecipe:
-    """Compare models by bits per byte, exams, tasks and likeness to a teacher.
-
-    A model is a name on the hub, a folder, a .yaml file that defines an ensemble, or bytes:NAME for
-    the byte view of a model. With --combine all models answer as one.
-    """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+class EvaluateRecipe(CheckedRecipe):
+    """Compare models by bits per byte, exams, tasks and agreement with a teacher."""
 
     model: Strings = option(
-        "Model to evaluate: a name on the hub, a folder, an ensemble file, or bytes:NAME; may be "
-        "repeated."
+        "Model: a name on the hub, a folder, bytes:NAME or an ensemble file (.yaml).", group="model"
     )
-    data: Strings | None = option("Texts for bits per byte; may be repeated.", None)
-    exam: Strings | None = option("File of exam items; may be repeated.", None)
-    task: Strings | None = option(
-        "Task of lm-eval: a name, a pattern or a file; may be repeated.", None
+    combine: Combine | None = option("Let all models answer as one.", None, group="model")
+    weight: Numbers | None = option(
+        "Weight of each model, in their order; equal if not given.", None, group="model"
     )
-    teacher: str | None = option("Model whose likelihoods the others are compared with.", None)
-    json: str | None = option("Also write the figures to this file.", None)
+    alpha: float = option(
+        "For --combine proxy: strength of expert minus anti-expert.", 1.0, group="model"
+    )
+    bytes: bool = option("Read every model byte by byte.", False, group="model")
+    target: Target = option(
+        "For models read byte by byte: which token sequences count.", "all", group="model"
+    )
+
+    data: Strings | None = option(
+        "Texts for bits per byte: a data set name, a file or a folder.", None, group="data"
+    )
+    max_texts: int | None = option(
+        "Texts of each data set, from its beginning; all if not given.",
+        None,
+        group="data",
+        at_least=1,
+    )
     max_length: int | None = option(
-        "Tokens of a window, or bytes of a byte model; its own limit if not given.", None
-    )
-    start_every_window: bool = option(
-        "Put the start token in front of every window, not only of every text.", True
+        "Tokens (bytes, of a byte model) in a window; the model's own limit if not given.",
+        None,
+        group="data",
+        at_least=1,
     )
     window_bytes: int | None = option(
-        "Bytes of a window, in the place of tokens; up to 1024 with byte views and ensembles.", None
-    )
-    max_texts: int | None = option("Texts of each data set, from its beginning.", None)
-    limit: int | None = option(
-        "Items of each exam, evenly spaced, and of each task, from its beginning.", None
-    )
-    task_folder: str | None = option("Folder with task files of your own.", None)
-    num_fewshot: int | None = option(
-        "Tasks: solved examples in front of each question; the task's own number if not given.",
+        "Bytes in a window, not tokens; up to 1024 by default for byte views and ensembles.",
         None,
+        group="data",
     )
-    apply_chat_template: bool = option("Tasks: put the questions as chats.", False)
-    combine: Combine | None = option("Let all models answer as one.", None)
-    bytes: bool = option("Read every model byte by byte.", False)
-    weight: Numbers | None = option(
-        "--combine: weight of a model; repeated for each, equal if not given.", None
+    start_every_window: bool = option(
+        "Put the start token before every window, not only before every text.", True, group="data"
     )
-    alpha: float = option("--combine proxy: strength of the difference of the experts.", 1.0)
-    target: Target = option("Token sequences that count where models are read by bytes.", "all")
-    text_field: str = option("Field of the data that holds the text.", "text")
-    text_unit: TextUnit = option("What one text of a .txt file is.", "line")
-    split: str = option("Split of a data set or folder.", "train")
-    device: str | None = option("cpu, cuda, cuda:1, ...; an accelerator if there is one.", None)
+    text_field: str = option("Field of the data that holds the text.", "text", group="data")
+    text_unit: TextUnit = option("What one text of a .txt file is.", "line", group="data")
+    split: str = option("Split of a data set or folder.", "train", group="data")
+
+    exam: Strings | None = option("File of exam items.", None, group=_EXAMS)
+    task: Strings | None = option(
+        "Task of lm-eval: a name, a pattern or a file.", None, group=_EXAMS
+    )
+    limit: int | None = option(
+        "Items of each exam (evenly spaced) and of each task (the first); all if not given.",
+        None,
+        group=_EXAMS,
+        at_least=1,
+    )
+    task_folder: str | None = option("Folder with your own task files.", None, group=_EXAMS)
+    num_fewshot: int | None = option(
+        "Solved examples before each question of a task; the task's own number if not given.",
+        None,
+        group=_EXAMS,
+        at_least=0,
+    )
+    apply_chat_template: bool = option("Put the questions of tasks as chats.", False, group=_EXAMS)
+
+    teacher: str | None = option(
+        "Model whose likelihoods the others are compared with.", None, group="comparison"
+    )
+
+    json: str | None = option("Also write the figures to this file.", None, group="output and run")
+    device: str | None = option(
+        "cpu, cuda, cuda:1, ...; the accelerator, if there is one.", None, group="output and run"
+    )
     precision: Precision | None = option(
-        "Of the weights; if not given, fp32 on a CPU and elsewhere as saved.", None
+        "Precision of the weights; by default fp32 on a CPU, elsewhere as saved.",
+        None,
+        group="output and run",
     )
-    trust_remote_code: bool = option("Run Python code that comes with a model.", False)
+    trust_remote_code: bool = option(
+        "Run Python code that comes with a model.", False, group="output and run"
+    )
 
     def options(self) -> "EvaluationOptions":
         """How texts are read and scored.
 
         Raises:
-            RecipeError: Options that say which models answer contradict each other.
-            ValueError: A file that defines an ensemble is missing or wrong.
+            RecipeError: options that say which models answer contradict each other.
+            ValueError: a file that defines an ensemble is missing or wrong.
         """
         from crosstok.evaluation import EvaluationOptions
         from crosstok.evaluation.contenders import contenders
@@ -81,6 +109,6 @@ class EvaluateRecipe:
         same = [field.name for field in fields(EvaluationOptions) if field.name in own]
         values = {name: getattr(self, name) for name in same} | ensemble_options(self)
         options = EvaluationOptions(**values)
-        with spelt_as_flags():
+        with spelled_as_in_recipes():
             contenders(self.model, options)
         return options

@@ -1,9 +1,9 @@
-"""What every recipe has: options with their help, YAML in and out, errors that name the key."""
+"""What all recipes share: options with help texts, checks, reading and writing YAML."""
 
 import difflib
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -33,10 +33,15 @@ Numbers = Annotated[
 GROUPS = (
     "",
     "model",
+    "prompts",
+    "chat",
+    "answers",
     "two tokenizers",
     "a teacher and a student",
     "both",
     "data",
+    "tasks and exams",
+    "comparison",
     "objective",
     "teacher",
     "LoRA",
@@ -48,7 +53,7 @@ GROUPS = (
 
 
 class RecipeError(ValueError):
-    """What was asked for is not a recipe: a key or value that cannot be, or one that is missing."""
+    """The options do not make a recipe: a key is unknown or missing, or a value is wrong."""
 
 
 def option(
@@ -62,17 +67,18 @@ def option(
     instead_of: str | None = None,
     example: str = "NAME=VALUE",
 ) -> Any:
-    """A recipe field that carries its own facts.
+    """A field of a recipe, with its help text, heading and limits.
 
     Args:
-        help_text: what ``--help`` shows for it; ends in a full stop.
-        default: none: the option is required.
+        help_text: its line in ``--help``; ends in a full stop.
+        default: its default value; an option without one is required.
         group: its heading in ``--help``.
         on_resume: whether a run may be resumed with another value.
-        at_least: smallest number that it may be.
-        above: number that it must be larger than.
-        instead_of: a field that it replaces: a flag for one of them puts the file's other aside.
-        example: of a mapping, what to write after the flag.
+        at_least: the smallest value allowed.
+        above: the value must be larger than this.
+        instead_of: a field that excludes this one: an option for either removes the other from what
+            the recipe file sets.
+        example: for a mapping, an example of what to write after the flag.
     """
     facts = {
         "help": help_text,
@@ -88,28 +94,28 @@ def option(
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedRecipe:
-    """A recipe whose values are checked when it is made, in Python as from YAML.
+    """A recipe whose values are checked when it is made, in Python and from YAML alike.
 
     Raises:
         RecipeError: a value has the wrong type or is out of range.
     """
 
     former_keys: ClassVar[Mapping[str, FormerKey]] = {}
-    """Keys that recipes of earlier versions had."""
+    """Keys of recipes of earlier versions."""
 
     def __post_init__(self) -> None:
         """Convert and check every value."""
-        given = {f.name: getattr(self, f.name) for f in fields(self)}
-        for name, value in validated(type(self), given).items():
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name, value in validated(type(self), values).items():
             object.__setattr__(self, name, value)
 
 
 def validated(recipe_type: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values as a recipe holds them: numbers as numbers, a single string as a list of one.
+    """Convert values to the types of a recipe: numbers, and lists where one value is allowed.
 
     Args:
         recipe_type: dataclass of `option` fields.
-        values: by field; fields may be missing.
+        values: by field name; fields may be missing.
 
     Raises:
         RecipeError: a value has the wrong type or is out of range.
@@ -138,7 +144,7 @@ def _adapters(recipe_type: type[Any]) -> dict[str, pydantic.TypeAdapter[Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """Paths as the strings that YAML and flags have."""
+    """Turn paths into strings, as in YAML files and on the command line."""
     if isinstance(value, list | tuple):
         return [_plain(entry) for entry in value]
     return os.fspath(value) if isinstance(value, os.PathLike) else value
@@ -156,9 +162,9 @@ def _check_range(known: Field[Any], value: Any) -> None:
 
 
 def grouped_fields(*recipe_types: type[Any]) -> list[Field[Any]]:
-    """The fields by group, in the order of `GROUPS`; within a group the required ones first.
+    """The fields by group, in the order of `GROUPS`; within a group the required ones come first.
 
-    Of a name that several recipes have, the field of the first.
+    Where several recipes have a field of the same name, the first recipe's is returned.
     """
     known: dict[str, Field[Any]] = {}
     for recipe_type in recipe_types:
@@ -177,13 +183,18 @@ def grouped_fields(*recipe_types: type[Any]) -> list[Field[Any]]:
 def load_recipe(
     recipe_type: type[Recipe], file: str | Path | None, flags: Mapping[str, Any]
 ) -> Recipe:
-    """A recipe from a YAML file (or none) and the flags that were given; flags win.
+    """Make a recipe from a YAML file, if any, and options; options take precedence.
 
-    Of an option that is a mapping, flags win key by key, and the file's other keys stay.
+    Options that are mappings take precedence key by key; the file's other keys stay.
+
+    Args:
+        recipe_type: class of the recipe.
+        file: YAML file, or None.
+        flags: options by name, from the command line or from a call in Python.
 
     Raises:
-        RecipeError: the file is missing or no mapping, a key is unknown (names the nearest one), a
-            value has the wrong type or is out of range, or a required key is missing.
+        RecipeError: the file is missing or not a mapping, a key is unknown (names the nearest
+            one), a value has the wrong type or is out of range, or a required key is missing.
     """
     known = {f.name: f for f in fields(recipe_type)}  # type: ignore[arg-type]
     former = _former_keys(recipe_type)
@@ -201,16 +212,26 @@ def load_recipe(
     values = _merged(values, flags)
     missing = [n for n, f in known.items() if f.default is MISSING and n not in values]
     if missing:
-        spelled = ", ".join(f"--{name.replace('_', '-')}" for name in missing)
-        raise RecipeError(f"missing: {spelled}. Give them as flags, or as keys of a --recipe file.")
+        raise RecipeError(describe_missing(missing))
     return recipe_type(**validated(recipe_type, values))
 
 
+def describe_missing(names: Sequence[str]) -> str:
+    """The message about required options that are missing, for Python and the command line."""
+    flags = ", ".join(f"--{name.replace('_', '-')}" for name in names)
+    them, options = ("it", "an option") if len(names) == 1 else ("them", "options")
+    keys = "a key" if len(names) == 1 else "keys"
+    return (
+        f"missing: {', '.join(names)}. Give {them} as {options} ({flags} on the command line) or "
+        f"as {keys} of a recipe file."
+    )
+
+
 def saved_values(recipe_type: type[Any], file: Path) -> dict[str, Any]:
-    """What a run saved as its recipe: today's keys, with the defaults of those it did not have.
+    """The recipe that a run saved, with today's keys; keys that it lacks have their defaults.
 
     Raises:
-        RecipeError: the file is no mapping in YAML.
+        RecipeError: the file is not a mapping in YAML.
     """
     defaults = {f.name: f.default for f in fields(recipe_type) if f.default is not MISSING}
     return {**defaults, **translate(read_recipe_file(file), _former_keys(recipe_type))}
@@ -223,7 +244,7 @@ def _former_keys(recipe_type: type[Any]) -> Mapping[str, FormerKey]:
 def _put_aside(
     values: dict[str, Any], flags: Mapping[str, Any], known: Mapping[str, Field[Any]]
 ) -> None:
-    """Take out of a file what a flag replaces."""
+    """Remove from the file's values what an option excludes (see ``instead_of``)."""
     for name, known_field in known.items():
         other = known_field.metadata.get("instead_of")
         if other is not None and (name in flags) != (other in flags):
@@ -240,12 +261,17 @@ def _merged(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, An
 
 
 def pairs(given: Iterable[str], flag: str, example: str = "strict.top_k=32") -> dict[str, Any]:
-    """``["strict.top_k=32", "gold.beta=0"]`` as ``{"strict": {"top_k": 32}, "gold": {"beta": 0}}``.
+    """Read ``strict.top_k=32`` and ``gold.beta=0`` as nested mappings.
 
-    Values are read as YAML, so that ``[1, 0]`` is a list and ``null`` is nothing.
+    Values are read as YAML, so that ``[1, 0]`` is a list and ``null`` is None.
+
+    Args:
+        given: entries of the form ``KEY=VALUE``, with dots in keys for nesting.
+        flag: name of the option, for errors.
+        example: an entry to show in errors.
 
     Raises:
-        RecipeError: an entry without ``=``, a value that is no YAML, or a key given twice.
+        RecipeError: an entry has no ``=``, a value is not YAML, or a key occurs twice.
     """
     values: dict[str, Any] = {}
     flag = f"--{flag.replace('_', '-')}"
@@ -257,7 +283,7 @@ def pairs(given: Iterable[str], flag: str, example: str = "strict.top_k=32") -> 
             into = into.setdefault(name, {}) if isinstance(into, dict) else into
         if not equals or not key or not isinstance(into, dict) or key in into:
             raise RecipeError(
-                f"{flag} {entry!r} is not KEY=VALUE with a key of its own; write, for example, "
+                f"{flag} {entry!r} is not KEY=VALUE, or its key occurs twice; write, for example, "
                 f"{flag} {example}."
             )
         try:
@@ -268,7 +294,7 @@ def pairs(given: Iterable[str], flag: str, example: str = "strict.top_k=32") -> 
 
 
 def save_recipe(recipe: Any, file: Path) -> None:
-    """Write every field of a recipe, defaults too, so that the file alone repeats the run."""
+    """Write every field of a recipe, defaults included, so that the file alone repeats the run."""
     file.write_text(recipe_yaml(recipe), encoding="utf-8")
 
 
@@ -286,10 +312,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def read_recipe_file(file: Path) -> dict[str, Any]:
-    """The keys and values of a recipe file as they stand there, with ``_`` for ``-`` in keys.
+    """Read the keys and values of a recipe file unchecked, with ``_`` for ``-`` in keys.
 
     Raises:
-        RecipeError: there is no such file, or it is no mapping in YAML.
+        RecipeError: there is no such file, or it is not a mapping in YAML.
     """
     if not file.is_file():
         raise RecipeError(f"there is no recipe {str(file)!r}; give the path of a YAML file.")

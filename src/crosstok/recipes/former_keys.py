@@ -1,6 +1,6 @@
-"""Keys that recipes once had: five options of ALM, which are options like any other now.
+"""Keys of earlier recipes: five options of ALM that are now options like any other.
 
-Files that hold them are read as they were meant; flags are answered with the new spelling.
+Files with these keys are still read; on the command line the error gives the new spelling.
 """
 
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ import yaml
 
 @dataclass(frozen=True)
 class FormerKey:
-    """A key of its own that is an option of an objective now.
+    """A former key of recipes that is now an option of an objective.
 
     Attributes:
-        objective: whose option it is.
-        default: what it was where nothing was given.
+        objective: name of the objective.
+        default: former default of the key.
     """
 
     objective: str
@@ -33,10 +33,10 @@ ALM_KEYS: Mapping[str, FormerKey] = {
 
 
 def translate(values: Mapping[str, Any], former: Mapping[str, FormerKey]) -> dict[str, Any]:
-    """A recipe's values with former keys as entries of ``options``.
+    """Move former keys of a recipe's values into ``options``.
 
-    What equals the former default is left out: it is the objective's default, and meant nothing
-    where the objective was another. An entry that is in ``options`` already stays, as it did.
+    A key at its former default is dropped: it equals the objective's default, and it had no effect
+    with another objective. Entries already in ``options`` take precedence, as before.
     """
     today = {name: value for name, value in values.items() if name not in former}
     changed = changed_keys(values, former)
@@ -69,7 +69,7 @@ def spell_moves(moved: Mapping[str, Any], former: Mapping[str, FormerKey]) -> st
 
 
 def _option(name: str, value: Any) -> Any:
-    """The option's value: no bound is null, which was inf."""
+    """Convert a value: no bound was inf and is now null."""
     is_unbounded = name == "max_slope" and str(value).lower().lstrip(".") == "inf"
     return None if is_unbounded else value
 

@@ -1,4 +1,4 @@
-"""The recipes of a look at two tokenizers, and at a teacher and a student."""
+"""The recipes that inspect two tokenizers, or a teacher and a student."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -19,7 +19,7 @@ from crosstok.recipes.fields import (
 
 @dataclass(frozen=True, kw_only=True)
 class _InspectRecipe(CheckedRecipe):
-    """Where texts come from, and where the numbers go."""
+    """Options of both inspections: the texts to read and the files to write."""
 
     json: str | None = option("Also write the numbers to this file.", None, group="both")
     html: str | None = option("Also write a page for a browser to this file.", None, group="both")
@@ -33,14 +33,16 @@ class _InspectRecipe(CheckedRecipe):
 
 @dataclass(frozen=True, kw_only=True)
 class InspectTokenizersRecipe(_InspectRecipe):
-    """Look at how two tokenizers cut the same text."""
+    """Compare how two tokenizers split the same text."""
 
     source: str = option("Tokenizer or model, name or folder.", group="two tokenizers")
-    target: str = option("What to compare it with; or bytes.", group="two tokenizers")
-    text: str | None = option("A text to show cut, in place of data.", None, group="two tokenizers")
+    target: str = option("Tokenizer or model to compare with, or bytes.", group="two tokenizers")
+    text: str | None = option(
+        "A text to show split into tokens, instead of --data.", None, group="two tokenizers"
+    )
     data: str | None = option("Texts: a data set name, a file or a folder.", None, group="both")
     max_texts: int | None = option(
-        "Texts of each file, from its beginning; of models, evenly spaced (256).",
+        "Texts from the beginning of each file; with --teacher, evenly spaced (256 if not given).",
         None,
         group="both",
         at_least=1,
@@ -50,7 +52,9 @@ class InspectTokenizersRecipe(_InspectRecipe):
         """Check every value, and that there is one source of texts."""
         super().__post_init__()
         if (self.data is None) == (self.text is None):
-            raise RecipeError("inspect needs one of --data (texts to count on) and --text.")
+            raise RecipeError(
+                "inspect needs either data (texts to count on) or text. Give one of the two."
+            )
 
 
 _MODELS = "a teacher and a student"
@@ -58,41 +62,43 @@ _MODELS = "a teacher and a student"
 
 @dataclass(frozen=True, kw_only=True)
 class InspectModelsRecipe(_InspectRecipe):
-    """Look at a teacher and a student before a distillation."""
+    """Inspect a teacher and a student before a distillation."""
 
     teacher: str = option("Model to learn from, or a tokenizer alone.", group=_MODELS)
     student: str = option("Model to be trained, or a tokenizer alone.", group=_MODELS)
     data: str = option("Texts or chats: a data set name, a file or a folder.", group="both")
     max_texts: int | None = option(
-        "Texts or chats, evenly spaced; 256 if not given.", None, group="both", at_least=1
+        "Texts or chats to read, evenly spaced; 256 if not given.", None, group="both", at_least=1
     )
-    models: bool = option("Load the models too, and take a few steps.", True, group=_MODELS)
-    batch_size: int = option("Texts or chats in a step.", 16, group=_MODELS, at_least=1)
-    max_length: int = option(
-        "Tokens of a text or chat, on either side.", 512, group=_MODELS, at_least=1
+    models: bool = option(
+        "Also load the models and take a few training steps.", True, group=_MODELS
     )
+    batch_size: int = option("Texts or chats in a training step.", 16, group=_MODELS, at_least=1)
+    max_length: int = option("Most tokens in a text or chat.", 512, group=_MODELS, at_least=1)
     teacher_max_length: int | None = option(
-        "The teacher's, if another number.", None, group=_MODELS, at_least=1
+        "Most tokens for the teacher, if not the student's number.", None, group=_MODELS, at_least=1
     )
     precision: Literal["fp32", "bf16", "fp16"] = option(
-        "Arithmetic of the passes.", "fp32", group=_MODELS
+        "Precision of forward and backward passes.", "fp32", group=_MODELS
     )
     loss_on: LossOn = option(
-        "Of a chat: all of it, assistant turns, or the last of them.", "assistant", group=_MODELS
+        "Which part of a chat counts: all, the assistant's turns, or its last turn.",
+        "assistant",
+        group=_MODELS,
     )
     chat_template: str | None = option(
-        "Instead of the student's own: a file, or plain.", None, group=_MODELS
+        "Chat template instead of the student's own: a file, or plain.", None, group=_MODELS
     )
     teacher_chat_template: Strings | None = option(
-        "Instead of the teacher's own.", None, group=_MODELS
+        "Chat template instead of the teacher's own: a file, or plain.", None, group=_MODELS
     )
 
     def distillation(self, output: str) -> DistilRecipe:
-        """The recipe of the distillation that is looked at."""
+        """The recipe of the distillation that is inspected."""
         shared = {f.name for f in fields(DistilRecipe)} & {f.name for f in fields(self)}
         return DistilRecipe(
             output=output,
-            learning_rate=1e-5,  # of steps whose outcome is thrown away
+            learning_rate=1e-5,  # the trained weights are discarded
             report_to="none",
             num_workers=0,
             **{name: getattr(self, name) for name in shared},
@@ -102,33 +108,36 @@ class InspectModelsRecipe(_InspectRecipe):
 def load_inspect_recipe(
     file: str | Path | None, flags: Mapping[str, Any]
 ) -> InspectTokenizersRecipe | InspectModelsRecipe:
-    """The recipe of one of the two looks, by the names that are in it.
+    """Load the recipe of one of the two inspections, found from the options that are given.
 
     Raises:
-        RecipeError: names of both looks are there, or of neither, or an option of the other; or the
-            recipe does not load.
+        RecipeError: the options belong to both inspections or to neither, or the recipe does not
+            load.
     """
     names = {*(read_recipe_file(Path(file)) if file is not None else ()), *flags}
     of_tokenizers, of_models = names & {"source", "target"}, names & {"teacher", "student"}
     if of_tokenizers and of_models:
         raise RecipeError(
-            "inspect looks at two tokenizers (--source, --target) or at a teacher and a "
-            "student (--teacher, --student), not at both. Leave one pair out."
+            "inspect takes two tokenizers (source, target) or a teacher and a student (teacher, "
+            "student), not both. Leave one pair out."
         )
     if not of_tokenizers and not of_models:
         raise RecipeError(
-            "missing: --source and --target (two tokenizers), or --teacher, --student and "
-            "--data (before a distillation)."
+            "missing: source and target (two tokenizers), or teacher, student and data (before a "
+            "distillation). Give them as options (--source, --target, ... on the command line) or "
+            "as keys of a recipe file."
         )
     if of_models:
-        _refuse_others(names, InspectModelsRecipe, InspectTokenizersRecipe, "--source and --target")
+        _refuse_others(names, InspectModelsRecipe, InspectTokenizersRecipe, "source and target")
         return load_recipe(InspectModelsRecipe, file, flags)
-    _refuse_others(names, InspectTokenizersRecipe, InspectModelsRecipe, "--teacher and --student")
+    _refuse_others(names, InspectTokenizersRecipe, InspectModelsRecipe, "teacher and student")
     return load_recipe(InspectTokenizersRecipe, file, flags)
 
 
 def _refuse_others(names: set[str], ours: type[Any], theirs: type[Any], form: str) -> None:
     known = {f.name for f in fields(ours)}
-    others = [f"--{f.name.replace('_', '-')}" for f in fields(theirs) if f.name in names - known]
+    others = [f.name for f in fields(theirs) if f.name in names - known]
     if others:
-        raise RecipeError(f"{', '.join(others)} can only be given with {form}.")
+        raise RecipeError(
+            f"{', '.join(others)} can only be given with {form}. Leave {', '.join(others)} out."
+        )

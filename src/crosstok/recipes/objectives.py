@@ -1,4 +1,4 @@
-"""Objectives by the names that recipes call them: ours, an installed package's, a user's own."""
+"""Find objectives by name: crosstok's, those of installed packages, and a user's own classes."""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -18,41 +18,42 @@ def objective_places(joined: str) -> dict[str, str]:
     """The objectives of a recipe by short name: ``{"alm": "alm", "mine": "my_losses:Mine"}``.
 
     Args:
-        joined: names joined by ``+``: ``alm+my_losses:Mine``. A class from outside is imported for
-            its short name.
+        joined: names joined by ``+``: ``alm+my_losses:Mine``. A class from outside is imported to
+            read its short name.
 
     Raises:
-        RecipeError: an unknown name, a class that is no objective, or a short name that occurs
-            twice.
+        RecipeError: a name is unknown, a class is not an objective, or a short name occurs twice.
     """
     places: dict[str, str] = {}
     for place in (part.strip() for part in joined.split("+")):
         name = place if place in OBJECTIVES else _class_of(place).name
         if name in places:
-            raise RecipeError(f"objective {joined!r} names one twice, {name!r}; give each once.")
+            raise RecipeError(
+                f"objective {joined!r} names {name!r} twice; give each objective once."
+            )
         places[name] = place
     return places
 
 
 def objective_names(joined: str) -> list[str]:
-    """The short names of the objectives of a recipe, as `objective_places` finds them.
+    """The short names of a recipe's objectives (see `objective_places`).
 
     Raises:
-        RecipeError: as `objective_places`.
+        RecipeError: see `objective_places`.
     """
     return list(objective_places(joined))
 
 
 def make_objective(place: str, options: Mapping[str, Any]) -> "Objective":
-    """One objective with these options, the others at their defaults.
+    """Make an objective with these options and defaults for the others.
 
     Args:
         place: its name in ``OBJECTIVES`` or of an entry point, or ``module:Class``.
-        options: by name.
+        options: values by name.
 
     Raises:
         RecipeError: there is no such objective, it has no such option (names the nearest), or a
-            value cannot be.
+            value is wrong.
     """
     cls = _class_of(place)
     known: list[str] = [field.name for field in fields(cls)] if is_dataclass(cls) else []
@@ -76,14 +77,14 @@ def make_objective(place: str, options: Mapping[str, Any]) -> "Objective":
 
 
 def check_is_objective(objective: Any, called: str) -> None:
-    """Refuse what has not the parts of an objective.
+    """Check that a class or instance has every part of an objective.
 
     Args:
-        objective: a class, or an instance of one.
-        called: what the error calls it.
+        objective: a class or an instance of one.
+        called: its name in the error.
 
     Raises:
-        RecipeError: names what it lacks.
+        RecipeError: a part is missing; names it.
     """
     from crosstok.objectives import FitsAnyPair, Needs
 
@@ -100,8 +101,8 @@ def check_is_objective(objective: Any, called: str) -> None:
     lacks = [part for part, is_there in has.items() if not is_there]
     if lacks:
         raise RecipeError(
-            f"{called} is no objective: it lacks {'; '.join(lacks)}. "
-            "docs/guides/extend.md writes one from start to end."
+            f"{called} is not an objective: it lacks {'; '.join(lacks)}. "
+            "docs/guides/extend.md shows how to write one."
         )
 
 

@@ -1,4 +1,4 @@
-"""Options that go on to transformers as they are, less those that crosstok sets itself."""
+"""Options passed on to transformers, and the ones that crosstok sets itself."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
@@ -6,50 +6,50 @@ from typing import Any
 
 from crosstok.recipes.fields import RecipeError, nearest
 
-_HELD_OUT = "held-out texts are measured by --eval-data, --eval-every and --eval-texts"
+_HELD_OUT = "held-out texts are measured with eval_data, eval_every and eval_texts"
 _HUB = "upload the output folder when the run is done, with `hf upload`"
-_SHARDED = "losses read whole output matrices, so that a model cannot be cut into shards"
-_ROWS = "rows are texts, which become tokens in the collator"
+_SHARDED = "losses read whole output matrices, so a model cannot be sharded"
+_ROWS = "rows are texts, and the collator tokenizes them"
 
-# Arguments of transformers.TrainingArguments that are not for --trainer, and what is.
+# Arguments of transformers.TrainingArguments that `trainer` does not take, and why.
 OWNED_BY_TRAINING = {
-    "output_dir": "give --output",
-    "max_steps": "give --max-steps",
-    "num_train_epochs": "give --epochs",
-    "per_device_train_batch_size": "give --batch-size",
-    "auto_find_batch_size": "give --batch-size",
-    "gradient_accumulation_steps": "give --gradient-accumulation-steps",
-    "learning_rate": "give --learning-rate",
-    "lr_scheduler_type": "give --lr-scheduler",
-    "warmup_steps": "give --warmup-steps",
-    "warmup_ratio": "give --warmup-steps",
-    "optim": "give --optimizer",
-    "weight_decay": "give --weight-decay",
-    "max_grad_norm": "give --max-grad-norm",
-    "bf16": "give --precision",
-    "fp16": "give --precision",
-    "seed": "give --seed",
-    "data_seed": "give --seed",
-    "dataloader_num_workers": "give --num-workers",
-    "gradient_checkpointing": "give --gradient-checkpointing",
-    "activation_checkpointing": "give --gradient-checkpointing",
-    "save_steps": "give --save-every",
-    "save_strategy": "give --save-every",
-    "logging_steps": "give --log-every",
-    "logging_strategy": "give --log-every",
-    "report_to": "give --report-to",
-    "resume_from_checkpoint": "give --resume",
-    "ignore_data_skip": "a resumed run goes on with the row at which it stopped",
+    "output_dir": "give output",
+    "max_steps": "give max_steps",
+    "num_train_epochs": "give epochs",
+    "per_device_train_batch_size": "give batch_size",
+    "auto_find_batch_size": "give batch_size",
+    "gradient_accumulation_steps": "give gradient_accumulation_steps",
+    "learning_rate": "give learning_rate",
+    "lr_scheduler_type": "give lr_scheduler",
+    "warmup_steps": "give warmup_steps",
+    "warmup_ratio": "give warmup_steps",
+    "optim": "give optimizer",
+    "weight_decay": "give weight_decay",
+    "max_grad_norm": "give max_grad_norm",
+    "bf16": "give precision",
+    "fp16": "give precision",
+    "seed": "give seed",
+    "data_seed": "give seed",
+    "dataloader_num_workers": "give num_workers",
+    "gradient_checkpointing": "give gradient_checkpointing",
+    "activation_checkpointing": "give gradient_checkpointing",
+    "save_steps": "give save_every",
+    "save_strategy": "give save_every",
+    "logging_steps": "give log_every",
+    "logging_strategy": "give log_every",
+    "report_to": "give report_to",
+    "resume_from_checkpoint": "give resume",
+    "ignore_data_skip": "a resumed run continues with the row at which it stopped",
     "save_only_model": "a run resumes from its optimizer's state",
     "remove_unused_columns": _ROWS,
     "train_sampling_strategy": _ROWS,
     "group_by_length": _ROWS,
     "length_column_name": _ROWS,
     "label_names": "the labels are made from the ids of both sides",
-    "label_smoothing_factor": "the loss is that of --objective",
+    "label_smoothing_factor": "objective sets the loss",
     "average_tokens_across_devices": "losses are divided by the counts of the global batch",
-    "disable_tqdm": "crosstok has a progress bar of its own",
-    "use_cpu": "the device is an accelerator where there is one; CUDA_VISIBLE_DEVICES= hides it",
+    "disable_tqdm": "crosstok has its own progress bar",
+    "use_cpu": "the accelerator is used if there is one; CUDA_VISIBLE_DEVICES= hides it",
     "parallelism_config": _SHARDED,
     "fsdp": _SHARDED,
     "fsdp_config": _SHARDED,
@@ -72,11 +72,11 @@ _PREFIXES = {
     "batch_eval": _HELD_OUT,
 }
 
-_FOLDER = "its tokenizer would be of another version; download the version and give the folder"
+_FOLDER = "the tokenizer would be of another version; download that version and give the folder"
 
-# Arguments of from_pretrained that are not for --model-options or --teacher-options.
+# Arguments of from_pretrained that `model_options` and `teacher_options` do not take.
 OWNED_BY_LOADING = {
-    "trust_remote_code": "give --trust-remote-code",
+    "trust_remote_code": "give trust_remote_code",
     "torch_dtype": "it is called dtype",
     "config": "a model keeps its own configuration",
     "state_dict": "a model keeps its own weights",
@@ -91,16 +91,17 @@ OWNED_BY_LOADING = {
 }
 OWNED_OF_TRAINED = {
     **OWNED_BY_LOADING,
-    "device_map": "a model is trained on one device a process; it is for --teacher-options",
-    "quantization_config": "its weights are trained and saved whole; it is for --teacher-options",
+    "device_map": "a model is trained on one device per process; only teacher_options takes it",
+    "quantization_config": "its weights are trained and saved whole; only teacher_options takes it",
 }
 
 
 def check_trainer_options(given: Mapping[str, Any]) -> None:
-    """Refuse what is no argument of transformers' trainer, or set by another option.
+    """Check the arguments for transformers' trainer.
 
     Raises:
-        RecipeError: names the nearest argument, or the option to give instead.
+        RecipeError: transformers has no such argument (names the nearest), or crosstok sets it
+            itself (says which option to give instead).
     """
     from transformers import TrainingArguments
 
@@ -110,7 +111,7 @@ def check_trainer_options(given: Mapping[str, Any]) -> None:
             (why for prefix, why in _PREFIXES.items() if name.startswith(prefix)), None
         )
         if reason is not None:
-            raise RecipeError(f"trainer.{name} is not for --trainer: {reason}.")
+            raise RecipeError(f"trainer does not take {name}: {reason}.")
         if name not in known:
             raise RecipeError(
                 f"transformers.TrainingArguments has no argument {name!r}{nearest(name, known)} "
@@ -121,21 +122,21 @@ def check_trainer_options(given: Mapping[str, Any]) -> None:
 def check_loading_options(
     given: Mapping[str, Any] | None, key: str, owned: Mapping[str, str] = OWNED_BY_LOADING
 ) -> None:
-    """Refuse arguments of ``from_pretrained`` that crosstok sets itself.
+    """Check that no argument of ``from_pretrained`` is one that crosstok sets itself.
 
     Raises:
-        RecipeError: says why, or which option to give instead.
+        RecipeError: one is; says why, or which option to give instead.
     """
     for name in given or {}:
         if name in owned:
-            raise RecipeError(f"{key}.{name} is not for --{key.replace('_', '-')}: {owned[name]}.")
+            raise RecipeError(f"{key} does not take {name}: {owned[name]}.")
 
 
 def check_name(value: str, known: Iterable[str], key: str) -> None:
-    """Refuse a name that transformers does not have.
+    """Check that transformers has a name.
 
     Raises:
-        RecipeError: names the nearest, and all.
+        RecipeError: it does not; lists all names and the nearest one.
     """
     known = sorted(known)
     if value not in known:

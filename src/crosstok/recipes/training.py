@@ -1,4 +1,4 @@
-"""What the recipes of the jobs that train have in common."""
+"""What the recipes of all jobs that train share."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ DEFAULT_STEPS = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRecipe(CheckedRecipe):
-    """What every job that trains has in common."""
+    """Options of every job that trains."""
 
     former_keys: ClassVar[Mapping[str, FormerKey]] = ALM_KEYS
 
@@ -36,7 +36,7 @@ class TrainingRecipe(CheckedRecipe):
         example="attn_implementation=sdpa",
     )
     chat_template: str | None = option(
-        "Template instead of the trained model's own: a file, or plain.", None, group="model"
+        "Chat template instead of the model's own: a file, or plain.", None, group="model"
     )
 
     data: str = option("Texts or chats: a data set name, a file or a folder.", group="data")
@@ -45,10 +45,12 @@ class TrainingRecipe(CheckedRecipe):
     split: str = option("Split of a data set or folder.", "train", group="data")
     streaming: bool = option("Read the data while training, not before.", False, group="data")
     loss_on: LossOn = option(
-        "Of a chat: all of it, assistant turns, or the last of them.", "assistant", group="data"
+        "Which part of a chat to train on: all, the assistant's turns, or its last turn.",
+        "assistant",
+        group="data",
     )
     max_length: int | None = option(
-        "Tokens of a window or chat, on either side (512); bytes for --tokenizer bytes (2048).",
+        "Tokens in a window or chat (512 if not given); for --tokenizer bytes, bytes (2048).",
         None,
         group="data",
         at_least=1,
@@ -63,7 +65,7 @@ class TrainingRecipe(CheckedRecipe):
         group="objective",
     )
     options: dict[str, Any] | None = option(
-        "Options of an objective, such as alm.temperature=5.",
+        "Option of an objective, such as alm.temperature=5.",
         None,
         group="objective",
         example="alm.temperature=5",
@@ -72,7 +74,7 @@ class TrainingRecipe(CheckedRecipe):
         "How several objectives are combined.", "gradient_magnitude", group="objective"
     )
     weights: dict[str, float | list[float]] | None = option(
-        "Weight of an objective, for --weighting fixed; a list is a schedule over the run.",
+        "Weight of an objective with --weighting fixed; a list is a schedule over the run.",
         None,
         group="objective",
         example="alm=0.5",
@@ -85,15 +87,18 @@ class TrainingRecipe(CheckedRecipe):
         example="dtype=bfloat16",
     )
     teacher_chat_template: Strings | None = option(
-        "The same for the teacher; for several, one each, own for those that keep theirs.",
+        "Chat template instead of the teacher's own; one for all teachers, or one each (or own).",
         None,
         group="teacher",
     )
     teacher_max_length: int | None = option(
-        "Its tokens of a window or chat, if another number.", None, group="teacher", at_least=1
+        "Tokens in a window or chat of the teacher, if not the student's number.",
+        None,
+        group="teacher",
+        at_least=1,
     )
     teacher_cache: str | None = option(
-        "Folder that keeps its scores; it is asked, and loaded, for the rest only.",
+        "Folder to keep the teacher's scores in; texts already scored there are not scored again.",
         None,
         group="teacher",
         on_resume="may change",  # the same scores, from elsewhere
@@ -101,10 +106,15 @@ class TrainingRecipe(CheckedRecipe):
 
     lora: bool = option("Train adapters and the embeddings, not every weight.", False, group="LoRA")
     lora_rank: int = option("Rank of the adapters.", 64, group="LoRA", at_least=1)
-    lora_alpha: int = option("Scale of the adapters: alpha / rank.", 64, group="LoRA", at_least=1)
+    lora_alpha: int = option(
+        "Scale of the adapters, divided by the rank.", 64, group="LoRA", at_least=1
+    )
 
     max_steps: int | None = option(
-        f"Optimizer steps; {DEFAULT_STEPS} without --epochs.", None, group="training", at_least=1
+        f"Optimizer steps; {DEFAULT_STEPS} without --epochs.",
+        None,
+        group="training",
+        at_least=1,
     )
     epochs: float | None = option(
         "Passes over the data, instead of --max-steps.",
@@ -120,31 +130,37 @@ class TrainingRecipe(CheckedRecipe):
         "Micro-batches in an optimizer step.", 1, group="training", at_least=1
     )
     learning_rate: float | None = option(
-        "Peak rate; chosen by model size if not given.", None, group="training", at_least=0
+        "Peak learning rate; chosen by model size if not given.", None, group="training", at_least=0
     )
     lr_scheduler: str = option(
-        "Course of the rate, by transformers' names.", "linear", group="training"
+        "Learning-rate schedule, by its name in transformers.", "linear", group="training"
     )
     warmup_steps: int | None = option(
-        "Steps up to the peak; a tenth of all if not given.", None, group="training", at_least=0
+        "Steps until the peak rate; a tenth of all steps if not given.",
+        None,
+        group="training",
+        at_least=0,
     )
     optimizer: str | None = option(
-        "Optimizer, by transformers' names; AdamW if not given.", None, group="training"
+        "Optimizer, by its name in transformers; AdamW if not given.", None, group="training"
     )
     weight_decay: float = option(
         "Weight decay of the optimizer.", 0.0, group="training", at_least=0
     )
     max_grad_norm: float = option(
-        "Gradient norms above this are scaled down; 0: never.", 1.0, group="training", at_least=0
+        "Clip gradients to this norm; 0: no clipping.", 1.0, group="training", at_least=0
     )
     precision: Literal["fp32", "bf16", "fp16"] = option(
-        "Arithmetic of the passes.", "fp32", group="training"
+        "Precision of forward and backward passes.", "fp32", group="training"
     )
     gradient_checkpointing: bool = option(
         "Recompute activations to save memory.", False, group="training"
     )
     seed: int = option(
-        "Of the order of the data and of every other draw.", 0, group="training", at_least=0
+        "Seed of the data's order and of all other draws.",
+        0,
+        group="training",
+        at_least=0,
     )
     trainer: dict[str, Any] | None = option(
         "Any other argument of transformers.TrainingArguments.",
@@ -154,13 +170,13 @@ class TrainingRecipe(CheckedRecipe):
     )
 
     eval_data: Strings | None = option(
-        "Texts to measure bits per byte on, as for --data.",
+        "Held-out texts to measure bits per byte on, named as for --data.",
         None,
         group="held-out texts",
         on_resume="may change",  # measuring changes no weight
     )
     eval_split: str = option(
-        "Split of data sets and folders.",
+        "Split of the held-out data sets and folders.",
         "validation",
         group="held-out texts",
         on_resume="may change",
@@ -173,7 +189,7 @@ class TrainingRecipe(CheckedRecipe):
         at_least=1,
     )
     eval_texts: int = option(
-        "Texts of each that are used, from its beginning.",
+        "Texts from the beginning of each held-out data set.",
         100,
         group="held-out texts",
         on_resume="may change",
@@ -187,7 +203,7 @@ class TrainingRecipe(CheckedRecipe):
         "Replace what the folder holds.", False, group="output and run", on_resume="may change"
     )
     resume: bool = option(
-        "Go on from the last checkpoint there.",
+        "Continue from the last checkpoint in the output folder.",
         False,
         group="output and run",
         on_resume="may change",
@@ -213,7 +229,7 @@ class TrainingRecipe(CheckedRecipe):
     )
 
     def __post_init__(self) -> None:
-        """Check every value, and those that depend on each other."""
+        """Check every value, and how they fit together."""
         super().__post_init__()
         self._check_length()
         check_loading_options(self.model_options, "model_options", OWNED_OF_TRAINED)
@@ -231,50 +247,50 @@ class TrainingRecipe(CheckedRecipe):
             return
         if self.max_steps is not None:
             raise RecipeError(
-                f"max_steps is {self.max_steps} and epochs is {self.epochs:g}; give one of them "
-                "(in a copy of a recipe, the other as None)."
+                f"max_steps is {self.max_steps} and epochs is {self.epochs:g}; give only one "
+                "(in a copy of a recipe, set the other to None)."
             )
         if self.streaming:
             raise RecipeError(
-                f"epochs is {self.epochs:g}, and the length of streaming data is not known. "
+                f"epochs is {self.epochs:g}, and the length of streamed data is not known. "
                 "Give max_steps, or leave streaming out."
             )
 
     @property
     def length(self) -> str:
-        """How long it trains, in words."""
+        """How long the training is, in words."""
         if self.epochs is None:
             return f"{self.max_steps} steps"
         return f"{self.epochs:g} epoch{'' if self.epochs == 1 else 's'}"
 
     @property
     def student_max_length(self) -> int:
-        """Tokens of a window or chat on the student's side."""
+        """Most tokens in a window or chat, for the student."""
         return DEFAULT_LENGTH if self.max_length is None else self.max_length
 
     def check(self, objectives: "Sequence[Objective] | None" = None) -> None:
-        """Find what cannot be, before anything is loaded.
+        """Check how options fit together, before anything is loaded.
 
         Args:
-            objectives: what is trained instead of what the recipe names.
+            objectives: objectives to train instead of those that the recipe names.
 
         Raises:
-            RecipeError: an option that cannot be, or that would be used for nothing.
+            RecipeError: an option is wrong, or would have no effect.
         """
         objectives = self.objectives() if objectives is None else objectives
         self.combination([objective.name for objective in objectives])
         self.trainer_arguments()
         if self.teacher_options and not any(o.needs.teacher for o in objectives):
             raise RecipeError(
-                f"teacher_options are given, and objective {self.objective} looks at no teacher. "
-                "Leave them out."
+                f"teacher_options are given, and objective {self.objective} uses no teacher. "
+                "Leave teacher_options out."
             )
 
     def trainer_arguments(self) -> dict[str, Any]:
-        """Arguments of transformers' trainer that the recipe gives by transformers' names.
+        """The recipe's arguments for transformers' trainer, by transformers' names.
 
         Raises:
-            RecipeError: transformers does not have one, or crosstok sets it itself.
+            RecipeError: transformers lacks one of them, or crosstok sets it itself.
         """
         from transformers import SchedulerType
         from transformers.training_args import OptimizerNames
@@ -291,7 +307,7 @@ class TrainingRecipe(CheckedRecipe):
         """The objectives that ``objective`` names, with their options.
 
         Raises:
-            RecipeError: an unknown name, one given twice, or an option that cannot be.
+            RecipeError: a name is unknown or occurs twice, or an option is wrong.
         """
         places = objective_places(self.objective)
         names = list(places)
@@ -299,13 +315,13 @@ class TrainingRecipe(CheckedRecipe):
         unused = sorted(options.keys() - set(names))
         if unused and not isinstance(options[unused[0]], dict):
             raise RecipeError(
-                f"option {unused[0]!r} names no objective; give it as "
+                f"options has {unused[0]!r}, which is not an objective; give it as "
                 f"--options {names[-1]}.{unused[0]}={options[unused[0]]}."
             )
         if unused:
             raise RecipeError(
                 f"options are given for {unused}, but the objectives are {names}; "
-                "take them out, or add the objective to --objective."
+                "leave the options out, or add the objective's name to objective."
             )
         return [self._objective(name, places[name], options.get(name) or {}) for name in names]
 
@@ -318,30 +334,31 @@ class TrainingRecipe(CheckedRecipe):
         return make_objective(place, options)
 
     def template_of_teacher(self, number: int, num_teachers: int = 1) -> str | None:
-        """The chat template given for one teacher; None for its own.
+        """The chat template for one teacher; None for its own.
 
         Raises:
-            RecipeError: there are neither one nor as many templates as teachers.
+            RecipeError: there is neither one template nor one for each teacher.
         """
-        given = self.teacher_chat_template
-        if given is None:
+        templates = self.teacher_chat_template
+        if templates is None:
             return None
-        if len(given) not in (1, num_teachers):
+        if len(templates) not in (1, num_teachers):
             raise RecipeError(
-                f"{len(given)} teacher chat templates for {num_teachers} teachers: give one for "
-                "all, or one each, with own for those that keep theirs."
+                f"teacher_chat_template has {len(templates)} templates for {num_teachers} "
+                "teachers. Give one for all, or one for each (own for the teacher's own)."
             )
-        template = given[number if len(given) > 1 else 0]
+        template = templates[number if len(templates) > 1 else 0]
         return None if template == "own" else template
 
     def combination(self, names: Sequence[str] | None = None) -> "Weighting":
         """How the objectives become one loss.
 
         Args:
-            names: of the objectives; those of the recipe if not given.
+            names: names of the objectives; by default the recipe's.
 
         Raises:
-            RecipeError: weights of something else than the objectives, or without fixed weighting.
+            RecipeError: weights name something other than the objectives, or the weighting is not
+                fixed.
         """
         from crosstok.objectives import FixedWeights, GradientMagnitude
 
@@ -352,15 +369,15 @@ class TrainingRecipe(CheckedRecipe):
         if self.weights:
             raise RecipeError(
                 "weights are given, but weighting is gradient_magnitude, under which constant "
-                "factors cancel. Add --weighting fixed, or leave the weights out."
+                "factors cancel. Add weighting fixed, or leave weights out."
             )
         return GradientMagnitude()
 
     def _check_weights(self, names: Sequence[str]) -> None:
-        for given in self.weights or {}:
-            name = given.partition("@")[0]  # of alm@teacher; teachers have no names yet
+        for key in self.weights or {}:
+            name = key.partition("@")[0]  # of alm@teacher; teachers have no names yet
             if name not in names:
                 raise RecipeError(
-                    f"--weights has {given!r}, but the objectives are {', '.join(names)}"
-                    f"{nearest(name, names)} Take it out, or add the objective to --objective."
+                    f"weights has {key!r}, but the objectives are {', '.join(names)}"
+                    f"{nearest(name, names)} Leave it out, or add its name to objective."
                 )

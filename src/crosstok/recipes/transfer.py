@@ -28,29 +28,31 @@ class TransplantRecipe(CheckedRecipe):
 
     model: str = option("Model to start from: a name on the hub or a folder.", group="model")
     tokenizer: str = option(
-        "Tokenizer it is to have: a tokenizer or model; or bytes, for none.", group="model"
+        "New tokenizer: a tokenizer or model, or bytes for none.", group="model"
     )
     output: str = option(
         "Folder to write the new model to.", group="output and run", on_resume="may change"
     )
     method: MethodName = option(
-        f"How tokens that the old vocabulary lacks get rows: {', '.join(METHODS)}, module:Class.",
+        f"How new tokens get their embeddings: {', '.join(METHODS)}, or module:Class.",
         "fvt",
         group="model",
     )
     method_options: dict[str, Any] | None = option(
-        "Options of the method; also donor, vectors, texts, for one that needs them.",
+        "Option of the method; also donor, vectors or texts for a method that needs them.",
         None,
         group="model",
         example="power=2",
     )
     untie: bool | None = option(
-        "Whether tied embeddings become two matrices; if not given, for bytes only.",
+        "Make two matrices of tied embeddings; by default for bytes only.",
         None,
         group="model",
     )
     input_expansion: bool = option(
-        "For bytes: show the model the old token that ends at each byte.", False, group="model"
+        "For bytes: add the embedding of the old token that ends at each byte to the input.",
+        False,
+        group="model",
     )
     overwrite: bool = option(
         "Replace what the folder holds.", False, group="output and run", on_resume="may change"
@@ -70,11 +72,11 @@ class TransplantRecipe(CheckedRecipe):
         return self.to_bytes if self.untie is None else self.untie
 
     def transplant_method(self) -> "tuple[TransplantMethod, Resources]":
-        """The method that ``method`` names, with its options, and what else it is given.
+        """The method that ``method`` names, with its options and resources.
 
         Raises:
-            RecipeError: an unknown method, an option that cannot be, or the method needs something
-                that the recipe does not give.
+            RecipeError: the method is unknown, an option is wrong, or the method needs something
+                that the recipe lacks.
         """
         from crosstok.transplants import check_resources, make_method, split_options
 
@@ -91,10 +93,10 @@ class TransplantRecipe(CheckedRecipe):
 
 @dataclass(frozen=True, kw_only=True)
 class TransferRecipe(TrainingRecipe, TransplantRecipe):
-    """Give a model another tokenizer, and train it to be what it was."""
+    """Give a model another tokenizer, and train it to behave as before."""
 
     def __post_init__(self) -> None:
-        """Check every value, and those that depend on each other."""
+        """Check every value, and how they fit together."""
         super().__post_init__()
         if self.lora and self.teacher_options:
             raise RecipeError(
@@ -104,6 +106,6 @@ class TransferRecipe(TrainingRecipe, TransplantRecipe):
 
     @property
     def student_max_length(self) -> int:
-        """Tokens of a window or chat on the student's side, or its bytes."""
+        """Most tokens (or bytes) in a window or chat, for the student."""
         default = DEFAULT_BYTES if self.to_bytes else DEFAULT_LENGTH
         return default if self.max_length is None else self.max_length

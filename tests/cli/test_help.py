@@ -1,0 +1,41 @@
+"""What `--help` shows of each command."""
+
+import re
+
+import pytest
+
+
+@pytest.mark.parametrize("command", ["transfer", "transplant", "evaluate", "inspect", "generate"])
+def test_help_shows_every_flag_in_full_with_its_default(crosstok, command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = crosstok(command, "--help")
+    assert code == 0
+    assert "--[no-]trust-remote-code" in out
+    assert "[required]" in out
+    assert "[default: no]" in " ".join(out.split())
+    assert max(map(len, out.splitlines())) <= 80
+
+
+OF_TRAINING = ("Data:", "Objective:", "Teacher:", "LoRA:", "Training:", "Held-out texts:")
+
+
+@pytest.mark.parametrize(
+    ("command", "headings"),
+    [
+        ("transfer", OF_TRAINING),
+        ("distil", OF_TRAINING),
+        ("generate", ("Prompts:", "Chat:", "Answers:")),
+        ("evaluate", ("Data:", "Tasks and exams:", "Comparison:")),
+    ],
+)
+def test_help_fits_on_two_screens_under_headings(crosstok, command, headings, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    _, out, _ = crosstok(command, "--help")
+    lines = out.splitlines()
+    assert len(lines) <= 100
+    found = [line for line in lines if re.fullmatch(r"\w[\w -]*:", line)]
+    assert found == ["Options:", "Model:", *headings, "Output and run:"]
+
+
+def test_flags_of_earlier_versions_are_not_in_the_help(crosstok):
+    assert "--temperature" not in crosstok("distil", "--help")[1]
