@@ -49,7 +49,7 @@ class Canonicality(Protocol):
         """Which of these ids may come next."""
 
     def each(self, steps: Sequence[tuple[Key, int]]) -> Bool[np.ndarray, " n"]:
-        """Whether each of these tokens may come behind its key."""
+        """Whether each of these tokens may come after its key."""
 
 
 def canonicality(tokenizer: PreTrainedTokenizerFast, vocab: ByteVocab) -> Canonicality:
@@ -78,7 +78,7 @@ class Pairs:
         return np.asarray(mask[ids])
 
     def each(self, steps: Sequence[tuple[Key, int]]) -> Bool[np.ndarray, " n"]:
-        """Whether each of these tokens may come behind its key."""
+        """Whether each of these tokens may come after its key."""
         found = [self.may_follow(key, np.array([token]))[0] for key, token in steps]
         return np.array(found, dtype=np.bool_)
 
@@ -89,7 +89,7 @@ class Reencoding:
     def __init__(self, backend: Tokenizer, vocab: ByteVocab, pairs: MergePairs | None) -> None:
         self._backend, self._pairs = backend, pairs
         self._bytes = [content or b"" for content in vocab.token_bytes]
-        # A space is added even before texts that begin with one (Llama), or only before others (T5).
+        # The space is added even before texts that begin with one (Llama), or only to others (T5).
         self._adds_space = adds_prefix_space(backend, vocab)
         self._adds_second = _joined(backend, vocab, " a") == b"  a"
         # If a token has a space after another character, words cannot be encoded separately.
@@ -121,7 +121,7 @@ class Reencoding:
         return np.asarray(unpacked[ids])
 
     def each(self, steps: Sequence[tuple[Key, int]]) -> Bool[np.ndarray, " n"]:
-        """Whether each of these tokens may come behind its key."""
+        """Whether each of these tokens may come after its key."""
         sequences = [[*key[key[:1] == (_START,) :], token] for key, token in steps]
         strips = [
             self._adds_space if key[:1] in ((), (_START,)) else self._adds_second
