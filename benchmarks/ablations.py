@@ -1,7 +1,7 @@
 """Ablations of ALM: temperature, merging threshold, debiasing, divergence, hidden states, weights.
 
-The shipped model of 2.4 million parameters, moved to another tokenizer on code only, with one thing
-changed at a time. Needs nothing but a checkout.
+The shipped model of 2.4 million parameters, moved to another tokenizer on code only, with one
+setting changed at a time. Needs only a checkout.
 
     python benchmarks/ablations.py --jobs 2        # all runs; finished ones are skipped
     python benchmarks/ablations.py --report        # only write the table again
@@ -66,7 +66,7 @@ def folder_name(row: str) -> str:
 
 
 def report(arguments: argparse.Namespace) -> str:
-    """The results file: one line a setting."""
+    """The text of the results file: one line per setting."""
     lines = [
         "# What changes ALM: one thing at a time",
         "",

@@ -4,8 +4,8 @@
 
 Every text is encoded by every tokenizer, once more in NFC where that differs, and aligned for all
 ordered pairs; a pair reads NFC where one of its tokenizers composes characters, as in training. On
-every 50th text the bytes of each chunk are compared the slow way too, from the vocabularies alone:
-what the tokens of one side spell, what those of the other side spell, and what the text says.
+every 50th text the bytes of each chunk are also compared the slow way, from the vocabularies alone:
+the bytes of the tokens on one side, of the tokens on the other side, and of the text.
 """
 
 import argparse
@@ -37,7 +37,7 @@ Pair = tuple[str, str]
 
 @dataclass
 class Spelled:
-    """Bytes of some texts, and those that each tokenizer spells as they stand there."""
+    """Bytes of some texts, and how many of them each tokenizer spells exactly."""
 
     num_bytes: int = 0
     exact_bytes: dict[str, int] = field(default_factory=dict)  # by tokenizer
@@ -75,16 +75,16 @@ class Coverage:
         return min((counts.coverage, file) for (p, file), counts in self.files.items() if p == pair)
 
     def is_lossless(self, *names: str) -> bool:
-        """Whether all of these spell nearly every byte of the text in NFC."""
+        """Whether all these tokenizers spell nearly every byte of the text in NFC."""
         return all(self.in_nfc.share(name) >= LOSSLESS for name in names)
 
 
 def check_chunks(
     text: str, source: Spans, target: Spans, alignment: Alignment, vocabs: Sequence[ByteVocab]
 ) -> int:
-    """Compare the bytes of every chunk on both sides; the number of chunks.
+    """Compare the bytes of every chunk on both sides; returns the number of chunks.
 
-    A token may have one space in front that the text has not: a tokenizer's own prefix. Nothing
+    A token may begin with one space that the text does not have: a tokenizer's own prefix. Nothing
     else may differ, and where all tokens of a chunk are exact, both sides spell the text.
 
     Raises:
@@ -114,7 +114,7 @@ def check_chunks(
 def encode_once(
     encode: TextEncoder, texts: Sequence[str], composed: Sequence[str]
 ) -> dict[str, Spans]:
-    """Spans by text, of the texts and of their composed forms where these differ."""
+    """Spans by text, for the texts and for their composed forms where these differ."""
     different = list(dict.fromkeys([*texts, *composed]))
     rows = encode(different, add_start=False, add_end=False)
     return dict(zip(different, rows, strict=True))
@@ -216,7 +216,7 @@ def report_pairs(pairs: dict[Pair, PairCounts], coverage: Coverage) -> list[str]
 
 
 def report_overlap(encoders: dict[str, TextEncoder]) -> list[str]:
-    """Tokens with equal bytes, for every unordered pair."""
+    """The table of numbers of tokens with equal bytes, for every unordered pair."""
     lines = ["## Overlapping tokens", "", "| | " + " | ".join(encoders) + " |"]
     lines.append("|---|" + "---:|" * len(encoders))
     vocabs = {name: encoder.byte_vocab for name, encoder in encoders.items()}
@@ -227,7 +227,7 @@ def report_overlap(encoders: dict[str, TextEncoder]) -> list[str]:
 
 
 def report_setting(every: int, seconds: float) -> list[str]:
-    """Command, versions, commit and hardware."""
+    """The heading: command, versions, commit and hardware."""
     thinned = "every text" if every == 1 else f"text 1, {every + 1}, {2 * every + 1}, ... of a file"
     return [
         "# Coverage of every tokenizer pair",

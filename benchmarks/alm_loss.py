@@ -3,16 +3,16 @@
     python benchmarks/alm_loss.py [--repeats 5] [--case N V D] [--skip METHOD ...]
 
 Compares, in turn within each repeat, on random hidden states of N student and N teacher tokens, in
-8 texts with about 1.4 tokens a chunk on either side:
+8 texts with about 1.4 tokens per chunk on either side:
 
     cross entropy     the student's next-token loss from its full [N, V] logits
     alm               crosstok: both models' log-probabilities in blocks, sums over chunk ids
     alm dense         both models' full logits in fp32, log_softmax, probabilities, boolean
                       [texts, tokens, chunks] alignment matrices; chunks are not merged
 
-Models and alignment are not in the times. The student's hidden states and matrix get gradients, the
-teacher's do not. Peak memory is the rise of the process's highest resident size above its inputs,
-each method in a process of its own (Linux). CPU, fp32. Prints a Markdown table.
+Times do not include the models and the alignment. The student's hidden states and matrix get
+gradients, the teacher's do not. Peak memory is the rise of the process's highest resident size
+above its inputs, each method in a process of its own (Linux). CPU, fp32. Prints a Markdown table.
 """
 
 import argparse

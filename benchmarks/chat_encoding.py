@@ -1,6 +1,6 @@
 """Chat examples: time against `apply_chat_template`, and coverage of answers in many languages.
 
-Conversations of six messages, of GSM8K's words and of NTREX's sentences in every language there.
+Conversations of six messages, with words from GSM8K and sentences from NTREX in all its languages.
 Interleaved repeats, ratio of medians, one thread, as in a data loader's worker.
 
     TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1 python benchmarks/chat_encoding.py
@@ -68,7 +68,7 @@ def conversations(texts: list[str]) -> list[Conversation]:
 
 
 def measure(name: str, encoder: ExampleEncoder, examples: list[Conversation], repeats: int) -> str:
-    """One line of the table of times."""
+    """Measure one line of the table of times."""
     tokenizer = encoder.encoder.tokenizer
     encoder(examples[:8], loss_on="assistant")
     theirs, ours = [], []
@@ -97,7 +97,7 @@ def measure(name: str, encoder: ExampleEncoder, examples: list[Conversation], re
 def cover(
     left: str, right: str, encoders: dict[str, ExampleEncoder], examples: list[Conversation]
 ) -> str:
-    """One line of the table of pairs."""
+    """Measure one line of the table of pairs."""
     one, other = encoders[left], encoders[right]
     shared = shared_examples(examples, one, other)
     a, b = (encoder(shared, loss_on="assistant") for encoder in (one, other))

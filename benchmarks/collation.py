@@ -1,7 +1,7 @@
-"""Time of alignment and collation against time of plain tokenization, on Wikipedia text, same run.
+"""Time of alignment and collation against plain tokenization, on Wikipedia text, in one run.
 
-Both sides' texts are tokenized either way, so the question is what bytes, spans, chunks and padding
-add. Interleaved repeats; ratio of medians; one thread, as in a data loader's worker.
+The texts of both sides are tokenized in either case; measured is what bytes, spans, chunks and
+padding add. Interleaved repeats; ratio of medians; one thread, as in a data loader's worker.
 
     TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1 python benchmarks/collation.py
 """
@@ -45,7 +45,7 @@ def main() -> None:
 def measure(
     arguments: argparse.Namespace, texts: list[str], source: str, target: str, length: int
 ) -> str:
-    """One line of the table."""
+    """Measure one line of the table."""
     folder = arguments.shared / "data/tokenizers"
     plain = [load_tokenizer(str(folder / name)).backend_tokenizer for name in (source, target)]
     student = TextEncoder(load_tokenizer(str(folder / target)))

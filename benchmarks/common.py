@@ -1,4 +1,4 @@
-"""What several benchmarks share: runs in processes of their own, cells of tables, headings."""
+"""Shared by several benchmarks: runs in separate processes, cells of tables, headings."""
 
 import json
 import os
@@ -18,7 +18,7 @@ NOTES = "\n## Notes"  # from here on a results file is written by hand, and kept
 
 
 def run_each(runs: Sequence[Sequence[str]], jobs: int) -> None:
-    """This command with ``--one`` and the words of each run, so many at a time, one thread each."""
+    """Run this command with ``--one`` for each run, ``jobs`` at a time, on one thread each."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
     def start(which: Sequence[str]) -> None:
@@ -32,7 +32,7 @@ def run_each(runs: Sequence[Sequence[str]], jobs: int) -> None:
 
 
 def made_by(command: str, setting: str = "one thread a run") -> str:
-    """What a results file begins with: command, commit, day, versions, hardware."""
+    """The heading of a results file: command, commit, date, versions, hardware."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
     ).stdout.strip()
@@ -52,7 +52,7 @@ def processor() -> str:
 
 
 def write_results(file: Path, text: str) -> None:
-    """Write a results file again, and keep the notes at its end."""
+    """Rewrite a results file, keeping the notes at its end."""
     before = file.read_text(encoding="utf-8") if file.is_file() else ""
     _, heading, notes = before.partition(NOTES)
     file.write_text(text.rstrip("\n") + "\n" + heading + notes, encoding="utf-8")
@@ -60,7 +60,7 @@ def write_results(file: Path, text: str) -> None:
 
 
 def shown(values: Sequence[float], digits: int = 3) -> str:
-    """Mean and, behind ±, standard deviation over seeds."""
+    """Mean and, after ±, standard deviation over seeds."""
     if not values:
         return "–"
     spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
@@ -68,18 +68,18 @@ def shown(values: Sequence[float], digits: int = 3) -> str:
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:
-    """Rows of a `.jsonl` file."""
+    """Read the rows of a `.jsonl` file."""
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def write_rows(file: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Rows as a `.jsonl` file."""
+    """Write rows as a `.jsonl` file."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def save_picture(figure: Any, file: Path) -> None:
-    """As SVG and as PNG: the same bytes from the same figures."""
+    """Save as SVG and PNG, with equal bytes for equal figures."""
     import matplotlib.pyplot as plt
 
     plt.rcParams["svg.hashsalt"] = "crosstok"

@@ -1,11 +1,11 @@
-"""What a stored teacher costs and saves: bytes a token on disk, seconds and memory of short runs.
+"""What a stored teacher costs and saves: bytes per token on disk, time and memory of short runs.
 
-Two jobs, each without a cache, filling one, and reading it: a transfer of the shipped model of 2.4
+Two jobs, each without a cache, filling one, and reading one: a transfer of the shipped model of 2.4
 million parameters, whose teacher is as small as the student, and a distillation into it from a
 teacher of 42 million with random weights (which take as long as trained ones). Every run is a
-process of its own on one thread. Needs nothing but a checkout.
+separate process on one thread. Needs only a checkout.
 
-The other ways to store a teacher are written here with numpy, for random logits: a whole row in
+The other ways to store a teacher are implemented here with numpy, for random logits: a whole row in
 float16, and the top k as DistillKit packs them (the two settings that its README recommends).
 
     python benchmarks/costs.py --repeats 2
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def prepare(output: Path) -> None:
-    """Text in long documents, a tokenizer, and a teacher of random weights that reads it."""
+    """Write text in long documents, a tokenizer, and a teacher with random weights that uses it."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -80,7 +80,7 @@ def prepare(output: Path) -> None:
 
 
 def run(output: Path, job: str, way: str, repeat: str) -> None:
-    """One run in this process; its figures go to a file."""
+    """Do one run in this process; its figures go to a file."""
     work = job_of(output, job, way, repeat)
     start = time.process_time()
     metrics = work()
@@ -99,7 +99,7 @@ def run(output: Path, job: str, way: str, repeat: str) -> None:
 
 
 def job_of(output: Path, job: str, way: str, repeat: str) -> Callable[[], dict[str, float]]:
-    """The job, everything imported and nothing loaded."""
+    """Prepare the job: everything imported, nothing loaded."""
     from crosstok.demo.run import MODEL
     from crosstok.jobs.distil import distil
     from crosstok.jobs.transfer import transfer
@@ -120,13 +120,13 @@ def job_of(output: Path, job: str, way: str, repeat: str) -> Callable[[], dict[s
 
 
 def peak_mib() -> float:
-    """The most that this process ever held (Linux)."""
+    """Peak memory of this process (Linux)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
 
 def stored_bytes() -> dict[str, dict[str, float]]:
-    """Bytes a token of other ways to store a teacher, by vocabulary: files are written for it."""
+    """Bytes per token of other ways to store a teacher, by vocabulary, from files written here."""
     generator = np.random.default_rng(0)
     found: dict[str, dict[str, float]] = {}
     for name, size in VOCABULARIES.items():
@@ -142,12 +142,12 @@ def stored_bytes() -> dict[str, dict[str, float]]:
 
 
 def packed_top(logits: np.ndarray, k: int, exact: int, terms: int) -> list[np.ndarray]:
-    """The k likeliest tokens of each row, in the layout of DistillKit 1.0 without residuals.
+    """The k most likely tokens of each row, in the layout of DistillKit 1.0 without residuals.
 
     Args:
         logits: [N V].
         k: how many.
-        exact: how many of them with their log-probability, in bfloat16.
+        exact: how many of them are stored with their log-probability, in bfloat16.
         terms: coefficients in float32 of a curve through the others: powers of the rank, the last
             of them its root.
 
@@ -169,7 +169,7 @@ def packed_top(logits: np.ndarray, k: int, exact: int, terms: int) -> list[np.nd
 
 
 def written(arrays: list[np.ndarray]) -> int:
-    """Bytes of the arrays in a file."""
+    """Bytes that the arrays take in a file."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "arrays"
         with file.open("wb") as out:
@@ -181,7 +181,7 @@ def written(arrays: list[np.ndarray]) -> int:
 def report(
     found: dict[tuple[str, str], list[dict[str, Any]]], stored: dict[str, dict[str, float]]
 ) -> str:
-    """The results file."""
+    """The text of the results file."""
     repeats = len(found["transfer", "without"])
     own = found["transfer", "filling"][0]["sizes"]
     num_tokens = own["scores"] // 8

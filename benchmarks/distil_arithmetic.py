@@ -1,9 +1,10 @@
-"""Maths distillation in small: which objective teaches arithmetic best, at equal tokens?
+"""Maths distillation on a small scale: which objective teaches arithmetic best, at equal tokens?
 
-A teacher trained on worked arithmetic and word problems, a smaller student with another tokenizer
-and another chat template that answers some already (recipes/distil/arithmetic), one training
-set for every seed, the same for all objectives, and answers by greedy generation to questions that
-no model has seen. Every run is a process of its own, so that its peak memory is its own.
+A teacher was trained on worked arithmetic and word problems. A smaller student with another
+tokenizer and another chat template can answer some of them (recipes/distil/arithmetic). There is
+one training set for every seed, the same for all objectives. The student answers by greedy
+generation questions that no model has seen. Every run is a separate process with its own peak
+memory.
 
     python benchmarks/distil_arithmetic.py --jobs 2      # everything; what is finished is skipped
     python benchmarks/distil_arithmetic.py --report      # only write the tables again
@@ -39,8 +40,8 @@ RECIPE = Path("recipes/distil/arithmetic.yaml")
 RESULTS = Path("benchmarks/distil_arithmetic_cpu_202611.md")
 sys.path.insert(0, "recipes/distil/arithmetic")  # the experiment's own modules
 
-# Name in the table -> keys of the recipe. Combined ones are combined as their papers do, and by
-# gradient magnitude, which is the default, where the paper is ALM's or says nothing.
+# Name in the table -> keys of the recipe. Objectives are combined as in their papers, or by
+# gradient magnitude, the default, where the paper is ALM's or says nothing.
 METHODS: dict[str, dict[str, Any]] = {
     "cross_entropy": {"objective": "cross_entropy"},
     "alm": {"objective": "alm"},
@@ -107,7 +108,7 @@ def main() -> None:
 
 
 def run_everything(arguments: argparse.Namespace) -> None:
-    """What the runs need, the choice of a learning rate, and the runs."""
+    """Prepare what the runs need, choose a learning rate, and do the runs."""
     from prepare import GSM8K, make_student_rows, prepare
 
     prepare(arguments.work, arguments.shared / GSM8K if arguments.gsm8k else None)
@@ -121,7 +122,7 @@ def run_everything(arguments: argparse.Namespace) -> None:
 
 
 def start(arguments: argparse.Namespace, runs: list[Run]) -> None:
-    """Every run that is not finished, in a process of its own."""
+    """Start every unfinished run in a separate process."""
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -200,7 +201,7 @@ def folder_of(work: Path, which: Run) -> Path:
 
 
 def peak_megabytes() -> float:
-    """Of this process, since it began (Linux counts in KiB)."""
+    """Peak memory of this process (Linux counts in KiB)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -1,4 +1,4 @@
-"""The tables of distil_arithmetic.py, from the figures that its runs left behind."""
+"""The tables of distil_arithmetic.py, from the figures that its runs wrote."""
 
 import argparse
 import json
@@ -18,7 +18,7 @@ def report(
     rate: float,
     tuned: dict[str, dict[float, float]] | None,
 ) -> str:
-    """The results file."""
+    """The text of the results file."""
     runs = read_runs(arguments, methods, rate)
     teacher, student = (
         json.loads((arguments.work / name / "training.json").read_text())
@@ -64,7 +64,7 @@ def about(
     teacher: dict[str, Any],
     student: dict[str, Any],
 ) -> list[str]:
-    """What ran where."""
+    """Command, versions and hardware of the runs."""
     one = next(iter(runs.values()))[0]
     return [
         made_by(
@@ -126,7 +126,7 @@ def answers_table(runs: Figures, teacher: dict[str, Any], student: dict[str, Any
 
 
 def ranking(runs: Figures) -> list[str]:
-    """What differs from cross-entropy by more than the seeds do."""
+    """Methods that differ from cross-entropy by more than the spread over seeds."""
     if BASE not in runs:
         return []
     base = accuracies(runs[BASE])

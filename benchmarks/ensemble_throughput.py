@@ -1,12 +1,13 @@
-"""What answering together costs: a token ensemble of k models against the k models in turn.
+"""Cost of a token ensemble of k models, against the k models one after the other.
 
     python benchmarks/ensemble_throughput.py [--repeats N]
 
-The same prompts and as many new tokens for all. `ratio` is the median time of the k models one
-after the other over the median time of the ensemble: 1 is no cost at all, 0.9 is the target. As a
-second measure the k models in turn under transformers' own `generate`. Random Llamas of 9M
-parameters (hidden 256, 6 layers, vocabulary 8,192). CPU seconds of the process, one thread, so that
-other processes disturb them less than they would the clock; repeats of the three ways take turns.
+Prompts and numbers of new tokens are the same for all. `ratio` is the median time of the k models
+one after the other over the median time of the ensemble: 1 means no extra cost, 0.9 is the target.
+A second measure is the k models in turn under transformers' own `generate`. The models are random
+Llamas of 9M parameters (hidden 256, 6 layers, vocabulary 8,192). Times are CPU seconds of the
+process on one thread, which other processes disturb less than wall time; repeats of the three ways
+alternate.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def tokenizer():
-    """Letters, and many longer pieces that only a model writes."""
+    """Letters, and many longer tokens that occur only in generated text."""
     pieces = [a + b + c for a in LETTERS for b in LETTERS for c in LETTERS]
     names = ["<s>", *LETTERS, *pieces[: VOCABULARY - 1 - len(LETTERS)]]
     backend = Tokenizer(models.BPE(vocab={name: i for i, name in enumerate(names)}, merges=[]))

@@ -1,12 +1,12 @@
 """Do models with different tokenizers and mixtures predict better together? Three seeds.
 
-The three models of recipes/zoo/train.py, each good at something else, and all that lets them answer
-as one: the second and third moved to the first one's tokenizer by ALM and averaged per token; all
-as they are, averaged per byte; and MinED's map of their vocabularies. Bits per byte of pieces of
-held-out documents of four domains that fit a window of every tokenizer: everybody reads the same
-bytes, each piece alone behind the start of a document.
+The three models of recipes/zoo/train.py, each trained mostly on another domain, are combined in
+three ways: the second and third moved to the first one's tokenizer by ALM and averaged per token;
+all as they are, averaged per byte; and mapped by MinED. Measured are bits per byte on pieces of
+held-out documents of four domains. A piece fits a window of every tokenizer, so that all models
+read the same bytes; each is read alone, after the start of a document.
 
-    python benchmarks/ensembles.py --jobs 2      # everything; what is finished is skipped
+    python benchmarks/ensembles.py --jobs 2      # everything; finished parts are skipped
     python benchmarks/ensembles.py --report      # only write the tables again
 
 Stages, all cached in --output (out/zoo):
@@ -16,7 +16,7 @@ Stages, all cached in --output (out/zoo):
 3. figures/ROW-SEED.json: nats and bytes of every piece, seconds by domain, of each of `rows()`;
 4. benchmarks/ensembles_cpu_202611.md, from those files alone (ensembles_report.py).
 
-To do one by hand: --transfer NAME SEED, --measure SEED. To add a row: one line of `rows()`.
+To run one alone: --transfer NAME SEED, --measure SEED. To add a row: one line of `rows()`.
 """
 
 import argparse
@@ -42,7 +42,7 @@ WINDOW = 254  # tokens of a piece, at most, for each tokenizer
 
 @dataclass(frozen=True)
 class Row:
-    """A model, or several as one."""
+    """A model, or several combined."""
 
     group: str
     members: tuple[str, ...]  # folders under the output folder, without the seed
@@ -51,7 +51,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """Of its files."""
+        """Name of its files."""
         how = self.combine or ("bytes" if self.bytes_view else "alone")
         return " ".join((*(member.replace("/", "-") for member in self.members), how))
 
@@ -99,7 +99,7 @@ def main() -> None:
 
 
 def run_everything(arguments: argparse.Namespace) -> None:
-    """Models, transfers, figures: what is missing of them."""
+    """Make the models, transfers and figures that are missing."""
     from train import in_processes
 
     seeds = [str(seed) for seed in arguments.seeds]
@@ -148,7 +148,7 @@ def transfer_member(arguments: argparse.Namespace, name: str, seed: int) -> None
 
 
 def write_held_out(arguments: argparse.Namespace) -> None:
-    """The same number of bytes of every domain, from documents that no model has seen."""
+    """Write equal numbers of bytes from every domain, from documents that no model has seen."""
     from mixtures import DOMAINS, first_bytes, pieces_of
     from train import MEMBERS as ZOO
     from transformers import AutoTokenizer
@@ -166,7 +166,7 @@ def write_held_out(arguments: argparse.Namespace) -> None:
 
 
 def fits(text: str, tokenizers: Iterable[Any]) -> bool:
-    """Whether a text fills no window of any of these tokenizers."""
+    """Whether a text fits the window of every one of these tokenizers."""
     return all(
         len(tokenizer(text, add_special_tokens=False)["input_ids"]) <= WINDOW
         for tokenizer in tokenizers
@@ -174,7 +174,7 @@ def fits(text: str, tokenizers: Iterable[Any]) -> bool:
 
 
 def measure(arguments: argparse.Namespace, seed: int) -> None:
-    """Every row that has no figures yet, of one seed."""
+    """Measure every row of one seed that has no figures yet."""
     import torch
     from ensembles_report import columns_of
 
@@ -201,7 +201,7 @@ def figures_of(
 
     folders = [str(arguments.output / f"{member}-{seed}") for member in row.members]
     model = load_language_model(folders, combine=row.combine, bytes_view=row.bytes_view)
-    model.text_logprobs([next(iter(texts.values()))[0][:100]])  # what only the first call costs
+    model.text_logprobs([next(iter(texts.values()))[0][:100]])  # the extra cost of the first call
     figures = {}
     for domain, pieces in texts.items():
         started = time.process_time()

@@ -1,4 +1,4 @@
-"""The tables of ensembles.py, from the figures that its runs left behind."""
+"""The tables of ensembles.py, from the figures that its runs wrote."""
 
 import argparse
 import json
@@ -34,7 +34,7 @@ class Row(Protocol):
 
 
 def report(arguments: argparse.Namespace, rows: Sequence[Row]) -> str:
-    """The results file."""
+    """The text of the results file."""
     table = read_figures(arguments, rows)
     lines = [
         "# Ensembles of three small models with different tokenizers and mixtures",
@@ -57,7 +57,7 @@ def report(arguments: argparse.Namespace, rows: Sequence[Row]) -> str:
 
 
 def read_figures(arguments: argparse.Namespace, rows: Sequence[Row]) -> Table:
-    """Columns of every row by seed, of what has been measured."""
+    """Read the columns of every measured row by seed."""
     table: Table = {}
     for row in rows:
         for seed in arguments.seeds:
@@ -68,7 +68,7 @@ def read_figures(arguments: argparse.Namespace, rows: Sequence[Row]) -> Table:
 
 
 def columns_of(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Bits per byte of each domain, their mean, and seconds a kB."""
+    """Bits per byte of each domain, their mean, and seconds per kB."""
     columns = {}
     for domain, found in figures.items():
         columns[domain] = sum(found["nats"]) / math.log(2) / sum(found["bytes"])
@@ -79,7 +79,7 @@ def columns_of(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 
 
 def about(arguments: argparse.Namespace) -> list[str]:
-    """What ran where, on what."""
+    """Command, versions, hardware and data of the runs."""
     held_out = (arguments.output / "held_out.jsonl").read_text(encoding="utf-8").splitlines()
     num_bytes = sum(len(json.loads(line)["text"].encode()) for line in held_out)
     return [
@@ -101,7 +101,7 @@ def about(arguments: argparse.Namespace) -> list[str]:
 
 
 def main_table(rows: Sequence[Row], table: Table) -> list[str]:
-    """A line a row, under the title of its group."""
+    """One line per row, under the title of its group."""
     lines = [
         "| | mixed | Wikipedia | books | code | sums | s a kB |",
         "|---|---|---|---|---|---|---|",
@@ -124,7 +124,7 @@ def main_table(rows: Sequence[Row], table: Table) -> list[str]:
 
 
 def chosen_by_domain(singles: Sequence[dict[int, dict[str, float]]]) -> str:
-    """The best single model of each domain: what one who knows the domain would take."""
+    """The best single model of each domain, as if the domain were known."""
     best = [
         {name: min(single[seed][name] for single in singles) for name in COLUMNS[1:]}
         for seed in singles[0]
@@ -176,7 +176,7 @@ def claims(rows: Sequence[Row], table: Table) -> list[str]:
 
 
 def training_table(arguments: argparse.Namespace) -> list[str]:
-    """What the runs say of themselves at their end: on their own training texts."""
+    """Figures at the end of each run, on its own training texts."""
     lines = ["| | steps | bits per byte, own mixture, last tenth | minutes |", "|---|---|---|---|"]
     for kind in ("models", "transferred"):
         found: dict[str, list[dict[str, Any]]] = {}

@@ -2,7 +2,7 @@
 
 Held-out Python as the shipped model's tokenizer and the new one cut it, the chunks that both can
 spell, and how far the student's likelihood of each is from the teacher's, before and after training
-by ALM. Reads what `python benchmarks/learning_curves.py` left behind.
+by ALM. Reads the output of `python benchmarks/learning_curves.py`.
 
     python benchmarks/front_picture.py
 """
@@ -18,11 +18,11 @@ from common import read_rows, save_picture
 
 PICTURE = Path("docs/images/chunks")
 LENGTHS = (56, 84)
-"""Characters of a line that can be shown."""
+"""Shortest and longest line that fits the picture, in characters."""
 MAX_GAP = 3.0
-"""Nats; the darkest colour."""
+"""Gap with the darkest colour, in nats."""
 ROWS = {"teacher": 3.3, "student": 2.2, "before": 1.1, "after": 0.3}
-"""Where each row stands."""
+"""Vertical position of each row."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def ranges(starts: np.ndarray, ends: np.ndarray) -> list[tuple[int, int]]:
 
 
 def draw(cut: Cut) -> None:
-    """Boxes as wide as their characters, one row a tokenizer, then the gaps."""
+    """Draw boxes as wide as their characters, one row per tokenizer, then the gaps."""
     import matplotlib.pyplot as plt
 
     width = len(cut.text)
@@ -122,7 +122,7 @@ def draw(cut: Cut) -> None:
 def box(
     panel: Any, bottom: float, start: int, end: int, color: Any, *, height: float = 0.8
 ) -> None:
-    """A box under some characters."""
+    """Draw a box under some characters."""
     from matplotlib.patches import FancyBboxPatch
 
     corner = (start + 0.12, bottom)

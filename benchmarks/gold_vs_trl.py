@@ -1,14 +1,14 @@
-"""crosstok's losses against the one of TRL's GOLDTrainer: time of a step, peak memory, values.
+"""crosstok's losses against TRL's GOLDTrainer: time of a step, peak memory, values.
 
-    pip install trl==1.16.0        # beside crosstok; in an environment of its own
+    pip install trl==1.16.0        # next to crosstok, in a separate environment
     python benchmarks/gold_vs_trl.py --tokenizers GPT2 QWEN2.5 --data wikipedia.jsonl \
         [--case 50257 151936 512 ...] [--methods NAME ...] [--repeats 3]
 
-The text, the tokens and the alignment are real, the models are not. One text is cut to N student
-tokens and read by both tokenizers; hidden states (width D) are random, but lean towards the token
-that follows. Output matrices have as many rows as the case says; rows past a tokenizer's last id
-are logits like the others. D is small, so that the product with the output matrix, which all
-methods need, does not hide the rest.
+Text, tokens and alignment are real, the models are not. One text is cut to N student tokens and
+encoded by both tokenizers; hidden states (width D) are random, but biased towards the next token.
+Output matrices have as many rows as the case says; rows past a tokenizer's last id are logits like
+the others. D is small, so that the product with the output matrix, which all methods need, does not
+hide the rest.
 
 All methods start from the last hidden states and output matrices of both models and end with the
 gradients of the student's (forward and backward, fp32, CPU):
@@ -20,10 +20,10 @@ gradients of the student's (forward and backward, fp32, CPU):
     the others   crosstok's own, with their scores; "gold extended", not hybrid, should
                  give the value and the gradient of "trl bayesian" ("observed" reads wrong rows)
 
-Tokenization is not in the times, nor is the alignment of ours, which the data loader makes; that of
-TRL is inside its loss (some milliseconds). Times are medians of interleaved repeats. Peak memory is
-the rise of the process's highest resident size above its inputs, each method in a process of its
-own (Linux); TRL's includes the logits, whose size is printed. Prints Markdown.
+Times include neither tokenization nor crosstok's alignment, which the data loader does; TRL's
+alignment is part of its loss (some milliseconds). Times are medians of interleaved repeats. Peak
+memory is the rise of the process's highest resident size above its inputs, each method in a process
+of its own (Linux); TRL's includes the logits, whose size is printed. Prints Markdown.
 """
 
 import argparse
@@ -82,7 +82,7 @@ WARM_UP: Case = (None, None, 32)  # vocabularies as large as the tokenizers'
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """One tokenizer's view of the text, between two ends of text, and what its model makes of it.
+    """The text under one tokenizer, between two ends of text, with the outputs of its model.
 
     The first of the two stands for a prompt, the second is never compared (as TRL's defaults say).
     """
@@ -98,7 +98,7 @@ class Side:
 
     @property
     def labels(self) -> Tensor:
-        """Labels as TRL has them: -100 for the prompt."""
+        """Labels as in TRL: -100 for the prompt."""
         return self.ids.index_fill(1, torch.tensor([0]), -100)
 
     @property
@@ -107,7 +107,7 @@ class Side:
         return functional.linear(self.hidden, self.weight)
 
     def scores(self, objective: Objective) -> Scores:
-        """What the trainer would hand to this objective."""
+        """What the trainer would pass to this objective."""
         needs = objective.needs
         boundary_mask = self.boundary_mask if needs.boundary_mass else None
         head, everywhere = OutputHead(self.weight), torch.ones_like(self.ids)
@@ -116,7 +116,7 @@ class Side:
         return replace(scores, hidden=self.hidden) if keep_hidden else scores
 
     def view(self) -> ModelView:
-        """The model as objectives see it; none of these looks at the input embeddings."""
+        """The model as objectives receive it; none of these uses the input embeddings."""
         return ModelView(
             byte_vocab=self.byte_vocab,
             head=OutputHead(self.weight),
@@ -144,7 +144,7 @@ def encoder(folder: str) -> TextEncoder:
 
 
 def make_inputs(options: argparse.Namespace, case: Case, width: int) -> Inputs:
-    """The first text that is long enough, cut at a chunk end."""
+    """Take the first text that is long enough, cut at a chunk end."""
     torch.manual_seed(0)
     student, teacher = (encoder(folder) for folder in options.tokenizers)
     for text in load_corpus(options.data).texts():
@@ -166,7 +166,7 @@ def make_inputs(options: argparse.Namespace, case: Case, width: int) -> Inputs:
 def make_side(
     folder: str, spans: Spans, chunk_ids: np.ndarray, vocab_size: int | None, width: int
 ) -> Side:
-    """Random outputs that give the token that follows anything from no to nearly all mass."""
+    """Draw outputs under which the next token has anything from no to nearly all mass."""
     vocab = encoder(folder).byte_vocab
     num_tokens, vocab_size = len(chunk_ids), vocab_size or len(vocab)
     end, last_byte = vocab.document_end, spans.ends[num_tokens - 1]
@@ -188,7 +188,7 @@ def make_side(
     )
 
 
-# The methods: each is set up once for its inputs, and then called for a loss
+# The methods: each is set up once for its inputs, then called for a loss
 
 
 def crosstok_loss(name: str, inputs: Inputs) -> Callable[[], Tensor]:
@@ -314,7 +314,7 @@ def report_peak(options: argparse.Namespace, case: Case) -> None:
     """Print the rise of this process's resident size in one step of one method."""
     inputs = warmed_up(options, case)
     loss = set_up(options.methods[0], inputs)
-    ctypes.CDLL(None).malloc_trim(0)  # what was freed before must not be used again unseen
+    ctypes.CDLL(None).malloc_trim(0)  # freed memory must not be reused without being counted
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts anew
     before = resident_kibibytes("VmRSS")
     step(loss, inputs)

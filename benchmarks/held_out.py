@@ -15,7 +15,7 @@ NUM_PAIRS, NUM_SUMS, NUM_CLOZES, NUM_QUESTIONS = 1000, 200, 400, 1000
 
 
 def write_held_out(data: Path, folder: Path) -> None:
-    """Texts of each domain and exams, drawn the same way every time.
+    """Write texts of each domain and exams, drawn the same way every time.
 
     Args:
         data: folder of corpora and exams.
@@ -51,11 +51,11 @@ def write_held_out(data: Path, folder: Path) -> None:
 def measure(
     model: Path, test: Path, exams: Sequence[str], *, trust_remote_code: bool = False
 ) -> dict[str, Any]:
-    """Bits per byte of each domain, in windows of the same bytes for all models, and exams.
+    """Measure bits per byte of each domain, in windows of the same bytes for all models, and exams.
 
     Args:
         model: folder.
-        test: what :func:`write_held_out` filled.
+        test: the folder that :func:`write_held_out` filled.
         exams: names of its files.
         trust_remote_code: for models with input expansion.
     """
@@ -72,7 +72,7 @@ def measure(
 
 
 def every(rows: list[dict[str, object]], count: int) -> list[dict[str, object]]:
-    """So many rows, evenly spaced."""
+    """A number of rows, evenly spaced."""
     return rows[:: len(rows) // count][:count]
 
 

@@ -1,4 +1,4 @@
-"""What input expansion costs a byte model: tables, look-up, training step, generation.
+"""What input expansion costs a byte model: tables, look-up, training step and generation.
 
 Look-ups are timed on batches of 16 x 2048 bytes of Wikipedia; steps and generation on the small
 Llama with its own tokenizer, with and without expansion, interleaved; medians of CPU time, one
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def look_up(arguments: argparse.Namespace, name: str, ids: Tensor) -> str:
-    """One line of the first table."""
+    """Measure one line of the first table."""
     tokenizer = load_tokenizer(str(arguments.shared / "data/tokenizers" / name))
     vocab = ByteVocab.from_tokenizer(tokenizer)
     byte_vocab = ByteVocab.from_tokenizer(byte_tokenizer(tokenizer))
@@ -66,7 +66,7 @@ def look_up(arguments: argparse.Namespace, name: str, ids: Tensor) -> str:
 
 
 def run_models(arguments: argparse.Namespace, ids: Tensor) -> list[str]:
-    """The lines of the second table: a training step, and greedy generation by bytes."""
+    """Measure the lines of the second table: a training step, and greedy generation by bytes."""
     models = {"plain": byte_model(arguments, False), "expanded": byte_model(arguments, True)}
     batch = ids.flatten()[: STEP_BATCH * STEP_LENGTH].view(STEP_BATCH, STEP_LENGTH)
     times: dict[str, dict[str, list[float]]] = {n: {"step": [], "generate": []} for n in models}
@@ -104,7 +104,7 @@ def byte_model(arguments: argparse.Namespace, expanded: bool) -> Any:
 
 
 def step(model: Any, batch: Tensor, found: dict[str, Tensor]) -> None:
-    """Forward and backward, the subwords found beforehand as in training."""
+    """One forward and backward pass, with subwords found beforehand as in training."""
     model.zero_grad()
     model(input_ids=batch, labels=batch, use_cache=False, **found).loss.backward()
 
@@ -117,7 +117,7 @@ def write(model: Any, batch: Tensor, _found: dict[str, Tensor]) -> None:
 
 
 def median(action: Callable[[], Any], repeats: int) -> float:
-    """Seconds."""
+    """Median CPU time, in seconds."""
     times = []
     for _ in range(repeats):
         begin = time.process_time()
@@ -127,7 +127,7 @@ def median(action: Callable[[], Any], repeats: int) -> float:
 
 
 def report(arguments: argparse.Namespace, tables: list[str], models: list[str]) -> str:
-    """The file of results."""
+    """The text of the results file."""
     head = "| tokenizer | ids | longest | edges | tables MB | built s | batch ms | ns/byte | mean |"
     return f"""# What input expansion costs a byte model
 

@@ -1,8 +1,8 @@
-"""Quality against tokens spent: every objective on held-out text along one run each.
+"""Quality against training tokens: every objective on held-out text during a run.
 
 The shipped model of 2.4 million parameters, moved to another tokenizer on code only; bits per byte
 of held-out code and prose are measured while it trains (`--eval-data`). The objectives that lead
-have three seeds, the others one. Needs nothing but a checkout.
+have three seeds, the others one. Needs only a checkout.
 
     python benchmarks/learning_curves.py --jobs 2        # all runs, the table and the pictures
     python benchmarks/learning_curves.py --report        # only write table and pictures again
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def read_curve(output: Path, name: str) -> dict[str, list[Point]]:
-    """Points of each domain, from the logs of the runs of one objective."""
+    """Read the points of each domain from the logs of the runs of one objective."""
     found: dict[str, dict[int, list[float]]] = {domain: {} for domain in DOMAINS}
     tokens: dict[int, int] = {}
     for log in sorted(output.glob(f"{name}-[0-9]/log.jsonl")):
@@ -91,7 +91,7 @@ def read_curve(output: Path, name: str) -> dict[str, list[Point]]:
 
 
 def report(curves: dict[str, dict[str, list[Point]]], original: dict[str, float]) -> str:
-    """The results file: for each domain a line an objective, a column a number of tokens."""
+    """The text of the results file: per domain, a line per objective, a column per token count."""
     lines = [
         "# Held-out quality against tokens spent",
         "",
@@ -118,7 +118,7 @@ def report(curves: dict[str, dict[str, list[Point]]], original: dict[str, float]
 
 
 def draw(curves: dict[str, dict[str, list[Point]]], original: dict[str, float]) -> None:
-    """The picture: a panel a domain, bands of one standard deviation."""
+    """Draw the picture: a panel per domain, with bands of one standard deviation."""
     import matplotlib.pyplot as plt
 
     figure, panels = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
@@ -138,7 +138,7 @@ def draw(curves: dict[str, dict[str, list[Point]]], original: dict[str, float]) 
 
 
 def draw_curve(panel: Any, name: str, points: list[Point]) -> None:
-    """One objective: bold where it has several seeds."""
+    """Draw one objective, in bold if it has several seeds."""
     if not points:
         return
     tokens = [count / 1000 for count, _ in points]

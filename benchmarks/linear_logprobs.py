@@ -2,7 +2,7 @@
 
     python benchmarks/linear_logprobs.py [--repeats 5] [--case N V D] [--skip METHOD ...]
 
-Compares, in turn within each repeat (so that a slow minute hits all of them):
+Compares, in turn within each repeat (so that a slow minute affects all of them):
 
     blocks            crosstok.ops.linear_logprobs, labels only
     blocks+boundary   the same with a boundary set of half the vocabulary

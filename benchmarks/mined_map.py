@@ -2,9 +2,9 @@
 
     python benchmarks/mined_map.py --tokenizers gpt2 qwen2.5 tinyllama --workers 2
 
-For every ordered pair: time for the map of all source ids (CPU time too, which other programs on
-the machine disturb less), the share of ids that are the same
-token on the other side, and a few of the others. Names are folders in ../shared/data/tokenizers,
+For every ordered pair: the time to map all source ids (also CPU time, which other programs on the
+machine disturb less), the share of ids that are the same token on the other side, and examples of
+the rest. Names are folders in ../shared/data/tokenizers,
 or anything that crosstok loads. Prints Markdown.
 """
 

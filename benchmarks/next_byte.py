@@ -1,17 +1,17 @@
-"""What the byte view costs, and what it gains where a prompt ends inside a word.
+"""Cost of the byte view, and its gain where a prompt ends inside a word.
 
     python benchmarks/next_byte.py --model FOLDER --data TEXTS.jsonl[.xz] [--part PART ...]
 
 score    CPU seconds and tokens through the model for whole texts, against scoring their canonical
          tokens, for targets and thresholds, with and without a shared cache
 stream   CPU seconds per byte of greedy generation, against `generate` of transformers
-prompts  words of held-out text, the prompt cut at every byte inside of them: bits per byte of the
-         rest of the word and the space behind it, for the byte view, for plain continuation (the
+prompts  words of held-out text, the prompt cut at every byte inside them: bits per byte of the
+         rest of the word and the space after it, for the byte view, for plain continuation (the
          prompt and the rest tokenized apart) and for token healing (the prompt's last token taken
          back, the next token must begin with its bytes)
 
-CPU seconds are those of the process, one thread, so that other processes disturb them less than
-they would the clock.
+CPU seconds are measured for the process on one thread; other processes disturb them less than wall
+time.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def head_of_table(*names):
 
 
 def timed(call, repeats=3):
-    """The least CPU seconds of a few calls, and what the last one returns."""
+    """The lowest CPU time of a few calls, in seconds, and the result of the last one."""
     seconds = []
     for _ in range(repeats):
         begin = time.process_time()
@@ -164,7 +164,7 @@ def stream(model, tokenizer, texts, num_bytes=160):
 
 
 def prompts(model, tokenizer, texts, num_words):
-    cuts = []  # prompt, rest of the word and the space behind it
+    cuts = []  # prompt, rest of the word and the space after it
     for text in texts:
         content = text.encode()
         spaces = [i for i in range(80, min(len(content), 400)) if content[i : i + 1] == b" "]
@@ -176,7 +176,7 @@ def prompts(model, tokenizer, texts, num_words):
     cases = [
         (content[:at], content[at : end + 1])
         for content, begin, end in cuts
-        for at in range(begin, end)  # from the space on, then inside of the word
+        for at in range(begin, end)  # from the space on, then inside the word
     ]
     num_bytes = sum(len(rest) for _, rest in cases)
     print(f"\n{len(cuts)} words cut at {len(cases)} places, {num_bytes} bytes to complete\n")

@@ -1,12 +1,13 @@
-"""Look at the pages in a real browser: axe, light and dark, desktop and phone, weight, pictures.
+"""Check the pages in a real browser: axe, light and dark, desktop and phone, size, pictures.
 
     python benchmarks/report_check.py --output out/report-check
     python benchmarks/report_check.py --output out/report-check --page some/report.html
 
 Needs node with npm, and a Chromium (``--chromium``, or chromium, google-chrome on the path).
 axe-core and puppeteer-core are installed into the output folder, once. Without ``--page`` it makes
-pages of all three kinds from the demo's model, and one of a run of 10,000 steps. Exit status 1
-where axe finds a violation, a page loads something, is wider than its window, or weighs 2 MB.
+pages of all three kinds from the demo's model, and one of a run of 10,000 steps. The exit
+status is 1 if axe finds a violation, or a page loads something, is wider than its window, or is
+larger than 2 MB.
 """
 
 import argparse
@@ -52,7 +53,7 @@ def find_chromium() -> str | None:
 
 
 def check(pages: list[Path], folder: Path, chromium: str) -> dict[str, Any]:
-    """What ``report_check.mjs`` finds in the pages."""
+    """Run ``report_check.mjs`` on the pages."""
     if not (folder / "node_modules" / "axe-core").is_dir():
         wanted = ("axe-core@4", "puppeteer-core@24")
         subprocess.run(
@@ -66,7 +67,7 @@ def check(pages: list[Path], folder: Path, chromium: str) -> dict[str, Any]:
 
 
 def tell(checked: dict[str, Any], pages: list[Path]) -> int:
-    """Print a line for each look, and what is wrong; the exit status."""
+    """Print a line per check and the problems found; returns the exit status."""
     print(f"axe-core {checked['axe']}, {checked['browser']}")
     is_bad = False
     for look in checked["found"]:
@@ -88,7 +89,7 @@ def tell(checked: dict[str, Any], pages: list[Path]) -> int:
 
 
 def make_pages(folder: Path) -> list[Path]:
-    """Pages of all kinds."""
+    """Make pages of all kinds."""
     from crosstok.demo.target_tokenizer import build_target_tokenizer
     from crosstok.jobs.inspect_models import inspect_models
     from crosstok.jobs.inspect_tokenizers import inspect_tokenizers
@@ -110,7 +111,7 @@ def make_pages(folder: Path) -> list[Path]:
 
 
 def make_runs(folder: Path, model: str) -> list[Path]:
-    """The page of a short run, and the same page with a log of 10,000 steps."""
+    """Make the page of a short run, and the same page with a log of 10,000 steps."""
     from crosstok.jobs import report
     from crosstok.jobs.transfer import transfer
     from crosstok.recipes import TransferRecipe

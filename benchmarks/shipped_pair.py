@@ -1,7 +1,7 @@
-"""Transfers that need nothing but a checkout: the shipped model, the standard library's source.
+"""Transfers that need only a checkout: the shipped model, and the source of the standard library.
 
 A Llama of 2.4 million parameters is moved from its byte-level BPE to a SentencePiece-style BPE by
-training on code only; code and prose are held out, and none of what the demo reports is among them.
+training on code only; code and prose are held out, and the demo's own held-out texts are not used.
 """
 
 import json
@@ -28,7 +28,7 @@ COMMON = {
 
 
 def prepare(output: Path) -> None:
-    """Tokenizer, text to train on, text held out, and the transplant without training."""
+    """Make the tokenizer, training text, held-out text, and the transplant without training."""
     from crosstok.demo.corpus import load_domain
     from crosstok.demo.run import MODEL
     from crosstok.demo.target_tokenizer import build_target_tokenizer
@@ -58,13 +58,13 @@ def prepare(output: Path) -> None:
 
 
 def run_transfer(output: Path, folder: Path, values: dict[str, Any], *, keep: bool = False) -> None:
-    """Train one model and measure it; what is there is kept.
+    """Train one model and measure it, unless its figures exist.
 
     Args:
-        output: what :func:`prepare` filled.
-        folder: of this run; it gets `figures.json`.
-        values: of the recipe, besides ``COMMON``.
-        keep: whether the model stays.
+        output: the folder that :func:`prepare` filled.
+        folder: the run's own, for `figures.json`.
+        values: options of the recipe, in addition to ``COMMON``.
+        keep: whether to keep the model.
     """
     from crosstok.demo.run import MODEL
     from crosstok.jobs.transfer import transfer
@@ -88,7 +88,7 @@ def run_transfer(output: Path, folder: Path, values: dict[str, Any], *, keep: bo
 
 
 def measure(output: Path, model: Path) -> dict[str, Any]:
-    """Bits per byte of each domain."""
+    """Measure bits per byte of each domain."""
     from crosstok.evaluation import EvaluationOptions, evaluate
 
     result = evaluate(

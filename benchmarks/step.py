@@ -1,8 +1,8 @@
-"""A whole ALM step against the same student's fine-tuning step plus the teacher's forward pass.
+"""A whole ALM step against the student's fine-tuning step plus the teacher's forward pass.
 
-Same run, same texts, interleaved, ratio of medians. The fine-tuning step is transformers' own loss
-on the student's tokens with AdamW; the teacher's forward pass makes its logits, as any distillation
-must.
+One run, the same texts, interleaved, ratio of medians. The fine-tuning step is transformers' own
+loss on the student's tokens with AdamW; the teacher's forward pass computes its logits, as in any
+distillation.
 
     OMP_NUM_THREADS=1 python benchmarks/step.py
 """
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def measure(arguments: argparse.Namespace, target_name: str, objective: str) -> str:
-    """One line of the table."""
+    """Measure one line of the table."""
     model_folder = str(arguments.shared / "models/llama-6m-bpe4k")
     source = TextEncoder(load_tokenizer(model_folder))
     target = TextEncoder(load_tokenizer(str(arguments.shared / "data/tokenizers" / target_name)))
@@ -111,7 +111,7 @@ def measure(arguments: argparse.Namespace, target_name: str, objective: str) -> 
 
 
 def median_seconds(works: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
-    """Do each in turn, again and again; the first round is for warming up."""
+    """Time each in turn, in several rounds; the first round is for warming up."""
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for repeat in range(repeats + 1):
         for name, work in works.items():

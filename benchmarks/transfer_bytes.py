@@ -1,4 +1,4 @@
-"""Byte transfers of a small pretrained Llama: the paper's ablation at a small scale.
+"""Byte transfers of a small pretrained Llama: the paper's ablation on a small scale.
 
 Trains on Wikipedia only; measures bits per byte on Wikipedia, books, code and sums, and BLiMP, for
 the teacher, the untrained transplant, next-token cross-entropy, ALM and both, each with and without
@@ -38,7 +38,7 @@ class Cell:
 
     @property
     def flags(self) -> dict[str, Any]:
-        """What it changes in the recipe."""
+        """Options that it changes in the recipe."""
         biased = {"options": {"alm": {"debias": False, "min_boundary_mass": 0.0}}}
         undone = {} if self.debias else biased
         given = {"objective": self.objective, "input_expansion": self.expansion, **undone}
@@ -89,7 +89,7 @@ def main() -> None:
 
 
 def run_all(arguments: argparse.Namespace) -> None:
-    """Every run in a process of its own; first seeds first."""
+    """Do every run in a separate process; first seeds first."""
     runs = [(name, "0") for name in UNTRAINED]
     for seed in range(3):
         runs += [(cell.name, str(seed)) for cell in CELLS.values() if seed < cell.num_seeds]
@@ -130,7 +130,7 @@ def run(arguments: argparse.Namespace, name: str, seed: str) -> None:
 
 
 def report(arguments: argparse.Namespace) -> str:
-    """The results file: a line a row, means and spreads over seeds."""
+    """The text of the results file: a line per row, means and standard deviations over seeds."""
     rows = {name: read_figures(arguments, name) for name in (*UNTRAINED, *CELLS)}
     lines = [
         "# A 6M Llama turned into a byte-level model, trained on Wikipedia only",
@@ -152,7 +152,7 @@ def report(arguments: argparse.Namespace) -> str:
 
 
 def effects(rows: dict[str, dict[str, list[float]]]) -> list[str]:
-    """What each ingredient changes, other things equal, by the seeds that both rows have."""
+    """The effect of each ingredient, other things equal, over the seeds that both rows have."""
     lines = ["Change in bits per byte that one ingredient makes (mean over common seeds):", ""]
     lines += ["| added | to | Wikipedia | outside, mean |", "|---|---|---|---|"]
     for name, cell in CELLS.items():
@@ -171,7 +171,7 @@ def effects(rows: dict[str, dict[str, list[float]]]) -> list[str]:
 
 
 def ingredients(name: str, cell: Cell) -> list[tuple[str, str]]:
-    """Names of the ingredients of a row, each with the row that lacks it."""
+    """Names of a row's ingredients, each with the row that differs only in it."""
     found = []
     if ", hidden states at weight" in name:
         found.append(("hidden states at weight 0.1", "alm"))
@@ -185,7 +185,7 @@ def ingredients(name: str, cell: Cell) -> list[tuple[str, str]]:
 
 
 def read_figures(arguments: argparse.Namespace, name: str) -> dict[str, list[float]]:
-    """Values over seeds by column."""
+    """Read the values over seeds by column."""
     columns: dict[str, list[float]] = {
         column: [] for column in (*DOMAINS, "outside", "blimp", "seconds")
     }

@@ -110,7 +110,7 @@ def main() -> None:
 
 
 def runs_of(arguments: argparse.Namespace) -> list[tuple[str, str, str]]:
-    """Every run, a seed of all targets before the next."""
+    """All runs, one seed of all targets before the next."""
     runs = [("source", "original", "0")]
     runs += [(target, "transplant", "0") for target in arguments.targets]
     for seed in arguments.seeds:
@@ -122,7 +122,7 @@ def runs_of(arguments: argparse.Namespace) -> list[tuple[str, str, str]]:
 
 
 def run(arguments: argparse.Namespace, target: str, method: str, seed: str) -> None:
-    """Train (or transplant, or neither) and measure one model; what is there is kept."""
+    """Train (or transplant, or neither) and measure one model, unless its figures exist."""
     folder = arguments.output / f"{target}-{method}-{seed}"
     model = arguments.shared / MODEL
     if method != "original":
@@ -138,7 +138,7 @@ def run(arguments: argparse.Namespace, target: str, method: str, seed: str) -> N
 
 
 def make(arguments: argparse.Namespace, target: str, method: str, seed: str, folder: Path) -> None:
-    """One transfer, or the transplant alone."""
+    """Make one transfer, or the transplant alone."""
     import time
 
     from crosstok.jobs.transfer import transfer
@@ -166,7 +166,7 @@ def make(arguments: argparse.Namespace, target: str, method: str, seed: str, fol
 
 
 def report(arguments: argparse.Namespace) -> str:
-    """The results file: a table for each target, means and spreads over seeds."""
+    """The text of the results file: a table per target, means and spreads over seeds."""
     lines = [
         "# Transfers of a 6M Llama to other tokenizers, trained on Wikipedia only",
         "",
@@ -189,7 +189,7 @@ def report(arguments: argparse.Namespace) -> str:
 
 
 def read_figures(arguments: argparse.Namespace, target: str, method: str) -> dict[str, list[float]]:
-    """Values over seeds by column; a column that was not measured is empty."""
+    """Read the values over seeds by column; a column that was not measured is empty."""
     columns: dict[str, list[float]] = {name: [] for name in COLUMNS}
     for seed in arguments.seeds:
         folder = arguments.output / f"{target}-{method}-{seed}"
@@ -209,7 +209,7 @@ def read_figures(arguments: argparse.Namespace, target: str, method: str) -> dic
 
 
 def table(rows: dict[str, dict[str, list[float]]]) -> list[str]:
-    """One line a model; columns that no row has are left out."""
+    """One line per model; columns without values are left out."""
     columns = {
         name: style for name, style in COLUMNS.items() if any(row[name] for row in rows.values())
     }

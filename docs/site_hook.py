@@ -117,15 +117,16 @@ def relinked(source: Path, here: Path, link: re.Match[str]) -> str:
 
 
 def directives(package: str) -> str:
-    """What mkdocstrings is to show of a package: its public names where they are defined.
+    """The directives of mkdocstrings for a package: its public names where they are defined.
 
-    Named one by one, because a function may have the name of its module, which would hide it.
+    Named one by one, because a function may have the name of its module, which would hide it. A
+    package that imports on demand has its imports under ``if TYPE_CHECKING``.
     """
     tree = ast.parse((ROOT / "src" / "crosstok" / package / "__init__.py").read_text("utf-8"))
     imported = [
         (node.module, name.name)
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("crosstok.")
         for name in node.names
     ]
     shown = []

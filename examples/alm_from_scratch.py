@@ -3,10 +3,10 @@
     python examples/alm_from_scratch.py
 
 The teacher is the small model that comes with crosstok. The student is the same model with another
-tokenizer, made here from the training text: its embeddings are composed from the old ones, then it
-is trained to give every chunk of bytes the likelihood that the teacher gives it. Tokenizers, byte
+tokenizer, trained here on the training text: its embeddings are composed from the old ones, then it
+is trained to assign every chunk of bytes the likelihood that the teacher assigns. Tokenizers, byte
 spans and first embeddings come from the library; the method itself is written out below. A test
-checks that it gives the library's numbers.
+checks that it gives the same numbers as the library.
 """
 
 import heapq
@@ -26,18 +26,18 @@ from crosstok.tokenizers import ByteVocab, Spans, TextEncoder, load_tokenizer
 from crosstok.transplants import transplant
 
 TEMPERATURE = 100.0  # tau: chunk likelihoods are compared as p^(1/tau)
-MIN_BOUNDARY_MASS = 0.1  # gamma: below it a chunk may not end, and is merged with the next one
+MIN_BOUNDARY_MASS = 0.1  # gamma: a chunk with less is merged with the next one
 
 
 def chunk_ids(teacher: Spans, student: Spans) -> tuple[Tensor, Tensor]:
-    """Chunk of every token: chunks end at the bytes where both sides end a token."""
+    """Chunk of every token, on both sides: a chunk ends where a token ends on both sides."""
     teacher_ends, student_ends = torch.tensor(teacher.ends), torch.tensor(student.ends)
     cuts = torch.tensor(sorted(set(teacher_ends.tolist()) & set(student_ends.tolist())))
     return torch.searchsorted(cuts, teacher_ends), torch.searchsorted(cuts, student_ends)
 
 
 def scores(model: torch.nn.Module, vocab: ByteVocab, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """For tokens 1, 2, ...: log p(token), and log p(a word boundary follows it), in nats."""
+    """For tokens 1, 2, ...: log p(token) and log p(a word boundary follows), in nats."""
     logprobs = model(ids[None]).logits[0].float().log_softmax(-1)
     boundary = torch.from_numpy(vocab.boundary_mask())
     token_logprobs = logprobs[:-1].gather(1, ids[1:, None])[:, 0]
@@ -45,7 +45,7 @@ def scores(model: torch.nn.Module, vocab: ByteVocab, ids: Tensor) -> tuple[Tenso
 
 
 def merge(boundary_mass: list[float]) -> list[list[int]]:
-    """Runs of chunks, each closed by one with enough boundary mass; an open tail is left out."""
+    """Runs of chunks, each ending with enough boundary mass; an open tail is left out."""
     merged, run = [], []
     for chunk, mass in enumerate(boundary_mass):
         run.append(chunk)
@@ -58,7 +58,7 @@ def merge(boundary_mass: list[float]) -> list[list[int]]:
 def merged_logprobs(
     token_logprobs: Tensor, boundary: Tensor, chunks: Tensor, merged: list[list[int]]
 ) -> Tensor:
-    """Of every run of chunks: log p(its bytes) + log p(a boundary follows), in nats."""
+    """For every run of chunks: log p(its bytes) + log p(a boundary follows), in nats."""
     of_chunk = torch.zeros(int(chunks.max()) + 1).index_add(0, chunks, token_logprobs)
     last_token = [int((chunks == run[-1]).nonzero().max()) for run in merged]
     sums = [
@@ -77,10 +77,10 @@ def binary_kl(teacher: Tensor, student: Tensor) -> Tensor:
 def alm(teacher: tuple, student: tuple) -> tuple[Tensor, int]:
     """Sum of the loss over the merged chunks of one text, and their number.
 
-    Both arguments are (model, vocabulary, spans with a start token in front).
+    Both arguments are (model, vocabulary, spans that begin with a start token).
     """
     teacher_chunks, student_chunks = chunk_ids(teacher[2], student[2])
-    # The start token, index 0, ends at byte 0: it makes chunk 0 of both sides. Nothing predicts it.
+    # The start token, index 0, ends at byte 0 and is chunk 0 on both sides. It is not predicted.
     teacher_chunks, student_chunks = teacher_chunks[1:] - 1, student_chunks[1:] - 1
     with torch.no_grad():
         model, vocab, spans = teacher
@@ -97,7 +97,7 @@ def alm(teacher: tuple, student: tuple) -> tuple[Tensor, int]:
 
 @torch.no_grad()
 def bits_per_byte(model: torch.nn.Module, encoder: TextEncoder, texts: list[str]) -> float:
-    """What the model needs to write the texts, in a unit that no tokenizer can change."""
+    """Bits per byte of the texts under the model, which can be compared across tokenizers."""
     ids = [torch.tensor(spans.ids) for spans in encoder(texts, add_end=False)]
     nats = -sum(float(scores(model, encoder.byte_vocab, row)[0].sum()) for row in ids)
     return nats / math.log(2) / sum(len(text.encode()) for text in texts)

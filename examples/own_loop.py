@@ -2,8 +2,8 @@
 
     python examples/own_loop.py
 
-The teacher is the small model that comes with crosstok. The student is a copy of it, with another
-tokenizer that is made here from the training text.
+The teacher is the small model that comes with crosstok. The student is a copy of it with another
+tokenizer, which is trained here on the training text.
 """
 
 import inspect

@@ -18,7 +18,7 @@ PUBLIC = {
     "check_vocabulary_fits default_device describe_architecture evaluating expand_inputs "
     "extra_inputs hidden_states load_config load_model max_positions needs_code new_model "
     "output_head plain_model raise_max_positions subword_lookup token_scores unwrap_model "
-    "why_positions_are_fixed",
+    "vocabulary_masks why_positions_are_fixed",
     "objectives": "ALM AlignedBatch BoundObjective CrossEntropy DSKD FitsAnyPair FixedWeights GOLD "
     "GradientMagnitude HiddenStates LossSum Metric MinED ModelView Needs Objective Strict "
     "ULD count_true label_metrics require_boundary require_hidden",
@@ -29,13 +29,12 @@ PUBLIC = {
     "outcome_table pair_page pair_table print_chunks print_examination recommend "
     "red_flags run_curves run_page shared_teacher_ids write_page",
     "teachers": "CachedTeacher LocalTeacher SharedMass SharedTeacher TEACHERS Teacher "
-    "TeacherName TeacherRequest cached_teacher check_needs open_teacher shared_mass short_name "
-    "vocabulary_masks",
+    "TeacherName TeacherRequest cached_teacher check_needs open_teacher shared_mass short_name",
     "tokenizers": "BYTES ByteVocab Spans TEMPLATE TextEncoder byte_tokenizer is_byte_tokenizer "
     "load_target_tokenizer load_tokenizer shared_texts",
     "training": "AlignedCollator CrossTokenizerTrainer DistillationCollator DistillationLoss "
-    "DistillationTrainer Lora NonFiniteLossError OriginalEmbeddings "
-    "StepCost Student add_lora alm_loss batch_of chat_rows chunk_gaps chunk_views "
+    "DistillationTrainer Lora NonFiniteLossError OriginalEmbeddings Sides StepCost "
+    "Student add_lora alm_loss batch_of chat_rows chunk_gaps chunk_views "
     "compute_dtype dtype_name step_cost telling_rows text_windows window_length",
     "transplants": "METHODS MethodInputs MethodNeeds MethodRows Resources RowSource SourceMatrices "
     "SourceRows TransplantMethod TransplantPlan TransplantReport check_resources find_method "

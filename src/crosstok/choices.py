@@ -1,15 +1,15 @@
-"""What an option may be, where recipes and the packages that serve them must agree.
+"""Values of options on which recipes and the packages that carry them out must agree.
 
-Imports nothing of crosstok and nothing heavy, so that the command line answers at once.
+Imports nothing from crosstok and nothing large, so that the command line starts quickly.
 """
 
 from typing import Literal, TypeAlias
 
 TextUnit: TypeAlias = Literal["line", "paragraph", "document"]
-"""What one text of a ``.txt`` file is."""
+"""The unit of a ``.txt`` file that becomes one text."""
 
 LossOn: TypeAlias = Literal["all", "assistant", "last"]
-"""Which part of a chat is learned."""
+"""The part of a chat that the loss covers."""
 
 OBJECTIVES = {
     "alm": "crosstok.objectives.alm:ALM",
@@ -21,33 +21,33 @@ OBJECTIVES = {
     "strict": "crosstok.objectives.strict:Strict",
     "uld": "crosstok.objectives.uld:ULD",
 }
-"""Objectives: name -> "module:Class", imported when asked for. A new one is one file and a row."""
+"""Objectives: name -> "module:Class", imported on first use. A new one is one file and one row."""
 
 METHODS = {
     "fvt": "crosstok.transplants.fvt:FVT",
     "mean": "crosstok.transplants.mean:Mean",
 }
-"""Transplant methods, by which tokens that the source vocabulary lacks get their embeddings."""
+"""Transplant methods, which make embeddings for tokens that the source vocabulary lacks."""
 
 Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
-"""Arithmetic of the passes, or dtype of the weights."""
+"""Precision of the forward and backward passes, or of the weights."""
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-"""What torch calls them."""
+"""Precision -> name of the dtype in torch."""
 
 Unit: TypeAlias = Literal["token", "byte"]
-"""What a model answers in: bytes if it is read byte by byte, or if its tokens are bytes."""
+"""The unit that a model predicts: bytes if it is read byte by byte, or if its tokens are bytes."""
 
 Target: TypeAlias = Literal["all", "canonical", "canonical_renormalized"]
-"""Which token sequences count for a text where a model is read byte by byte.
+"""The token sequences whose probability counts towards a text when a model is read byte by byte.
 
-all: every one; the true probability of "sample tokens, decode".
-canonical: those that the encoder would write; the mass of the others is lost.
-canonical_renormalized: the same for a model that can write no others: at every step what the
-    encoder would not write has probability 0 and the rest is scaled to 1.
+all: every sequence that decodes to the text; the probability that sampled tokens decode to it.
+canonical: only sequences that the encoder would write; the probability of the others is lost.
+canonical_renormalized: as canonical, but at every step tokens that the encoder would not write
+    get probability 0 and the others are scaled to sum to 1.
 """
 
 Combine: TypeAlias = Literal[
     "probs", "logprobs", "mined", "bytes-mixture", "bytes-bayes", "bytes-product", "proxy"
 ]
-"""Ways to let several models answer as one, which `crosstok.inference.RULES` describes."""
+"""Rules that combine several models into one, described in `crosstok.inference.RULES`."""

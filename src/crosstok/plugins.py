@@ -1,11 +1,11 @@
-"""Classes by name: those of a table, those that installed packages announce, and `module:Class`.
+"""Look up classes by name: built-in ones, those that installed packages announce, `module:Class`.
 
-Every kind of part that can be added from outside (objectives, ways to transplant) is looked up
-here, so that all of them enter by the same door and fail with the same words.
+Every kind of part that can be plugged in from outside (objectives, transplant methods) is looked up
+here, so that all kinds follow the same rules and fail with the same messages.
 
 The current folder is searched only by :func:`import_typed`, which the command line calls for the
 names that were typed there. A name in a recipe file, or announced by a package, must be importable
-as it is: reading somebody's recipe never runs a file that happens to lie beside it.
+as it is: reading a recipe never runs a file that happens to lie in the same folder.
 """
 
 import difflib
@@ -19,17 +19,18 @@ from pathlib import Path
 
 
 def resolve(name: str, known: Mapping[str, str], group: str, what: str) -> type:
-    """The class that a name stands for.
+    """Import the class that a name stands for.
 
     Args:
         name: a key of ``known``, the name of an entry point, or ``module:Class``.
-        known: our own: ``module:Class`` by name. They win over entry points of the same name.
-        group: of the entry points, such as ``crosstok.objectives``.
-        what: the kind of part, for errors: ``objective``.
+        known: the built-in classes, as ``module:Class`` by name. They take precedence over entry
+            points of the same name.
+        group: the group of the entry points, such as ``crosstok.objectives``.
+        what: the kind of part, for error messages, such as ``objective``.
 
     Raises:
-        ValueError: the name is unknown (names the nearest), its module cannot be imported (with
-            the reason), or there is no such class in it.
+        ValueError: the name is unknown (the message suggests the nearest), its module cannot be
+            imported (the message gives the reason), or the module has no such class.
     """
     if name in known:
         return _import_class(known[name], what)
@@ -45,22 +46,22 @@ def resolve(name: str, known: Mapping[str, str], group: str, what: str) -> type:
     if len(found) > 1:
         raise ValueError(
             f"{len(found)} installed packages announce the {what} {name!r}: "
-            f"{', '.join(point.value for point in found)}. Write the one you mean as module:Class."
+            f"{', '.join(point.value for point in found)}. Choose one by writing module:Class."
         )
     return _import_class(f"{found[0].module}:{found[0].attr}", what)
 
 
 def names(known: Mapping[str, str], group: str) -> list[str]:
-    """Every name that needs no module: ours in their order, then those of installed packages."""
+    """List the names that need no module: built-in ones first, then those of installed packages."""
     announced = {point.name for point in entry_points(group=group)}
     return [*known, *sorted(announced - known.keys())]
 
 
 def check_name(name: str, known: Mapping[str, str], group: str, what: str) -> None:
-    """Check that a name can be one, without importing what it names.
+    """Check that a name is known or of the form ``module:Class``, without importing anything.
 
     Raises:
-        ValueError: the name is unknown (names the nearest) and not of the form ``module:Class``.
+        ValueError: it is neither; the message suggests the nearest name.
     """
     module, colon, path = name.partition(":")
     if colon and all(part.isidentifier() for part in f"{module}.{path}".split(".")):
@@ -74,13 +75,13 @@ def check_name(name: str, known: Mapping[str, str], group: str, what: str) -> No
 
 
 def import_typed(name: str, what: str) -> None:
-    """Import the class of a ``module:Class`` that was typed; its module may be a file right here.
+    """Import a ``module:Class`` typed on the command line.
 
-    The current folder is searched first, and only while this module is imported. Later lookups of
-    the same name find the imported module.
+    The module may be a file in the current folder, which is searched first, and only during this
+    import. Later lookups of the same name find the imported module.
 
     Raises:
-        ValueError: as :func:`resolve`.
+        ValueError: as for :func:`resolve`.
     """
     with _current_folder_first():
         _import_class(name, what)
@@ -121,7 +122,7 @@ def _import_class(place: str, what: str) -> type:
         ) from error
     if not isinstance(found, type):
         raise ValueError(
-            f"{what} {place!r} is {found!r}, and not a class; name the class, without options."
+            f"{what} {place!r} is {found!r}, not a class; name the class, without options."
         )
     return found
 
@@ -129,10 +130,10 @@ def _import_class(place: str, what: str) -> type:
 def _next_step(module_name: str, error: Exception) -> str:
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
     if missing is None or not f"{module_name}.".startswith(f"{missing}."):
-        return f"Correct it; `python -c 'import {module_name}'` shows where."
+        return f"Correct it; `python -c 'import {module_name}'` shows the error in full."
     return (
-        "It was looked for among the installed packages and on PYTHONPATH; in the current folder "
-        "only where the name is typed on the command line. Install it, or run in its folder with "
+        "Installed packages and PYTHONPATH were searched; the current folder is searched only for "
+        "names typed on the command line. Install the module, or run in its folder with "
         "PYTHONPATH=."
     )
 

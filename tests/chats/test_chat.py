@@ -290,7 +290,7 @@ def test_an_encoder_survives_pickling():
 
 def test_a_tokenizer_without_template_says_how_to_pass_one():
     encoder = ExampleEncoder(TextEncoder(tiny_tokenizer("bytelevel_bpe")))
-    with pytest.raises(ValueError, match=r"no chat template.*--chat-template FILE.*plain"):
+    with pytest.raises(ValueError, match=r"no chat template.*option chat_template.*plain"):
         encode(encoder, TURNS)
     plain = ExampleEncoder(encoder.encoder, resolve_chat_template("plain"))
     assert learned(plain, encode(plain, TURNS[:2])[0]) == TURNS[1]["content"] + "<|endoftext|>"

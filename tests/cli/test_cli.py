@@ -287,7 +287,7 @@ def bad_inputs(tmp: Path) -> dict[str, tuple[dict[str, object], str]]:
             {"data": write(tmp / "b.jsonl", '{"text": "a"}\n{"text"\n')}, "line 2: broken JSON"),
         "no such field": (
             {"data": write(tmp / "f.jsonl", '{"body": "a", "id": 1}\n')},
-            "has no field 'text'. Fields there are: 'body', 'id'."),
+            "has no field 'text'. Its fields are: 'body', 'id'."),
         "no text at all": (
             {"data": write(tmp / "n.jsonl", '{"text": 1}\n{"text": ""}\n')}, "none of its 2 rows"),
         "no such file": ({"data": tmp / "no.jsonl"}, "There is no file or folder"),

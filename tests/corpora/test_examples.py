@@ -100,18 +100,18 @@ def test_parquet_gives_what_json_lines_give(tmp_path):
             {"messages": [{"role": "user", "content": [{"type": "image"}]}]},
             "message 1: a part of the content is of type 'image'",
         ),
-        ({"messages": ["hi"]}, "message 1: 'hi' is no JSON object"),
+        ({"messages": ["hi"]}, "message 1: 'hi' is not a JSON object"),
         ({"messages": [TURNS[0], {"role": "assistant", "content": "\ud83d"}]}, "lone surrogate"),
         ({"prompt": TURNS[:1], "completion": TURNS[:1]}, "completion has no assistant message"),
         ({"prompt": "a", "completion": TURNS[1:]}, "'prompt' is a string and 'completion' is a l"),
         ({"prompt": "a", "completion": ""}, "completion is empty"),
-        ({"prompt": "a"}, "neither 'messages' nor 'prompt' with 'completion'"),
-        ({"messages": TURNS, "tools": "{"}, "'tools' is a string but no JSON"),
-        ([1], r"\[1\] is no JSON object"),
+        ({"prompt": "a"}, "no 'messages', and no 'prompt' with 'completion'"),
+        ({"messages": TURNS, "tools": "{"}, "'tools' is a string that is not valid JSON"),
+        ([1], r"\[1\] is not a JSON object"),
     ],
 )
 @pytest.mark.parametrize("streaming", [False, True])
-def test_a_bad_row_is_told_with_its_file_and_number(tmp_path, row, reason, streaming):
+def test_a_bad_row_is_reported_with_its_file_and_number(tmp_path, row, reason, streaming):
     path = write(tmp_path, [{"messages": TURNS}, row])
     with pytest.raises(ValueError, match=f"chat.jsonl, row 2.*{reason}"):
         list(load_examples(path, streaming=streaming).dataset)
@@ -131,10 +131,10 @@ def test_texts_among_chat_files_are_refused(tmp_path):
         load_examples(str(tmp_path))
 
 
-def test_rows_of_another_form_are_told_what_chats_have(tmp_path):
+def test_rows_of_another_form_report_what_chats_need(tmp_path):
     file = tmp_path / "alpaca.jsonl"
     file.write_text(json.dumps({"instruction": "Hello", "output": "Hi"}) + "\n")
-    with pytest.raises(ValueError, match=r"no field 'text'.*'instruction'.*Chats have 'messages'"):
+    with pytest.raises(ValueError, match=r"no field 'text'.*'instruction'.*Chats need 'messages'"):
         load_examples(str(file))
 
 

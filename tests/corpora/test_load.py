@@ -81,7 +81,7 @@ def test_a_folder_is_read_by_split(tmp_path):
     (tmp_path / "README.md").write_text("not data")
     assert list(load_corpus(str(tmp_path)).texts()) == ["a", "b", "c"]
     assert list(load_corpus(str(tmp_path), split="test", streaming=True).texts()) == ["d"]
-    with pytest.raises(ValueError, match=r"no files of split 'dev'; splits there are: train, test"):
+    with pytest.raises(ValueError, match=r"no files of split 'dev'; its splits are: train, test"):
         load_corpus(str(tmp_path), split="dev")
 
 
@@ -128,14 +128,18 @@ def test_a_broken_array_is_named_by_its_line(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.jsonl", b"", "a.jsonl is empty: it holds no row"),
-        ("a.txt.xz", b"", "a.txt.xz is empty: it holds no row"),
-        ("a.jsonl", b'{"body": "x", "title": "y"}\n', r"no field 'text'.*'body', 'title'.*--text-"),
-        ("a.jsonl", b'{"body": "x"}\n', r"--text-field body"),
+        ("a.jsonl", b"", "a.jsonl is empty: it has no rows"),
+        ("a.txt.xz", b"", "a.txt.xz is empty: it has no rows"),
+        (
+            "a.jsonl",
+            b'{"body": "x", "title": "y"}\n',
+            r"no field 'text'.*'body', 'title'.*text_field",
+        ),
+        ("a.jsonl", b'{"body": "x"}\n', r"text_field='body'"),
         ("a.jsonl", b"[1]\n2\n", r"no row is a JSON object"),
         ("a.jsonl", b'{"text": ""}\n{"text": 1}\n', r"none of its 2 rows holds text"),
         ("a.txt", b"one\ntwo \xff\n", r"line 2: not UTF-8"),
-        ("a.csv", b"text\na\n", r"no data file that can be read. Data files end in .jsonl"),
+        ("a.csv", b"text\na\n", r"not a data file that can be read. Data files end in .jsonl"),
         ("a.parquet", b"PAR1", r"not a readable Parquet file"),
     ],
 )
@@ -150,7 +154,7 @@ def test_a_compressed_file_cut_short_is_an_error(tmp_path, suffix):
     path = tmp_path / f"a.txt{suffix}"
     packed(path, "".join(f"line {number**7 % 9973}\n" for number in range(9999)).encode())
     path.write_bytes(path.read_bytes()[:-500])
-    with pytest.raises(ValueError, match=r"cannot be unpacked after line .* cut short"):
+    with pytest.raises(ValueError, match=r"cannot be decompressed after line .* truncated"):
         load_corpus(str(path))
 
 

@@ -12,9 +12,9 @@ import yaml
 
 import crosstok
 from crosstok.cli import app
-from crosstok.jobs.run import default_learning_rate
 from crosstok.objectives import ALM
 from crosstok.recipes import DistilRecipe, TransferRecipe, load_recipe
+from crosstok.training.arguments import default_learning_rate
 from tests.docs.pages import LINK, ROOT, each_page, prose
 from tests.public_names import PUBLIC
 

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from crosstok.inference import Scorer
-from crosstok.models import output_head, token_scores
-from crosstok.teachers import vocabulary_masks
+from crosstok.models import output_head, token_scores, vocabulary_masks
 from tests.tiny import SENTENCES, tiny_tokenizer
 from tests.tiny_models import tiny_model
 

@@ -16,14 +16,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from crosstok.evaluation import Scorer, bits_per_byte
 from crosstok.jobs.byte_lengths import fit_lengths
-from crosstok.jobs.run import examples_of, load_side, rows_of
+from crosstok.jobs.data import load_data, load_encoder, make_rows
 from crosstok.jobs.transfer import build_models, transfer
 from crosstok.jobs.transplant import transplant
 from crosstok.models import Scores, load_model
 from crosstok.objectives import HiddenStates, hidden_states
 from crosstok.recipes import TransplantRecipe
 from crosstok.tokenizers import TextEncoder, byte_tokenizer, load_tokenizer
-from crosstok.training import AlignedCollator, batch_of
+from crosstok.training import AlignedCollator, Sides, batch_of
 from crosstok.transplants import plan_rows
 from tests.folders import CHATML, CHATS, save_model
 from tests.tiny import tiny_tokenizer, with_chat_template
@@ -60,9 +60,9 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
-def sides_of(recipe):
-    other = load_side(recipe.model, None)
-    return load_side(recipe.tokenizer, None, bytes_of=recipe.model), other
+def sides_of(recipe) -> Sides:
+    teacher = load_encoder(recipe.model, None)
+    return Sides(load_encoder(recipe.tokenizer, None, bytes_of=recipe.model), (teacher,))
 
 
 @pytest.fixture
@@ -149,9 +149,10 @@ def test_a_run_that_stopped_resumes_to_the_same_weights(to_bytes, tmp_path):
 
 def test_both_sides_read_the_same_bytes_within_their_lengths(to_bytes):
     recipe = to_bytes(max_length=150, teacher_max_length=60)
-    own, other = sides_of(recipe)
-    recipe = fit_lengths(recipe, examples_of(recipe), own, other)
-    rows = rows_of(examples_of(recipe), recipe, own, [other])
+    sides = sides_of(recipe)
+    own, other = sides.student, sides.first_teacher
+    recipe = fit_lengths(recipe, load_data(recipe), sides)
+    rows = make_rows(load_data(recipe), recipe, sides)
     collator = AlignedCollator(own, (other,), recipe.max_length, recipe.teacher_max_length)
     inputs = collator([rows[i] for i in range(12)])
     batch = batch_of(inputs)
@@ -182,7 +183,7 @@ def test_a_length_that_is_not_given_follows_from_the_other(
 ):
     model = str(save_model(tmp_path / "long", max_position_embeddings=4096))
     recipe = to_bytes(model=model, **given)
-    fitted = fit_lengths(recipe, examples_of(recipe), *sides_of(recipe))
+    fitted = fit_lengths(recipe, load_data(recipe), sides_of(recipe))
     for found, wanted in ((fitted.max_length, student), (fitted.teacher_max_length, teacher)):
         low, high = wanted if isinstance(wanted, tuple) else (wanted, wanted)
         assert low <= found <= high
@@ -204,19 +205,19 @@ def test_a_rotary_model_gets_the_positions_that_bytes_need(to_bytes, caplog):
 
 def test_more_bytes_than_the_teacher_has_positions_for_is_told(to_bytes, caplog):
     recipe = to_bytes(max_length=3000)
-    fitted = fit_lengths(recipe, examples_of(recipe), *sides_of(recipe))
+    fitted = fit_lengths(recipe, load_data(recipe), sides_of(recipe))
     assert (fitted.max_length, fitted.teacher_max_length) == (3000, 512)
     assert "its 512 positions hold about" in caplog.text
 
 
 def test_learned_positions_are_an_end_that_is_told(to_bytes, tmp_path):
     model = str(save_model(tmp_path / "gpt2", "gpt2", n_positions=90))
-    with pytest.raises(ValueError, match=r"--max-length 100: .* At most 90 bytes fit"):
+    with pytest.raises(ValueError, match=r"max_length is 100, .* At most 90 bytes fit"):
         transfer(to_bytes(model=model, max_length=100))
-    with pytest.raises(ValueError, match=r"--teacher-max-length 91: .* At most 90 tokens fit"):
+    with pytest.raises(ValueError, match=r"teacher_max_length is 91, .* At most 90 tokens fit"):
         transfer(to_bytes(model=model, teacher_max_length=91))
     recipe = to_bytes(model=model)
-    fitted = fit_lengths(recipe, examples_of(recipe), *sides_of(recipe))
+    fitted = fit_lengths(recipe, load_data(recipe), sides_of(recipe))
     assert fitted.max_length == 90
     assert fitted.teacher_max_length <= 90
     assert transfer(replace(recipe, max_steps=1)).metrics["coverage"] == 1.0
@@ -251,11 +252,12 @@ def test_hidden_states_of_bytes_are_matched_as_in_the_paper(to_bytes, monkeypatc
     """For one text, without the prior: the formula of the code, written out."""
     monkeypatch.setattr(hidden_states, "PRIOR", 0.0)
     recipe = to_bytes(max_length=120)
-    own, other = sides_of(recipe)
-    recipe = fit_lengths(recipe, examples_of(recipe), own, other)
+    sides = sides_of(recipe)
+    own, other = sides.student, sides.first_teacher
+    recipe = fit_lengths(recipe, load_data(recipe), sides)
     student, [teacher], _ = build_models(recipe, other.encoder, own.encoder)
     collator = AlignedCollator(own, (other,), recipe.max_length, recipe.teacher_max_length)
-    batch = batch_of(collator([rows_of(examples_of(recipe), recipe, own, [other])[0]]))
+    batch = batch_of(collator([make_rows(load_data(recipe), recipe, sides)[0]]))
     cpu = torch.device("cpu")
     bound = HiddenStates().bind(student.view(cpu), teacher.view)
     assert not list(bound.parameters())  # one model: nothing to project

@@ -35,6 +35,7 @@ from crosstok.jobs.transfer import transfer
 from crosstok.models import expand_inputs
 from crosstok.models.forward import scores_from_hidden
 from crosstok.objectives import AlignedBatch, GradientMagnitude, ModelView
+from crosstok.objectives.example_pairs import Pair, random_pair
 from crosstok.recipes import OBJECTIVES, InspectModelsRecipe
 from crosstok.recipes.objectives import make_objective
 from crosstok.teachers import LocalTeacher
@@ -290,7 +291,7 @@ def test_a_step_by_every_objective_its_norms_meters_and_gaps(tmp_path):
                 device
             }
             losses = {name: logs[name] for name in logs if name.startswith("loss_")}
-            found.append((losses | trainer._norms, float(np.nansum(gaps[0]))))
+            found.append((losses | trainer.norms.values, float(np.nansum(gaps[0]))))
             if device == GPU:
                 assert step_cost(trainer, inputs).device == str(GPU)
     (expected, gap), (numbers, its_gap) = found

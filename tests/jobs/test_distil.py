@@ -164,10 +164,10 @@ def test_prompts_with_completions_need_no_template(recipe, tmp_path, models):
     assert result.metrics["coverage"] == 1.0
 
 
-def test_chats_need_a_template_and_the_error_names_the_flags(recipe, tmp_path, models):
+def test_chats_need_a_template_and_the_error_names_the_option(recipe, tmp_path, models):
     shutil.copytree(models["teacher"], tmp_path / "bare")
     (tmp_path / "bare" / "chat_template.jinja").unlink()
-    with pytest.raises(ValueError, match=r"bare.*no chat template.*--teacher-chat-template"):
+    with pytest.raises(ValueError, match=r"bare.*no chat template.*teacher_chat_template"):
         distil(recipe(teacher=[str(tmp_path / "bare")]))
     distil(recipe(teacher=[str(tmp_path / "bare")], teacher_chat_template="plain", max_steps=1))
 
@@ -175,7 +175,7 @@ def test_chats_need_a_template_and_the_error_names_the_flags(recipe, tmp_path, m
 def test_a_teacher_smaller_than_the_student_is_remarked_upon(recipe, models, caplog):
     with caplog.at_level("WARNING", logger="crosstok"):
         distil(recipe(teacher=[models["student"]], student=models["teacher"], max_steps=1))
-    assert "were --teacher and --student swapped?" in caplog.text
+    assert "were teacher and student swapped?" in caplog.text
 
 
 @pytest.mark.parametrize(

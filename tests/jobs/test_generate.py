@@ -321,8 +321,8 @@ def test_bad_input_is_told_before_models_are_loaded(crosstok, no_models, models,
     latin.write_bytes("The café".encode("latin-1"))
     one = ("--model", models["one"])
     cases = {
-        ("--prompt-file", latin): "is no UTF-8 at byte 7 (0xE9). A model that reads tokens",
-        ("--prompt", "caf\udce9"): "--prompt is no UTF-8 at byte 3 (0xE9)",
+        ("--prompt-file", latin): "is not UTF-8 at byte 7 (0xE9). A model that reads tokens",
+        ("--prompt", "caf\udce9"): "--prompt is not UTF-8 at byte 3 (0xE9)",
         ("--prompt", "a\ud800"): "--prompt holds the lone surrogate U+D800 at character 1",
         ("--prompt-file", tmp_path / "no.txt"): "there is no prompt file",
         ("--chat", "--prompt-file", latin): "A chat is text: repair it.",

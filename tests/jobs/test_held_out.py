@@ -159,23 +159,23 @@ def test_folders_give_their_validation_split(recipe, tmp_path):
     asked = recipe(eval_data=str(folder), max_steps=1)
     found = transfer(asked).metrics["eval_both_bits_per_byte"]
     assert found == pytest.approx(judged(Path(asked.output), held_out, 48), rel=1e-5)
-    with pytest.raises(ValueError, match=r"split 'test', by --eval-split.*splits there are"):
+    with pytest.raises(ValueError, match=r"split 'test', by --eval-split.*its splits are"):
         transfer(recipe(eval_data=str(folder), eval_split="test", output=str(tmp_path / "new")))
 
 
 @pytest.mark.parametrize(
     ("rows", "changes", "said"),
     [
-        (None, {}, r"--eval-data .*There is no file or folder"),
-        ([], {}, r"--eval-data .*is empty"),
-        ([{"text": "  "}], {}, r"--eval-data .*none of its 1 rows holds text"),
+        (None, {}, r"eval_data .*There is no file or folder"),
+        ([], {}, r"eval_data .*is empty"),
+        ([{"text": "  "}], {}, r"eval_data .*none of its 1 rows holds text"),
         (
             [{"messages": [{"role": "user", "content": "Hi"}]}],
             {},
             r"has no field 'text'.*Chats have no bits per byte.*crosstok evaluate",
         ),
-        ([{"text": "Some."}], {"eval_every": 0}, r"--eval-every is 0; it must be at least 1"),
-        ([{"text": "Some."}], {"eval_texts": 0}, r"--eval-texts is 0"),
+        ([{"text": "Some."}], {"eval_every": 0}, r"eval_every"),
+        ([{"text": "Some."}], {"eval_texts": 0}, r"eval_texts is 0"),
         ([{"text": "Some."}], {"max_length": 4096}, r"4096, but the student has \d+ positions"),
     ],
 )

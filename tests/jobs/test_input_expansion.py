@@ -54,7 +54,7 @@ def test_a_transfer_leaves_an_expanded_model(to_bytes, tmp_path, architecture, l
 
 
 def test_the_model_that_was_trained_is_the_model_that_loads(to_bytes, monkeypatch):
-    import crosstok.jobs.transfer as module
+    import crosstok.jobs.run as module
 
     trained = []
     plain = module.save_outputs
@@ -157,9 +157,7 @@ def test_original_rows_are_kept_in_the_dtype_of_their_files(to_bytes, tmp_path):
 
 
 def test_other_targets_than_bytes_are_refused_before_anything_is_loaded(recipe, tmp_path):
-    with pytest.raises(
-        ValueError, match="Take the tokenizer `bytes`, or leave input expansion out"
-    ):
+    with pytest.raises(ValueError, match="Use the tokenizer `bytes`, or leave input expansion out"):
         transfer(recipe(input_expansion=True))
     with pytest.raises(ValueError, match="is for models over bytes"):
         transplant(
@@ -192,5 +190,5 @@ def test_what_is_made_is_no_start_for_another_vocabulary_or_random_weights(recip
                 model=folder, tokenizer=recipe().tokenizer, output=str(tmp_path / "more")
             )
         )
-    with pytest.raises(ValueError, match="without its weights there are no subwords"):
+    with pytest.raises(ValueError, match="which needs the weights of its subwords"):
         new_model(folder)

@@ -172,7 +172,7 @@ def test_a_file_in_the_current_folder_is_not_run_because_a_recipe_names_it(comma
     (tmp_path / "half.py").write_text("open('was_run', 'w')\n")
     done = command()
     assert done.returncode == 2
-    assert "only where the name is typed on the command line" in " ".join(done.stderr.split())
+    assert "searched only for names typed on the command line" in " ".join(done.stderr.split())
     assert not (tmp_path / "was_run").exists()
 
 
@@ -187,4 +187,4 @@ def test_a_teacher_cache_that_no_instance_looks_at_is_remarked_upon(recipe, tmp_
         transfer(
             recipe(max_steps=1, teacher_cache=str(tmp_path / "cache")), objectives=[CrossEntropy()]
         )
-    assert "objective cross_entropy looks at no teacher" in caplog.text
+    assert "objective cross_entropy needs no teacher" in caplog.text

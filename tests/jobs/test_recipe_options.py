@@ -8,8 +8,9 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from crosstok.jobs.arguments import training_arguments
 from crosstok.jobs.distil import distil
-from crosstok.jobs.run import check_same_recipe, training_arguments
+from crosstok.jobs.run import check_same_recipe
 from crosstok.jobs.transfer import transfer
 from crosstok.models import load_model
 from crosstok.recipes import DistilRecipe, recipe_yaml

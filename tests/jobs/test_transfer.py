@@ -184,7 +184,7 @@ def test_resuming_with_another_recipe_is_refused(recipe):
 
 def test_a_finished_run_is_not_overwritten_unless_told_so(recipe):
     transfer(recipe(max_steps=1))
-    with pytest.raises(ValueError, match=r"already holds .*--overwrite.*--resume"):
+    with pytest.raises(ValueError, match=r"already holds .*overwrite.*resume"):
         transfer(recipe(max_steps=1))
     before = weights(recipe().output)
     with pytest.raises(ValueError, match="no file or folder"):
@@ -220,7 +220,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(recipe, monkeypatch):
         save(self, output_dir)
 
     monkeypatch.setattr(Trainer, "_save_optimizer_and_scheduler", full)
-    with pytest.raises(SaveError, match=r"No space left.*checkpoint-2 stands.*--resume"):
+    with pytest.raises(SaveError, match=r"No space left.*checkpoint-2 stands.*resume"):
         transfer(recipe())
     monkeypatch.undo()
     checkpoints = Path(recipe().output) / "checkpoints"
@@ -238,7 +238,7 @@ def test_a_disk_that_fills_at_the_very_end_costs_no_training(recipe, monkeypatch
 
     plain = PreTrainedTokenizerBase.save_pretrained
     monkeypatch.setattr(PreTrainedTokenizerBase, "save_pretrained", full)
-    with pytest.raises(SaveError, match=r"checkpoint-4 stands: --resume"):
+    with pytest.raises(SaveError, match=r"checkpoint-4 stands: resume"):
         transfer(recipe())
     monkeypatch.undo()
     folder = Path(recipe().output)

@@ -7,14 +7,13 @@ import sys
 
 import torch
 
-from crosstok.jobs import distil, transfer
+from crosstok.jobs import distil, teachers, transfer
 from crosstok.recipes import DistilRecipe, TransferRecipe, load_recipe
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     torch.nn.Module.float = torch.nn.Module.double
-    for job in (distil, transfer):
-        job.compute_dtype = lambda *_: torch.float64
+    teachers.compute_dtype = lambda *_: torch.float64
     name, file = sys.argv[1:]
     if name == "distil":
         distil.distil(load_recipe(DistilRecipe, file, {}))

@@ -86,7 +86,7 @@ def test_a_configuration_without_weights_is_an_error(tmp_path):
 
 def test_a_configuration_of_no_known_model_is_an_error(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "no_such_model"}))
-    with pytest.raises(ValueError, match="describes no model that transformers knows"):
+    with pytest.raises(ValueError, match="does not describe a model that transformers knows"):
         load_model(str(tmp_path))
 
 
@@ -113,7 +113,7 @@ def test_missing_weights_are_never_filled_with_random_ones(tmp_path):
 def test_a_name_that_cannot_be_fetched_names_the_next_step(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ValueError, match=r"'no-one/nothing' is no folder here.*hf download"):
+    with pytest.raises(ValueError, match=r"'no-one/nothing' is not a folder here.*hf download"):
         load_model("no-one/nothing")
 
 
@@ -133,7 +133,7 @@ def test_code_of_a_model_folder_is_not_executed_unasked(tmp_path):
     config = {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig"}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "own.py").write_text("raise SystemExit('executed')")
-    with pytest.raises(ValueError, match="--trust-remote-code"):
+    with pytest.raises(ValueError, match="trust_remote_code=True"):
         load_model(str(tmp_path))
 
 

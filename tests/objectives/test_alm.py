@@ -110,6 +110,22 @@ def test_padding_chunks_stay_finite_at_any_score():
         assert student_tokens.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("temperature", [100.0, math.inf])
+def test_an_infinite_bound_on_the_slope_is_no_bound(temperature):
+    batch = random_batch(seed=7)
+    teacher = random_scores(1, batch.teacher_chunk_ids)
+    losses, slopes = [], []
+    for max_slope in (math.inf, None):
+        student = random_scores(2, batch.student_chunk_ids, grad=True)
+        loss = ALM(temperature=temperature, max_slope=max_slope)(batch, student, teacher).total
+        loss.backward()
+        losses.append(loss.item())
+        slopes.append(student.token_logprobs.grad)
+    assert math.isfinite(losses[0])
+    assert losses[0] == losses[1]
+    assert torch.equal(*slopes)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -106,7 +106,7 @@ def test_a_good_pair_raises_no_flag():
             "when to stop",
         ),
         ({"examples": replace(GOOD, cut_bytes=4000)}, ("warning", "cut"), "10.0%"),
-        ({"examples": replace(GOOD, chunks=0)}, ("error", "nothing_to_learn"), "--loss-on"),
+        ({"examples": replace(GOOD, chunks=0)}, ("error", "nothing_to_learn"), "loss_on"),
         (
             {"vocabulary": replace(ALIKE, teacher_ids=60_000)},
             ("note", "equal_size"),

@@ -193,7 +193,7 @@ def test_killed_while_writing_nothing_half_is_read(tmp_path, part, at, whole):
 
 
 @pytest.mark.parametrize("harm", ["a changed byte", "cut off", "gone"])
-def test_damaged_scores_are_asked_again(cached, teacher, encoder, tmp_path, caplog, harm):
+def test_damaged_scores_are_computed_again(cached, teacher, encoder, tmp_path, caplog, harm):
     ids, mask = batch(encoder, TEXTS[:3])
     cached().scores(ids, mask, LIKELIHOODS)
     (file,) = (tmp_path / "cache").glob("*.scores")
@@ -209,7 +209,7 @@ def test_damaged_scores_are_asked_again(cached, teacher, encoder, tmp_path, capl
     torch.testing.assert_close(scores.token_logprobs, expected.token_logprobs)
     torch.testing.assert_close(scores.boundary_logprobs, expected.boundary_logprobs)
     assert mended.hits < 3
-    assert "asked again" in caplog.text
+    assert "scored again" in caplog.text
     assert_equal(cached(load=never).scores(ids, mask, LIKELIHOODS), scores)
 
 
@@ -238,7 +238,7 @@ def test_a_full_disk_says_what_stands(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(score_store, "_append", full)
-    with pytest.raises(OSError, match=r"What it held before stands\. Make room"):
+    with pytest.raises(OSError, match=r"Rows stored before are kept\. Make room"):
         store.add({b"b" * 16: row})
     monkeypatch.undo()
     store.add({b"b" * 16: row * 2})
@@ -321,7 +321,7 @@ def test_objectives_that_need_more_are_told_what_to_do(cached, objective):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [("{", "does not say whose"), ('{"format": 9}', "of format 9")]
+    ("content", "message"), [("{", "does not say which teacher"), ('{"format": 9}', "of format 9")]
 )
 def test_a_description_that_cannot_be_read_is_named(cached, tmp_path, content, message):
     cached()

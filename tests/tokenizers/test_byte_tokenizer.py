@@ -232,6 +232,6 @@ def test_the_name_bytes_means_bytes_and_a_folder_of_that_name_is_spelt_out(
         tiny_tokenizer("spm_bpe").save_pretrained(tmp_path / folder)
     with caplog.at_level(logging.WARNING):
         assert len(load_target_tokenizer("bytes", "model")) == 259
-    assert "give './bytes'" in caplog.text
+    assert "pass './bytes'" in caplog.text
     assert len(load_target_tokenizer("./bytes", "model")) == 600
     assert len(load_target_tokenizer("model", "bytes")) == 600

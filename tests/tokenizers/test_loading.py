@@ -27,7 +27,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path):
 def test_a_folder_without_a_tokenizer_says_what_it_holds(tmp_path: Path):
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(
-        ValueError, match=r"holds no tokenizer \(there is: config.json\).*tokenizer\.json"
+        ValueError, match=r"holds no tokenizer \(it holds: config.json\).*tokenizer\.json"
     ):
         load_tokenizer(str(tmp_path))
 
@@ -82,7 +82,7 @@ def test_the_tokenizer_is_that_of_the_file_beside_a_model_of_any_family(
     tiny_model("qwen2", len(tokenizer)).save_pretrained(folder)  # whose own is another kind
     text = "The quick brown fox, 猫は 12"
     assert load_tokenizer(name).tokenize(text) == tokenizer.tokenize(text)
-    assert "crosstok takes the file" in caplog.text
+    assert "crosstok uses the file" in caplog.text
 
 
 def test_a_gated_tokenizer_names_the_next_step(monkeypatch):

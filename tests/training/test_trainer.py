@@ -21,6 +21,7 @@ from crosstok.recipes.objectives import make_objective
 from crosstok.teachers import LocalTeacher
 from crosstok.tokenizers import TextEncoder
 from crosstok.training import AlignedCollator, DistillationTrainer, Student, batch_of
+from crosstok.training.gradient_norms import GradientNorms
 from crosstok.transplants import transplant
 from tests.tiny import SENTENCES, tiny_tokenizer
 from tests.tiny_models import tiny_model
@@ -91,7 +92,7 @@ def test_accumulating_eight_times_one_gives_the_weights_of_one_times_eight(tmp_p
 def test_gradient_magnitude_weights_balance_the_objectives(tmp_path):
     trainer = build(tmp_path, *BOTH, max_steps=1)
     trainer.train()
-    weights, norms = trainer._weights, trainer._norms
+    weights, norms = trainer._weights, trainer.norms.values
     assert sum(weights.values()) == pytest.approx(1.0)
     assert weights["alm"] * norms["alm"] == pytest.approx(
         weights["cross_entropy"] * norms["cross_entropy"], rel=1e-3
@@ -99,11 +100,14 @@ def test_gradient_magnitude_weights_balance_the_objectives(tmp_path):
 
 
 def test_a_batch_with_nothing_to_compare_leaves_an_objective_its_norm(tmp_path):
-    trainer = build(tmp_path, *BOTH, max_steps=1)
-    trainer._norms = {"alm": 2.0, "cross_entropy": 3.0}
-    trainer._gradients = {"alm": torch.zeros(4), "cross_entropy": torch.full((4,), 2.0)}
-    trainer._update_norms()
-    assert trainer._norms == {"alm": 2.0, "cross_entropy": 4.0}
+    model = tiny_model("llama", 300)
+    *_, parameter = model.model.layers[-1].parameters()
+    norms = GradientNorms(("alm", "cross_entropy"), GradientMagnitude())
+    for losses in ((2.0, 3.0), (0.0, 4.0)):
+        terms = zip(("alm", "cross_entropy"), losses, strict=True)
+        norms.add({name: value * parameter[0] for name, value in terms}, model)
+        norms.update(lambda value: value, 1)
+    assert norms.values == {"alm": 2.0, "cross_entropy": 4.0}
 
 
 def test_a_student_that_is_its_teacher_does_not_move(tmp_path):

@@ -118,12 +118,12 @@ def test_what_cannot_be_is_refused_before_anything_is_loaded(
     for module in (transplant_job, transfer_job):
         monkeypatch.setattr(module, "load_model", loads)
     if job == "transplant":
-        run, recipe = transplant, TransplantRecipe(**asked, **changes)
+        run, recipe_type, given = transplant, TransplantRecipe, asked
     else:
-        run = transfer
-        recipe = TransferRecipe(**asked, data=str(made / "texts.jsonl"), **changes)
+        run, recipe_type = transfer, TransferRecipe
+        given = {**asked, "data": str(made / "texts.jsonl")}
     with pytest.raises(RecipeError, match=re.escape(message)):
-        run(recipe)
+        run(recipe_type(**given, **changes))
     assert not (tmp_path / "out").exists()
 
 

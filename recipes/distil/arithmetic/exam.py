@@ -49,7 +49,7 @@ def take_exam(
 
 
 def number_in(answer: str) -> int | None:
-    """The number behind the first "The answer is"."""
+    """The number after the first "The answer is"."""
     found = re.search(rf"{ANSWER} (-?\d+)", answer)
     return int(found[1]) if found else None
 

@@ -1,4 +1,4 @@
-"""Chunks of two tokenizations that spell the same bytes. numpy only."""
+"""Align two tokenizations of a text in chunks with the same bytes; numpy only, no torch."""
 
 from crosstok.alignment.chunks import Alignment, align, align_batch, tokens_that_fit
 from crosstok.alignment.edit_distance import NearestTokens, nearest_tokens

@@ -1,16 +1,16 @@
 """Chunks: the shortest runs of tokens that spell the same bytes under both tokenizers.
 
-Both tokenizations are cut at bytes of the *same* text (``Spans``), so a chunk ends wherever both
-have a token ending at the same byte (ALM, arXiv 2503.20083, section 3; greedy, shortest first).
-No token strings are compared and nothing is searched: cost is linear in bytes.
+Both tokenizations are cut at bytes of the *same* text (``Spans``), so a chunk ends wherever a token
+of each side ends at the same byte (ALM, arXiv 2503.20083, section 3; greedy, shortest first).
+No token strings are compared and nothing is searched: the cost is linear in bytes.
 
-Three things would break a plain walk over byte counts, and have a rule here instead:
+Byte counts alone are wrong in three cases, each of which has a rule:
 
-* specials (bos, end of turn, ...) have no bytes. They are matched by place and role; one that only
-  one side has is in no chunk and disturbs nothing.
-* a dummy prefix space (SentencePiece) is not in the text. Its token is zero-width and joins the
-  chunk that follows it; every other zero-width token joins the chunk it ends.
-* a normaliser may have changed the text for one side. A chunk with such a token is kept only if
+* Specials (bos, end of turn, ...) have no bytes. They are matched by place and role; a special
+  that only one side has is in no chunk and does not affect the others.
+* A dummy prefix space (SentencePiece) is not in the text. Its token is zero-width and joins the
+  chunk after it; every other zero-width token joins the chunk that it ends.
+* A normaliser may have changed the text for one side. A chunk with such a token is kept only if
   both sides still hold the same bytes.
 """
 
@@ -37,12 +37,12 @@ class Alignment:
 
     @property
     def num_chunks(self) -> int:
-        """Chunks of text and of specials."""
+        """Number of chunks of text and of specials."""
         return len(self.chunk_ends)
 
     @property
     def covered_bytes(self) -> int:
-        """Bytes of the text that lie in a chunk."""
+        """Number of bytes of the text that lie in a chunk."""
         return int((self.chunk_ends - self.chunk_starts).sum())
 
     @property
@@ -113,15 +113,15 @@ def tokens_that_fit(
     max_source_tokens: int,
     max_target_tokens: int,
 ) -> tuple[int, int]:
-    """How many tokens of each side to keep so that both are cut at the same byte.
+    """Find how many tokens of each side to keep so that both sides are cut at the same byte.
 
-    Returns both sides' whole lengths if they fit, else the lengths up to the last chunk end that
-    leaves no more than the given numbers of tokens. Specials that stand after the cut are left off.
+    Returns the whole lengths of both sides if they fit, else the lengths up to the last chunk end
+    at which neither side exceeds its maximum. Specials after the cut are left out.
     """
     if len(source.ids) <= max_source_tokens and len(target.ids) <= max_target_tokens:
         return len(source.ids), len(target.ids)
-    kept_source = _tokens_by_chunk(alignment.source_chunk_ids, alignment.num_chunks)
-    kept_target = _tokens_by_chunk(alignment.target_chunk_ids, alignment.num_chunks)
+    kept_source = tokens_up_to_chunks(alignment.source_chunk_ids, alignment.num_chunks)
+    kept_target = tokens_up_to_chunks(alignment.target_chunk_ids, alignment.num_chunks)
     fits = (kept_source <= max_source_tokens) & (kept_target <= max_target_tokens)
     if not fits.any():
         return 0, 0
@@ -131,7 +131,7 @@ def tokens_that_fit(
 
 @dataclass(frozen=True)
 class _Side:
-    """The tokens of one side of a batch, laid end to end on one line of bytes."""
+    """The tokens of one side of a batch, with all texts joined into one range of bytes."""
 
     ids: Int[np.ndarray, " N"]
     starts: Int[np.ndarray, " N"]
@@ -180,7 +180,7 @@ class _Side:
         return marks
 
     def chunks(self, cuts: Int[np.ndarray, " cuts"]) -> Int[np.ndarray, " N"]:
-        """Index of the cut that ends each token's chunk; -1 for specials and unclosed tails."""
+        """Return the index of the cut that ends each token's chunk; -1 for specials and tails."""
         chunks: np.ndarray = np.searchsorted(cuts, self.ends + self.is_leading)
         beyond = np.append(cuts, np.iinfo(np.int64).max)[chunks] > self.limits
         chunks[beyond | ~self.is_text] = -1
@@ -212,7 +212,7 @@ def _drop_unequal(
 ) -> None:
     """Set to -1, in place, the chunks whose two sides do not hold the same bytes.
 
-    Only chunks with a token that is not exact can differ, so only those are looked at.
+    Only chunks with a token that is not exact can differ, so only these are compared.
     """
     suspects = np.union1d(source_chunks[~source.exact], target_chunks[~target.exact])
     suspects = suspects[suspects >= 0]
@@ -241,7 +241,7 @@ def _tokens_of_chunks(
 
 
 def _chunk_bytes(side: _Side, tokens: Int[np.ndarray, " n"], vocab: ByteVocab) -> bytes | None:
-    """The bytes that a chunk's tokens stand for; None if one of them stands for none (unk)."""
+    """Return the bytes that a chunk's tokens stand for; None if a token has no bytes (unk)."""
     pieces = []
     for token in tokens:
         piece = vocab.token_bytes[side.ids[token]]
@@ -262,7 +262,7 @@ def _number_chunks(
     cut_starts: Int[np.ndarray, " cuts"],
     cut_ends: Int[np.ndarray, " cuts"],
 ) -> Alignment:
-    """Chunk ids of one text, in the order of the text, from its text cuts and matched specials."""
+    """Number the chunks of one text (from cuts and matched specials) in the order of the text."""
     kept = np.zeros(len(cut_ends), dtype=bool)
     kept[source_cuts[source_cuts >= 0]] = True
     specials = _match_specials(source, target)
@@ -292,9 +292,9 @@ _Special: TypeAlias = tuple[int, str, list[int]]  # byte, role, tokens
 
 
 def _match_specials(source: Spans, target: Spans) -> list[tuple[int, list[int], list[int]]]:
-    """Specials with the same role at the same byte on both sides: (byte, tokens, tokens).
+    """Match specials with the same role at the same byte on both sides: (byte, tokens, tokens).
 
-    Several tokens that together play one role (``<|end_header_id|>`` and two newlines) are one.
+    Adjacent tokens of one role (``<|end_header_id|>`` and two newlines) count as one special.
     """
     source_specials, target_specials = _special_groups(source), _special_groups(target)
     matched = []
@@ -314,7 +314,7 @@ def _match_specials(source: Spans, target: Spans) -> list[tuple[int, list[int], 
 def _special_groups(spans: Spans) -> list[_Special]:
     groups: list[_Special] = []
     for index, role in spans.specials:
-        if role == TEMPLATE:  # one template's own: never matched
+        if role == TEMPLATE:  # text of one template alone: never matched
             continue
         place = int(spans.starts[index])
         if groups and groups[-1][1] == role and groups[-1][2][-1] == index - 1:
@@ -324,8 +324,8 @@ def _special_groups(spans: Spans) -> list[_Special]:
     return groups
 
 
-def _tokens_by_chunk(chunk_ids: Int[np.ndarray, " T"], num_chunks: int) -> Int[np.ndarray, " C"]:
-    """Number of tokens up to and with the last token of each chunk."""
+def tokens_up_to_chunks(chunk_ids: Int[np.ndarray, " T"], num_chunks: int) -> Int[np.ndarray, " C"]:
+    """Count the tokens up to and including the last token of each chunk."""
     counts = np.zeros(num_chunks, dtype=np.int64)
     placed = np.flatnonzero(chunk_ids >= 0)
     counts[chunk_ids[placed]] = placed + 1  # later tokens overwrite earlier ones

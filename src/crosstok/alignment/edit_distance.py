@@ -1,8 +1,8 @@
-"""For every token of one vocabulary the token of another that is spelled most alike (MinED).
+"""Map every token of one vocabulary to the token of another with the nearest spelling (MinED).
 
 MinED, minimum edit distance, is the vocabulary map of FuseLLM (arXiv 2401.10491, section 3.1).
-Spellings are compared as text, a space being a character like others. Bytes that are no UTF-8, such
-as a piece of a Chinese character, stand as one character each.
+Spellings are compared as text, in which a space is an ordinary character. Bytes that are not UTF-8,
+such as part of a Chinese character, count as one character each.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from crosstok.alignment.vocab_map import ENDS_OF_TEXTS, first_id
 from crosstok.tokenizers import ByteVocab
 
 _QUERIES_PER_BLOCK = 512
-_LONGEST = 254  # distances are held in one byte, 255 being "too far"
+_LONGEST = 254  # distances are stored in one byte, in which 255 means "too far"
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class NearestTokens:
 
     Attributes:
         ids: target id; -1 only for a gap (an id that no token has).
-        is_exact: same bytes, or a special with the same role or the same name.
+        is_exact: whether it has the same bytes, or is a special with the same role or name.
     """
 
     ids: Int[np.ndarray, " source"]
@@ -42,16 +42,17 @@ def nearest_tokens(
 ) -> NearestTokens:
     """Map every source id to a target id.
 
-    In this order: the same bytes (the id that the target's encoder emits for them); for specials
-    the first of ``roles`` that the source id plays and the target has, then the special of the same
-    name; else the target token at the least Levenshtein distance, and among several of them the one
-    with the lowest id. Specials take part in that as the text of their name on the source side, and
-    not at all on the target side: no text ever becomes an end of sequence.
+    The first of these rules that applies decides: the token with the same bytes (the id that the
+    target's encoder emits for them); for specials, the special with the same role (the first of
+    ``roles`` that both sides have), then the special with the same name; else the target token at
+    the smallest Levenshtein distance, the lowest id among equals. In the last rule a source special
+    is compared by its name, and target specials are left out, so that no text is ever mapped to an
+    end of sequence.
 
     Args:
-        source: vocabulary whose every id gets a partner (MinED: the teacher's).
-        target: vocabulary of the partners (MinED: the student's).
-        roles: roles that make two specials the same.
+        source: vocabulary whose ids are mapped (MinED: the teacher's).
+        target: vocabulary that they are mapped to (MinED: the student's).
+        roles: roles by which specials are matched.
         workers: threads that compute distances; -1: all cores.
 
     Raises:
@@ -77,7 +78,7 @@ def nearest_tokens(
 
 
 def _same_specials(source: ByteVocab, target: ByteVocab, roles: Sequence[str]) -> dict[int, int]:
-    """Target special by source special: by role, else by name."""
+    """Map source specials to target specials: by role, else by name."""
     by_name = {name: index for index, name in target.special_tokens.items()}
     found = {
         index: by_name[name] for index, name in source.special_tokens.items() if name in by_name
@@ -98,14 +99,18 @@ def _spelling(vocab: ByteVocab, index: int) -> str | None:
 
 
 def _nearest(queries: list[str], target: ByteVocab, workers: int) -> Int[np.ndarray, " queries"]:
-    """Ids of the target's nearest tokens, the lowest id among equals.
+    """Find the ids of the target's nearest tokens, the lowest id among equals.
 
-    Two strings are at least as far apart as their lengths, so lengths are visited from the query's
-    own outwards, and a query is done when the next length is farther than what it has found.
+    The distance of two strings is at least the difference of their lengths. Lengths are therefore
+    visited in order of their difference from the query's own, and a query is done when the next
+    difference exceeds the distance already found.
     """
     ids = [target.ids_of(token)[0] for token in {t for t in target.token_bytes if t}]
     if not ids:
-        raise ValueError("the target vocabulary has no token with bytes, so nothing can be mapped.")
+        raise ValueError(
+            "the target vocabulary has no token with bytes, so no token can be mapped to it. "
+            "Check the target's tokenizer."
+        )
     by_length = _by_length([(_spelling(target, i) or "", i) for i in sorted(ids)])
     nearest = np.full(len(queries), -1, dtype=np.int64)
     for length, block in _by_length([(query, i) for i, query in enumerate(queries)]).items():
@@ -126,7 +131,7 @@ def _by_length(items: list[tuple[str, int]]) -> dict[int, list[tuple[str, int]]]
 def _nearest_of_length(
     queries: list[str], length: int, by_length: dict[int, list[tuple[str, int]]], workers: int
 ) -> Int[np.ndarray, " queries"]:
-    """The nearest target ids of queries that all have the same length."""
+    """Find the nearest target ids of queries that all have the same length."""
     best_id = np.full(len(queries), np.iinfo(np.int64).max)
     best = np.full(len(queries), np.iinfo(np.int64).max)
     for other in sorted(by_length, key=lambda n: (abs(n - length), n)):

@@ -1,4 +1,4 @@
-"""Which ids of two vocabularies stand for the same bytes."""
+"""Find the ids of two vocabularies that stand for the same bytes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from crosstok.tokenizers import ByteVocab
 class VocabOverlap:
     """Pairs of ids with equal bytes, one pair for each byte string, in order of source id.
 
-    Special tokens have roles, not bytes: they are in it only where they were asked for by role,
-    behind the rest. No id is in two pairs.
+    Special tokens have no bytes: they are included only if requested by role, after all other
+    pairs. No id is in two pairs.
     """
 
     source_ids: Int[np.ndarray, " overlap"]
@@ -25,11 +25,11 @@ class VocabOverlap:
 
 
 ENDS_OF_TEXTS = ("eos", "end_of_turn")
-"""Roles without which a model would never learn when to stop; what ends a document comes first, as
-an id that plays both roles can be paired only once."""
+"""Roles from which a model learns when to stop. The end of a document comes first, because an id
+with both roles is paired only once."""
 
 ENDS_OF_CHATS = ("end_of_turn", "eos")
-"""The same for chats."""
+"""The same for chats: the end of a turn comes first."""
 
 
 def overlapping_tokens(
@@ -37,16 +37,16 @@ def overlapping_tokens(
 ) -> VocabOverlap:
     """Find the tokens that hold the same bytes in both vocabularies.
 
-    Where one vocabulary spells a byte string twice (SentencePiece has both ``a`` and ``<0x61>``),
-    the id that its encoder emits stands for it.
+    If a vocabulary has a byte string twice (SentencePiece has both ``a`` and ``<0x61>``), the id
+    that its encoder emits is used.
 
     Example: ``Ġthe`` of a byte-level BPE and ``▁the`` of SentencePiece are both ``b" the"``.
 
     Args:
         source: one vocabulary.
         target: the other.
-        roles: roles whose (first) ids are to be paired too, where both sides have them, such as
-            ``ENDS_OF_TEXTS``. "eos" is what ends a document (:attr:`ByteVocab.document_end`).
+        roles: roles whose (first) ids are also paired if both sides have them, such as
+            ``ENDS_OF_TEXTS``. "eos" means the end of a document (:attr:`ByteVocab.document_end`).
     """
     source_ids = _canonical_ids(source)
     target_ids = _canonical_ids(target)
@@ -67,10 +67,10 @@ def overlapping_tokens(
 
 
 def first_id(vocab: ByteVocab, role: str) -> int | None:
-    """The id that a role begins with; for "eos" the one that ends a document.
+    """Return the first id of a role; for "eos", the id that ends a document.
 
-    For "end_of_turn" the one with which a model ends its answer: where a template ends the last
-    turn in another way than those before it, that of the last.
+    For "end_of_turn" it is the id with which a model ends its answer: if a template ends the last
+    turn differently from earlier turns, the id that ends the last turn.
     """
     if role == "eos":
         return vocab.document_end

@@ -20,11 +20,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from crosstok.models import extra_inputs, hidden_states, unwrap_model
+from crosstok.models import extra_inputs, hidden_states, max_positions, unwrap_model
 from crosstok.models.head_probe import output_matrix_module
 from crosstok.ops import OutputHead
 
 _TOKENS_PER_PASS = 2048
+
+NO_LIMIT = 2**31
+"""Positions of a model whose configuration names no number."""
 
 
 class Context:
@@ -59,7 +62,7 @@ class Contexts:
     ) -> None:
         self._model, self._share_kv = model, share_kv
         self._config = unwrap_model(model).config.get_text_config()
-        self.max_length = max_length or max_positions(self._config)
+        self.max_length = max_length or max_positions(self._config) or NO_LIMIT
         self.num_evaluated = 0
         self._extra = extra_inputs(model)
         self._cache = DynamicCache()
@@ -257,14 +260,6 @@ def _taking_input(model: PreTrainedModel) -> Iterator[list[Tensor]]:
         yield seen
     finally:
         handle.remove()
-
-
-def max_positions(config: Any) -> int:
-    """A model's number of positions, or 2**31 if its configuration has none."""
-    for name in ("max_position_embeddings", "n_positions"):
-        if (found := getattr(config, name, None)) is not None:
-            return int(found)
-    return 2**31
 
 
 def attention_windows(config: Any) -> dict[str, int | None]:

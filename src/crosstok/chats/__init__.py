@@ -1,4 +1,4 @@
-"""Conversations under chat templates: each tokenizer in its own, on the same bytes."""
+"""Conversations under chat templates: each tokenizer uses its own, over the same bytes."""
 
 from crosstok.chats.conversations import Conversation, PromptCompletion, parse_example
 from crosstok.chats.description import (

@@ -1,4 +1,4 @@
-"""Rows of chat data, read as they are found in the field and checked: conversations, prompts.
+"""Read and check rows of chat data in the usual formats: conversations, prompts with completions.
 
 Accepted rows are ``{"messages": [...]}`` (with ``"tools"``), ``{"prompt": ..., "completion": ...}``
 (two strings or two lists of messages), and ShareGPT's ``{"conversations": [{"from", "value"}]}``.
@@ -30,11 +30,11 @@ class Conversation:
     """The messages of one conversation.
 
     Attributes:
-        messages: Each with a ``role`` of `ROLES`, a ``content`` that is a string or None, and what
-            else the row gave (``tool_calls``, ``name``, ...).
-        tools: Descriptions of the tools that the assistant may call, or None.
-        num_prompt_messages: Messages that are given: assistant turns before are never trained.
-        where: File and row, for errors.
+        messages: each with a ``role`` of `ROLES`, a ``content`` that is a string or None, and the
+            other fields of the row (``tool_calls``, ``name``, ...).
+        tools: descriptions of the tools that the assistant may call, or None.
+        num_prompt_messages: number of messages in the prompt; the loss never covers their turns.
+        where: file and row, for error messages.
     """
 
     messages: tuple[Message, ...]
@@ -44,16 +44,19 @@ class Conversation:
 
     @property
     def contents(self) -> tuple[str, ...]:
-        """The content of every message; empty for None."""
+        """The content of every message; an empty string for None."""
         return tuple(message.get("content") or "" for message in self.messages)
 
     @property
     def text(self) -> str:
-        """The contents in order with nothing between: the text that all tokenizers share."""
+        """The contents joined in order, nothing between them: the text that all tokenizers share.
+
+        It is the text whose bytes are aligned.
+        """
         return "".join(self.contents)
 
     def with_contents(self, contents: Sequence[str]) -> Conversation:
-        """The same conversation with other contents; None stays where there was none."""
+        """Return the same conversation with other contents; a content of None stays None."""
         messages = tuple(
             message if message.get("content") is None else {**message, "content": content}
             for message, content in zip(self.messages, contents, strict=True)
@@ -63,7 +66,7 @@ class Conversation:
 
 @dataclass(frozen=True)
 class PromptCompletion:
-    """A given text and the text that follows it, both plain; no template is applied."""
+    """A prompt and the text that follows it, both plain; no template is applied."""
 
     prompt: str
     completion: str
@@ -71,7 +74,7 @@ class PromptCompletion:
 
     @property
     def text(self) -> str:
-        """Prompt and completion: the text that all tokenizers share."""
+        """Prompt and completion joined: the text that all tokenizers share."""
         return self.prompt + self.completion
 
 
@@ -79,16 +82,16 @@ def parse_example(row: str | Mapping[str, Any], where: str) -> Conversation | Pr
     """Read and check one row.
 
     Args:
-        row: The row, or its JSON.
-        where: File and row, which every error begins with.
+        row: the row, or its JSON.
+        where: file and row, with which every error message begins.
 
     Raises:
-        ValueError: No messages, an unknown role, no assistant turn, a message with neither content
-            nor tool calls, or fields of other types.
+        ValueError: the row has no messages, an unknown role, no assistant turn, a message with
+            neither content nor tool calls, or a field of the wrong type.
     """
     given = json.loads(row) if isinstance(row, str) else row
     if not isinstance(given, Mapping):
-        raise ValueError(f"{where}: {given!r:.80} is no JSON object; {_MESSAGES_SHAPE}.")
+        raise ValueError(f"{where}: {given!r:.80} is not a JSON object; {_MESSAGES_SHAPE}.")
     tools = _tools(given.get("tools"), where)
     if given.get("messages") is not None:
         return _conversation(given["messages"], tools, where)
@@ -97,7 +100,7 @@ def parse_example(row: str | Mapping[str, Any], where: str) -> Conversation | Pr
     if given.get("prompt") is None or given.get("completion") is None:
         fields = ", ".join(map(repr, given)) or "none"
         raise ValueError(
-            f"{where}: neither 'messages' nor 'prompt' with 'completion'; its fields are {fields}; "
+            f"{where}: no 'messages', and no 'prompt' with 'completion'; its fields are {fields}; "
             f"{_MESSAGES_SHAPE}."
         )
     return _prompt_completion(given["prompt"], given["completion"], tools, where)
@@ -120,8 +123,8 @@ def _prompt_completion(
     answer = _messages(completion, where, "completion")
     if not any(message["role"] == "assistant" for message in answer):
         raise ValueError(
-            f"{where}: the completion has no assistant message (its roles: {_roles(answer)}); what "
-            "is to be learned must be the assistant's."
+            f"{where}: the completion has no assistant message (its roles: {_roles(answer)}); only "
+            "assistant messages can be trained on."
         )
     return Conversation(given + answer, tools, len(given), where)
 
@@ -154,11 +157,11 @@ def _messages(given: object, where: str, name: str) -> tuple[Message, ...]:
 
 def _message(given: object, where: str) -> Message:
     if not isinstance(given, Mapping):
-        raise ValueError(f"{where}: {given!r:.80} is no JSON object; {_MESSAGES_SHAPE}.")
+        raise ValueError(f"{where}: {given!r:.80} is not a JSON object; {_MESSAGES_SHAPE}.")
     role = given.get("role")
     if role not in ROLES:
         raise ValueError(f"{where}: unknown role {role!r}; known roles are {', '.join(ROLES)}.")
-    # Arrow fills every field that some row has with None; for a template those are not there.
+    # Arrow gives every row the fields of all rows; None means that this row has no such field.
     message = {key: value for key, value in given.items() if value is not None}
     message["content"] = _content(given.get("content"), where)
     if not message.get("tool_calls"):
@@ -192,7 +195,7 @@ def _part(part: object, where: str) -> str:
     if kind != "text" or not isinstance(text, str):
         raise ValueError(
             f"{where}: a part of the content is of type {kind!r}; only "
-            '{"type": "text", "text": "..."} can be read: images and sounds have no bytes of text.'
+            '{"type": "text", "text": "..."} can be read: images and sounds have no text bytes.'
         )
     return text
 
@@ -202,17 +205,20 @@ def _check_utf8(text: str, where: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"{where}: holds the lone surrogate U+{ord(text[error.start]):04X}, which is half of "
-            "a character and has no bytes; repair the text."
+            f"{where}: the text holds the lone surrogate U+{ord(text[error.start]):04X}, which is "
+            "half of a character and has no bytes; repair the text."
         ) from None
 
 
 def _tools(given: object, where: str) -> tuple[Any, ...] | None:
-    if isinstance(given, str):  # a common way around Arrow's fixed columns
+    if isinstance(given, str):  # common, since Arrow columns have a fixed type
         try:
             given = json.loads(given) if given.strip() else None
         except json.JSONDecodeError as error:
-            raise ValueError(f"{where}: 'tools' is a string but no JSON ({error}).") from None
+            raise ValueError(
+                f"{where}: 'tools' is a string that is not valid JSON ({error}). Write a JSON "
+                "list of descriptions."
+            ) from None
     if not given:
         return None
     if not isinstance(given, Sequence):
@@ -226,7 +232,7 @@ def _from_sharegpt(given: object, where: str) -> object:
     messages = []
     for turn in given:
         if not isinstance(turn, Mapping) or "from" not in turn:
-            messages.append(turn)  # of the other shape, or wrong: told by the check that follows
+            messages.append(turn)  # of the other shape, or wrong: the next check reports it
             continue
         role = _SHAREGPT_ROLES.get(turn["from"], turn["from"])
         messages.append({"role": role, "content": turn.get("value")})

@@ -1,4 +1,4 @@
-"""What a chat template writes, and how the pieces of two templates are matched."""
+"""Describe what a chat template writes, and how the pieces of two templates are matched."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ class ChatDescription:
     """What a chat template writes around contents.
 
     Attributes:
-        bos: What begins every conversation; empty where there is none.
-        end_of_turn: What ends the assistant's turns, which is learned.
-        last_end_of_turn: The same for the last turn of a conversation; the tokenizer's eos where
-            the template writes nothing there.
-        appends_eos: Whether that eos is appended because the template writes nothing.
-        after_end: What follows an end of turn and is not learned (a line break).
-        ends_every_role: Whether the same end also closes the user's turns.
-        headers: Role -> what stands before its content.
-        before_first: What the template writes by itself when the conversation has no system
-            message: a default system prompt, dates.
+        bos: text that begins every conversation; empty if there is none.
+        end_of_turn: text that ends the assistant's turns; the loss covers it.
+        last_end_of_turn: the same for the last turn of a conversation; the tokenizer's eos if the
+            template writes nothing there.
+        appends_eos: whether that eos is appended because the template writes nothing.
+        after_end: text after an end of turn that the loss does not cover (a line break).
+        ends_every_role: whether the same end also closes the user's turns.
+        headers: role -> text before its content.
+        before_first: text that the template adds when the conversation has no system message: a
+            default system prompt, dates.
         system: "own turn", "with the user's" (the template puts it into the user's message),
-            "folded" (the template refuses or drops it, so that it is put at the head of the user's
-            message), or "none" (it cannot be rendered in any way).
-        trims: Roles whose contents lose the white space at their ends.
-        tools: Whether descriptions of tools are written.
-        tool_calls: Whether calls of tools and their results are written.
+            "folded" (the template refuses or drops it, so it is prepended to the user's message),
+            or "none" (it cannot be rendered at all).
+        trims: roles whose contents lose the white space at their ends.
+        tools: whether the template writes descriptions of tools.
+        tool_calls: whether the template writes tool calls and their results.
     """
 
     bos: str
@@ -74,11 +74,11 @@ class PieceMatch:
     """One piece of two templates.
 
     Attributes:
-        piece: Its role (``bos``, ``end_of_turn``, ``header_user``, ...), or what it is.
-        left: What the first template writes; empty for nothing.
-        right: What the second one writes.
+        piece: its role (``bos``, ``end_of_turn``, ``header_user``, ...), or a description.
+        left: what the first template writes; empty for nothing.
+        right: what the second template writes; empty for nothing.
         matching: "matched": both write it, and it is one chunk; "left only", "right only": it is in
-            no chunk; "each its own": both write something, and it is never compared.
+            no chunk; "each its own": both write something, which is never compared.
     """
 
     piece: str
@@ -91,7 +91,7 @@ def describe_template(encoder: ExampleEncoder) -> ChatDescription:
     """Describe the chat template of an encoder.
 
     Raises:
-        ValueError: The tokenizer has no chat template, or it cannot be read.
+        ValueError: the tokenizer has no chat template, or the template cannot be read.
     """
     chat, tokenizer = encoder.chat, encoder.encoder.tokenizer
     marks = chat.marks
@@ -119,7 +119,7 @@ def describe_template(encoder: ExampleEncoder) -> ChatDescription:
 
 
 def compare_templates(left: ExampleEncoder, right: ExampleEncoder) -> list[PieceMatch]:
-    """How every piece of two chat templates is matched, in the order of a conversation."""
+    """List how the pieces of two chat templates are matched, in the order of a conversation."""
     one, other = describe_template(left), describe_template(right)
     pieces = [_match("bos", one.bos, other.bos)]
     pieces.append(

@@ -1,8 +1,8 @@
-"""Chat examples to ids with byte spans: each tokenizer in its own chat template, on one text.
+"""Encode chat examples to ids with byte spans: one text, each tokenizer with its own template.
 
-The text that two tokenizers share is the contents of the messages, one after the other, so that
-their spans align wherever the templates agree or not. What a template writes is zero-width and has
-a role: ``bos``, ``end_of_turn``, ``header_user`` ..., or `TEMPLATE` for what is its own alone.
+The text that two tokenizers share is the contents of the messages, joined in order, so that their
+spans align whether or not the templates agree. Text of a template is zero-width and has a role:
+``bos``, ``end_of_turn``, ``header_user`` ..., or `TEMPLATE` for text that is never matched.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ _MAX_LAYOUTS = 512
 
 
 class ExampleEncoder:
-    """Encodes conversations with the tokenizer's own chat template, prompts and plain texts.
+    """Encodes conversations (with the tokenizer's chat template), prompts and plain texts.
 
-    The ids of a conversation are those of ``apply_chat_template(messages, tokenize=True)``, but for
-    two things: the text of a special token in a content is text, and the end of an assistant's
-    content is the end of a token, as it is where a model writes it. Can be pickled.
+    The ids of a conversation equal ``apply_chat_template(messages, tokenize=True)`` with two
+    exceptions: the string of a special token in a content is encoded as text, and a token always
+    ends where an assistant's content ends, as it does when a model writes it. Can be pickled.
     """
 
     def __init__(self, encoder: TextEncoder, chat_template: str | None = None) -> None:
-        """Keep the parts; the template is read when it is first needed.
+        """Store the arguments; the template is read on first use.
 
         Args:
-            encoder: The tokenizer's encoder of plain text.
-            chat_template: Text of a template that takes the place of the tokenizer's own.
+            encoder: the tokenizer's encoder of plain text.
+            chat_template: text of a template to use instead of the tokenizer's own.
         """
         self.encoder = encoder
         self.chat_template = chat_template
@@ -57,10 +57,10 @@ class ExampleEncoder:
 
     @property
     def chat(self) -> _Chat:
-        """The template with its marks.
+        """The template with its marks, read on first use.
 
         Raises:
-            ValueError: The tokenizer has no chat template, or it cannot render user, assistant,
+            ValueError: the tokenizer has no chat template, or it cannot render user, assistant,
                 user, assistant.
         """
         if self._chat is None:
@@ -71,14 +71,14 @@ class ExampleEncoder:
         """Encode a batch of examples.
 
         Args:
-            examples: Conversations, prompts with completions, or plain texts.
-            loss_on: What `Spans.loss_mask` marks of a conversation: "assistant": every turn of the
-                assistant that is no prompt, with its end and its tool calls; "last": the last one
-                of these; "all": every token. Of a prompt with its completion: what holds a byte of
-                the completion, and its end. Plain text is learned whole.
+            examples: conversations, prompts with completions, or plain texts.
+            loss_on: what `Spans.loss_mask` marks in a conversation: "assistant": every assistant
+                turn after the prompt, with its end and its tool calls; "last": only the last of
+                these turns; "all": every token. In a prompt with a completion it marks the tokens
+                that hold a byte of the completion, and its end; in plain text, every token.
 
         Raises:
-            ValueError: A template cannot render a conversation; names the row.
+            ValueError: the template cannot render a conversation; the message names the row.
         """
         chats = [example for example in examples if isinstance(example, Conversation)]
         texts = [
@@ -99,10 +99,10 @@ class ExampleEncoder:
         return spans
 
     def check(self, examples: Iterable[Example]) -> None:
-        """Render the shape of every conversation, so that one that cannot be rendered shows early.
+        """Render the skeleton of every conversation, so that template errors are raised early.
 
         Raises:
-            ValueError: The template cannot render a conversation; names the row.
+            ValueError: the template cannot render a conversation; the message names the row.
         """
         for example in examples:
             if isinstance(example, Conversation):
@@ -110,10 +110,10 @@ class ExampleEncoder:
 
 
 def shared_examples(examples: Sequence[Example], *encoders: ExampleEncoder) -> list[Example]:
-    """The examples as all of these encoders are to read them.
+    """Return the examples as all of these encoders read them.
 
-    In NFC if one of the tokenizers composes characters (`shared_texts`); the contents of a role
-    without white space at their ends if one of the templates trims that role.
+    The texts are in NFC if one of the tokenizers composes characters (`shared_texts`); contents of
+    a role lose the white space at their ends if one of the templates trims that role.
     """
     form: Literal["NFC"] | None = "NFC" if any(composes(e.encoder) for e in encoders) else None
     has_chat = any(isinstance(example, Conversation) for example in examples)
@@ -141,7 +141,7 @@ def shared_examples(examples: Sequence[Example], *encoders: ExampleEncoder) -> l
 
 
 class _Chat:
-    """One chat template: its renderer, its marks, and the tokenizer of what it renders."""
+    """One chat template: its renderer, its marks, and the encoder of its renderings."""
 
     def __init__(self, encoder: TextEncoder, chat_template: str | None) -> None:
         self.renderer = ChatRenderer(encoder.tokenizer, chat_template)
@@ -154,7 +154,7 @@ class _Chat:
         self._layouts: dict[Skeleton, tuple[list[str], list[list[Part]]]] = {}
 
     def _swallowed(self, encoder: TextEncoder) -> frozenset[str]:
-        """Roles whose contents lose white space to a special token before them (``rstrip``)."""
+        """Find the roles whose contents lose white space to the special before them (rstrip)."""
         decoder = encoder.tokenizer.backend_tokenizer.get_added_tokens_decoder()
         greedy = tuple(token.content for token in decoder.values() if token.rstrip)
         found = {r for r, header in self.marks.headers.items() if header.rstrip().endswith(greedy)}
@@ -184,7 +184,7 @@ class _Chat:
         return [one for one in spans if one is not None]
 
     def lay_out(self, conversation: Conversation) -> tuple[list[StructuredPiece], bool]:
-        """The pieces of a rendered conversation, and whether its special tokens are respelt."""
+        """Return the pieces of a rendering, and whether its special tokens are respelt."""
         special = self.structure.special_text
         if not holds_special(conversation, special):
             return self._structured(conversation), False
@@ -220,7 +220,7 @@ class _Chat:
     def _parts(
         self, skeleton: Skeleton, gaps: list[str], conversation: Conversation
     ) -> list[list[Part]]:
-        """The parts of the template's text; kept, where it is the skeleton's."""
+        """Split the template's text into parts; they are cached if the text is the skeleton's."""
         kept = self._layouts.get(skeleton)
         if kept is not None and kept[0] == gaps:
             return kept[1]
@@ -234,7 +234,7 @@ class _Chat:
     def _appended_end(
         self, conversation: Conversation, pieces: Sequence[StructuredPiece]
     ) -> int | None:
-        """The id that ends a last turn after which the template writes nothing."""
+        """Return the id that ends the last turn if the template writes no end there, else None."""
         last = len(conversation.messages) - 1
         if conversation.messages[last]["role"] != "assistant" or self.marks.last_end_of_turn:
             return None
@@ -261,7 +261,7 @@ def _trained_messages(conversation: Conversation, loss_on: LossOn) -> frozenset[
 def _straddled_ends(
     pieces: Sequence[StructuredPiece], ends: Int64[np.ndarray, " T"], conversation: Conversation
 ) -> list[int]:
-    """Characters where an assistant's content ends inside a token."""
+    """Find the characters where an assistant's content ends inside a token."""
     cuts = []
     place = character = 0
     for piece in pieces:
@@ -277,7 +277,7 @@ def _straddled_ends(
 
 
 def holds_special(conversation: Conversation, special: SpecialText) -> bool:
-    """Whether the text of a special token stands in the data of a conversation."""
+    """Return whether the data of a conversation contains the string of a special token."""
     if any(special.is_in(content) for content in conversation.contents):
         return True
     extra = [m for m in conversation.messages if len(m) > 2]
@@ -287,7 +287,7 @@ def holds_special(conversation: Conversation, special: SpecialText) -> bool:
 
 
 def map_strings(conversation: Conversation, change: Callable[[str], str]) -> Conversation:
-    """The conversation with every string of its data changed, but for the roles."""
+    """Apply a change to every string in the data of a conversation except the roles."""
 
     def changed(value: Any) -> Any:
         if isinstance(value, str):

@@ -1,12 +1,12 @@
-"""What the text of a chat template between two contents is made of: end of turn, header, the rest.
+"""Split the text of a chat template between two contents into end of turn, header and the rest.
 
-Learned from four turns with open contents, as `crosstok.tokenizers.roles` does on ids::
+The parts are found in four turns with open contents, as `crosstok.tokenizers.roles` does on ids::
 
     U  end after_end header_assistant  A  end after_end header_user  U ... A  end after_end
 
-The end of turn is what follows an inner and the last ``A`` alike, up to and with its last special
-token: a model stops there, so that what the template writes after it (a line break) is never
-produced. What is left before the next content is that role's header.
+The end of turn is the common text after an inner and the last ``A``, up to and including its last
+special token: a model stops there and never writes the template's text after it (a line break).
+The text left before the next content is that role's header.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from crosstok.chats.renderer import ChatRenderer
 from crosstok.tokenizers.spans import TEMPLATE
 
 END_OF_TURN = "end_of_turn"
-TOOL_CALL = "tool_call"  # text of calls: the assistant's, but spelt by one template alone
+TOOL_CALL = "tool_call"  # text of calls: the assistant's, but in the spelling of one template
 
 # Text of a template, its role, and the message it belongs to (None: no message).
 Part: TypeAlias = tuple[str, str, int | None]
@@ -34,14 +34,14 @@ class TemplateMarks:
     """The strings with which a template marks turns.
 
     Attributes:
-        bos: What begins every conversation; empty where there is none.
-        end_of_turn: What ends the turns of the assistant.
-        after_end: What the template writes after it, before the next header.
-        last_end_of_turn: What ends the last turn where that is something else; else `end_of_turn`.
-            Empty where the template writes nothing: then the tokenizer's eos ends the turn.
-        headers: Role -> what stands before its content.
-        before_first: What the template writes by itself before the first header (default system
-            prompt, dates).
+        bos: text that begins every conversation; empty if there is none.
+        end_of_turn: text that ends the assistant's turns.
+        after_end: text that the template writes after it, before the next header.
+        last_end_of_turn: text that ends the last turn; usually the same as `end_of_turn`. Empty if
+            the template writes nothing: then the tokenizer's eos ends the turn.
+        headers: role -> text before its content.
+        before_first: text that the template adds before the first header (default system prompt,
+            dates).
     """
 
     bos: str
@@ -54,15 +54,15 @@ class TemplateMarks:
 
     @property
     def whole_end(self) -> str:
-        """End of turn with what the template writes after it."""
+        """The end of turn with the text that the template writes after it."""
         return self.end_of_turn + self.after_end
 
     @classmethod
     def learn(cls, renderer: ChatRenderer, tokenizer: PreTrainedTokenizerFast) -> TemplateMarks:
-        """Read the marks off a template.
+        """Find the marks in renderings of a template.
 
         Raises:
-            ValueError: The template cannot render user, assistant, user, assistant.
+            ValueError: the template cannot render user, assistant, user, assistant.
         """
         turns = _dialogue("user", "assistant", "user", "assistant")
         first, after_user, inner, _, tail = renderer.skeleton(turns).gaps()
@@ -89,7 +89,7 @@ class TemplateMarks:
         if skeleton.variant != "as given" or skeleton.messages()[0] != 0:
             return {}
         header = skeleton.gaps()[0].removeprefix(self.bos)
-        # Where headers are marked, a date that stands between header and content is no part of it.
+        # If headers are marked, a date between header and content is not part of the header.
         user, assistant = self.headers["user"], self.headers["assistant"]
         opening = common_prefix(user, assistant)
         closing = common_prefix(user[::-1], assistant[len(opening) :][::-1])[::-1]
@@ -101,7 +101,7 @@ class TemplateMarks:
     def split(
         self, gaps: Sequence[str], placed: Sequence[int], messages: Sequence[Message]
     ) -> list[list[Part]]:
-        """The parts of every gap: before, between and after the contents that are placed."""
+        """Split every gap (before, between and after the placed contents) into its parts."""
         edges = [None, *placed, None]
         return [
             self._split_gap(gap, before, after, messages)
@@ -121,7 +121,7 @@ class TemplateMarks:
             rest = self._take_end(parts, rest, before, messages)
         first = -1 if before is None else before
         stop = len(messages) if after is None else after
-        for silent in range(first + 1, stop):  # messages without a content of their own here
+        for silent in range(first + 1, stop):  # messages without a content here
             rest = self._take_silent(parts, rest, silent, messages)
         if after is None:
             parts.append((rest, TEMPLATE, None))
@@ -143,7 +143,7 @@ class TemplateMarks:
         if header is None:
             parts.append((rest, f"header_{role}", after))
             return
-        if before is None and self.bos:  # taken already, where every header begins with it
+        if before is None and self.bos:  # taken already, if every header begins with it
             header = header.removeprefix(self.bos)
         start = rest.rfind(header) if header else len(rest)
         if start < 0:
@@ -166,7 +166,7 @@ class TemplateMarks:
     def _take_silent(
         self, parts: list[Part], rest: str, silent: int, messages: Sequence[Message]
     ) -> str:
-        """Take the turn of a message that is empty, or holds tool calls only."""
+        """Take the turn of a message that is empty or holds only tool calls."""
         header = self.headers.get(str(messages[silent]["role"]), "")
         start = rest.find(header) if header else 0
         if start < 0 or (not header and messages[silent]["role"] != "assistant"):
@@ -211,7 +211,7 @@ class TemplateMarks:
 
 
 def end_role(role: str) -> str:
-    """The role of what ends a turn: the end of the user's is no stop of a model."""
+    """Return the role of the text that ends a turn; a model stops at the assistant's end only."""
     return END_OF_TURN if role == "assistant" else f"end_of_{role}"
 
 
@@ -221,7 +221,7 @@ def _dialogue(*roles: str) -> Conversation:
 
 
 def _find_special(tokenizer: PreTrainedTokenizerFast) -> re.Pattern[str]:
-    """A pattern of the special and added tokens of a tokenizer, the longest first."""
+    """Compile a pattern of a tokenizer's special and added tokens, the longest first."""
     added = tokenizer.backend_tokenizer.get_added_tokens_decoder().values()
     tokens = {token.content for token in added} | set(map(str, tokenizer.all_special_tokens))
     ordered = sorted(filter(None, tokens), key=len, reverse=True)
@@ -231,28 +231,28 @@ def _find_special(tokenizer: PreTrainedTokenizerFast) -> re.Pattern[str]:
 def _ends(
     after_user: str, inner: str, tail: str, find: re.Pattern[str], eos: str
 ) -> tuple[str, str, str]:
-    """End of an inner turn, what is written after it, and the end of the last turn."""
+    """Find the end of an inner turn, the text after it, and the end of the last turn."""
     common = whole_tokens(common_prefix(inner, tail), (inner, tail), find)
     if common:
         end = up_to_last_special(common, find)
         return end, common[len(end) :], end
     if not tail:
         return (eos, "", "") if eos and inner.startswith(eos) else ("", "", "")
-    # The last turn ends in another way (a "return" token): take what ends both inner turns.
+    # The last turn ends differently (a "return" token): take what ends both inner turns.
     common = whole_tokens(common_prefix(inner, after_user), (inner, after_user), find)
     special = find.search(common)
     return common[: special.end()] if special else "", "", up_to_last_special(tail, find)
 
 
 def common_prefix(left: str, right: str) -> str:
-    """The text with which both begin."""
+    """Return the text with which both begin."""
     pairs = zip(left, right, strict=False)
     size = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))
     return left[:size]
 
 
 def whole_tokens(prefix: str, wholes: Sequence[str], find: re.Pattern[str]) -> str:
-    """A common prefix of texts, shortened so that it ends inside no special token of theirs."""
+    """Shorten a common prefix of texts so that it does not end inside a special token."""
     for whole in wholes:
         for token in find.finditer(whole):
             if token.start() < len(prefix) < token.end():
@@ -261,6 +261,6 @@ def whole_tokens(prefix: str, wholes: Sequence[str], find: re.Pattern[str]) -> s
 
 
 def up_to_last_special(text: str, find: re.Pattern[str]) -> str:
-    """Up to and with the last special token; all of it where it has none."""
+    """Return a text up to and including its last special token; all of it if it has none."""
     tokens = list(find.finditer(text))
     return text[: tokens[-1].end()] if tokens else text

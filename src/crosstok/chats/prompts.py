@@ -1,4 +1,4 @@
-"""Chats up to where the answer begins, as a model reads them."""
+"""Chat prompts: conversations rendered up to the place where the model's answer begins."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _WHERE = "a chat prompt"
 class ChatPrompts:
     """Encodes chat prompts with the tokenizer's own chat template and its generation prompt.
 
-    The ids are those of ``apply_chat_template(messages, add_generation_prompt=True)``, except that
-    the text of a special token in a message is text.
+    The ids equal ``apply_chat_template(messages, add_generation_prompt=True)``, except that the
+    string of a special token in a message is encoded as text.
     """
 
     def __init__(self, encoder: TextEncoder, chat_template: str | None = None) -> None:
         """Read the template.
 
         Args:
-            encoder: The tokenizer's encoder of plain text.
-            chat_template: Text of a template that takes the place of the tokenizer's own.
+            encoder: the tokenizer's encoder of plain text.
+            chat_template: text of a template to use instead of the tokenizer's own.
 
         Raises:
-            ValueError: There is no template.
+            ValueError: the tokenizer has no template and none was passed.
         """
         self._tokenizer, self._template = encoder.tokenizer, chat_template
         self._renderer = ChatRenderer(encoder.tokenizer, chat_template)
@@ -40,11 +40,11 @@ class ChatPrompts:
     def __call__(
         self, messages: Sequence[Mapping[str, Any]], answer: str = ""
     ) -> tuple[EncodedString, EncodedString]:
-        """The prompt, and an answer, which begins with a token of its own.
+        """Encode the prompt, and an answer, which begins with a new token.
 
         Raises:
-            ValueError: A message has no role or content that is known, or the template cannot
-                render the messages.
+            ValueError: a message has no known role or no content, or the template cannot render
+                the messages.
         """
         special = self._structure.special_text
         conversation = _conversation(messages)
@@ -72,7 +72,7 @@ class ChatPrompts:
                 add_generation_prompt=True,
                 tokenize=False,
             )
-        except Exception as error:  # a template is its author's program: it raises anything
+        except Exception as error:  # a template is a program, which may raise anything
             raise ValueError(
                 f"{_WHERE}: the chat template cannot begin an answer to these messages "
                 f"({type(error).__name__}: {error}). Change their order, or pass another template."
@@ -86,7 +86,7 @@ def _part(whole: EncodedString, tokens: slice, start: int) -> EncodedString:
 
 def _conversation(messages: Sequence[Mapping[str, Any]]) -> Conversation:
     if not messages:
-        raise ValueError(f"{_WHERE} has no messages; give at least one of the user.")
+        raise ValueError(f"{_WHERE} has no messages; give at least one user message.")
     for number, message in enumerate(messages, 1):
         role = message.get("role") if isinstance(message, Mapping) else None
         if role not in ROLES or not isinstance(message.get("content"), str | None):

@@ -1,10 +1,10 @@
-"""Where a chat template puts the contents of a conversation: rendered, never guessed.
+"""Find where a chat template puts the contents of a conversation, by running it.
 
-A template is a program, so it is run. The conversation is rendered once with sentinels in place of
-its contents (kept, as conversations of one shape are rendered alike) and once as it is. What stands
-between the sentinels is the template's; with the contents put in, it must give the other rendering.
-Where it does not, because the template looks at contents (trims them, takes the thoughts out), each
-content is looked for between the template's own text.
+The conversation is rendered once with sentinels instead of its contents (this skeleton is cached,
+as it is the same for all conversations of one shape) and once as it is. The text between the
+sentinels is the template's; with the contents put in, it must equal the other rendering. If it does
+not, because the template changes contents (trims them, removes thoughts), each content is searched
+for between the pieces of the template's text.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerFast
 
 from crosstok.chats.conversations import Conversation, Message
 from crosstok.chats.locate import Piece, locate
-from crosstok.chats.templates import FLAGS
+from crosstok.chats.templates import TEMPLATE_OPTIONS
 
 _MAX_SKELETONS = 512
 _SYSTEM = ("system", "developer")
@@ -32,12 +32,11 @@ class Skeleton:
     """A rendering of conversations of one shape, with their contents left open.
 
     Attributes:
-        parts: The template's text and, as their numbers, the messages whose contents stand there.
-        placed: Which entries of `parts` are the contents, in the order of the messages. A content
-            that is written twice, or in another place than in the order, counts as text of the
-            template there.
-        variant: How the messages were given to the template: "as given", "developer as system", or
-            "system folded" into the user message that follows it.
+        parts: the template's text, and for each content the number of its message.
+        placed: which entries of `parts` are the contents, in the order of the messages. A content
+            that is written a second time, or out of order, counts as text of the template.
+        variant: how the messages were passed to the template: "as given", "developer as system",
+            or "system folded" into the user message that follows it.
     """
 
     parts: tuple[str | int, ...]
@@ -45,7 +44,7 @@ class Skeleton:
     variant: str
 
     def gaps(self) -> list[str]:
-        """The template's text before, between and after the contents that are placed."""
+        """Return the template's text before, between and after the placed contents."""
         gaps = [""]
         for place, part in enumerate(self.parts):
             if place in self.placed:
@@ -55,16 +54,16 @@ class Skeleton:
         return gaps
 
     def messages(self) -> list[int]:
-        """The messages whose contents are placed, ascending."""
+        """Return the messages whose contents are placed, ascending."""
         return [self.parts[place] for place in sorted(self.placed)]  # type: ignore[misc]
 
 
 class TemplateFailure(Exception):
-    """The template raised; holds its own message."""
+    """The template raised an error; carries the message of that error."""
 
 
 class ChatRenderer:
-    """Runs a tokenizer's chat template, or another one in its place."""
+    """Runs a tokenizer's chat template, or another one instead of it."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, chat_template: str | None) -> None:
         self._tokenizer = tokenizer
@@ -75,17 +74,17 @@ class ChatRenderer:
         if chat_template is None and not getattr(tokenizer, "chat_template", None):
             name = getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
             raise ValueError(
-                f"tokenizer {name!r} has no chat template, and chat data needs one. Pass a file "
-                f"with a Jinja template ({FLAGS}), or 'plain' in its place for "
-                "'User: ...' and 'Assistant: ...' with the end of sequence token."
+                f"tokenizer {name!r} has no chat template, and chat data needs one. Name a file "
+                f"with a Jinja template ({TEMPLATE_OPTIONS}), or 'plain' for 'User: ...' and "
+                "'Assistant: ...' with the end-of-sequence token."
             )
 
     def skeleton(self, conversation: Conversation) -> Skeleton:
         """Render the shape of a conversation.
 
         Raises:
-            ValueError: The template cannot render it; names the row, and holds the template's own
-                message.
+            ValueError: the template cannot render it; the message names the row and quotes the
+                template's own error.
         """
         key = _shape(conversation)
         found = self._skeletons.get(key)
@@ -104,7 +103,7 @@ class ChatRenderer:
         """Render a conversation and find its contents.
 
         Raises:
-            ValueError: The template cannot render it, or changes a content beyond recognition.
+            ValueError: the template cannot render it, or changes a content beyond recognition.
         """
         contents = conversation.contents
         skeleton = self.skeleton(conversation)
@@ -125,7 +124,7 @@ class ChatRenderer:
         """Run the template.
 
         Raises:
-            TemplateFailure: It raised, or gave no text.
+            TemplateFailure: it raised an error, or returned something other than text.
         """
         try:
             rendered = self._tokenizer.apply_chat_template(
@@ -134,14 +133,14 @@ class ChatRenderer:
                 chat_template=self._template,
                 tokenize=False,
             )
-        except Exception as error:  # a template is its author's program: it raises anything
+        except Exception as error:  # a template is a program, which may raise anything
             raise TemplateFailure(f"{type(error).__name__}: {error}") from error
         if not isinstance(rendered, str):
-            raise TemplateFailure(f"it renders to {type(rendered).__name__}, not to text")
+            raise TemplateFailure(f"it renders {type(rendered).__name__} instead of text")
         return rendered
 
     def trims(self) -> frozenset[str]:
-        """Roles whose contents the template strips of white space at their ends."""
+        """Find the roles whose contents the template strips of white space at their ends."""
         trimmed = set()
         messages = [{"role": role, "content": "M"} for role in ("system", "user", "assistant")]
         for index, message in enumerate(messages):
@@ -204,7 +203,7 @@ def _filled(skeleton: Skeleton, contents: Sequence[str]) -> list[Piece]:
 
 
 def _shape(conversation: Conversation) -> tuple[Any, ...]:
-    """What the structure of a rendering depends on: everything but the contents."""
+    """Return what the structure of a rendering depends on: everything but the contents."""
     turns = []
     for message in conversation.messages:
         content = message.get("content")
@@ -218,9 +217,9 @@ def _shape(conversation: Conversation) -> tuple[Any, ...]:
 
 
 def _in_order(places: dict[int, int]) -> list[int]:
-    """Of entries {place: message}, the places where the messages stand in their order.
+    """Return the places, from {place: message}, at which the messages are in order.
 
-    The longest such run, so that one message out of place does not displace the others.
+    They are the longest such subsequence, so one message out of order does not displace others.
     """
     best: list[list[int]] = []
     for place, message in places.items():
@@ -232,13 +231,13 @@ def _in_order(places: dict[int, int]) -> list[int]:
 def _missing(
     conversation: Conversation, placed: set[int], parts: Sequence[str | int]
 ) -> int | None:
-    """The first message whose content the template does not write, where it has to."""
+    """Return the first message whose content the template must write but does not."""
     for index, (message, content) in enumerate(
         zip(conversation.messages, conversation.contents, strict=True)
     ):
         if not content or index in placed or message.get("tool_calls"):
             continue
-        if index in parts and message["role"] != "assistant":  # written, in another place
+        if index in parts and message["role"] != "assistant":  # written, but out of order
             continue
         return index
     return None
@@ -260,7 +259,7 @@ def _developer_as_system(messages: Sequence[Message], contents: Sequence[str]) -
 
 
 def _system_folded(messages: Sequence[Message], contents: Sequence[str]) -> list[Message]:
-    """Put the system's contents at the head of the user messages that follow them."""
+    """Prepend the contents of system messages to the user messages that follow them."""
     folded: list[Message] = []
     waiting: list[str] = []
     for message in _as_given(messages, contents):
@@ -287,10 +286,10 @@ VARIANTS: dict[str, Callable[[Sequence[Message], Sequence[str]], list[Message]]]
 
 def _cannot_render(conversation: Conversation, reason: str) -> ValueError:
     roles = ", ".join(str(message["role"]) for message in conversation.messages)
-    hint = "Change the order of its messages, leave the row out, or pass another template with "
+    hint = "Change the order of its messages, leave the row out, or use another template"
     if "tool" in roles.split(", "):
-        hint = "The template may not know tools: leave such rows out, or pass one that does with "
+        hint = "The template may not support tools: leave such rows out, or use one that does"
     return ValueError(
         f"{conversation.where}: the chat template cannot render this conversation (roles: "
-        f"{roles}): {reason}. {hint}{FLAGS}."
+        f"{roles}): {reason}. {hint} ({TEMPLATE_OPTIONS})."
     )

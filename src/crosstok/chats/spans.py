@@ -1,4 +1,4 @@
-"""Byte spans in the contents of a conversation, of tokens cut from its rendering."""
+"""Map the tokens of a rendered conversation to byte spans in its contents."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class StructuredPiece:
     """A stretch of a rendered conversation.
 
     Attributes:
-        text: As it is encoded.
-        role: Its role; None for the content of a message.
-        message: The message it belongs to, or None.
-        skipped: Bytes of the content that the template left out before it.
+        text: the text as it is encoded.
+        role: its role; None for the content of a message.
+        message: the message it belongs to, or None.
+        skipped: bytes of the content that the template left out before it.
     """
 
     text: str
@@ -33,15 +33,15 @@ class StructuredPiece:
 
 @dataclass(frozen=True)
 class _Line:
-    """The pieces of a rendering on its line of bytes, and where they stand in the contents.
+    """The pieces of a rendering: their bytes in it, and their places in the contents.
 
     Attributes:
-        bounds: First byte of every piece in the rendering, and the end.
-        is_content: Whether a piece is a message's content.
-        begins: First byte of a content piece in the contents; of others, where they stand.
-        stops: One past the last byte of the message in the contents; of others, where they stand.
-        roles: Role of every piece; "" for contents.
-        trained: Whether the tokens of a piece are learned.
+        bounds: first byte of every piece in the rendering, and the end.
+        is_content: whether a piece is a message's content.
+        begins: first byte of a content piece in the contents; for other pieces, their place there.
+        stops: one past the last byte of the message in the contents; for other pieces, their place.
+        roles: role of every piece; "" for contents.
+        trained: whether the loss covers the tokens of a piece.
     """
 
     bounds: Int64[np.ndarray, " P+1"]
@@ -60,19 +60,20 @@ def spans_of_pieces(
     trained: Collection[int] | None,
     appended_end: int | None,
 ) -> Spans:
-    """Spans in the contents, one after the other, of the tokens of a rendering.
+    """Find the spans of a rendering's tokens in the joined contents.
 
     A token that reaches from the template into the start of a content covers the content's bytes; a
-    token of the template is zero-width where it stands. Bytes that the template left out, or that
-    one of its tokens swallowed, belong to the next token of text, which is then not exact.
+    token of the template is zero-width, at its place between the contents. Bytes that the template
+    left out, or that one of its tokens swallowed, belong to the next token of text, which is then
+    not exact.
 
     Args:
-        encoded: The tokens of the joined pieces.
-        pieces: The pieces, none empty but contents.
-        contents: Contents of all messages.
-        vocab: Bytes of the tokens.
-        trained: Messages whose content, end and tool calls are learned; None: no mask.
-        appended_end: Id of an end of turn that the template does not write.
+        encoded: the tokens of the joined pieces.
+        pieces: the pieces; only contents may be empty.
+        contents: the contents of all messages.
+        vocab: the bytes of the tokens.
+        trained: messages whose content, end and tool calls the loss covers; None: no mask.
+        appended_end: id of an end of turn that the template does not write, or None.
     """
     payload = "".join(contents).encode()
     line = _line(pieces, contents, trained or ())
@@ -81,7 +82,7 @@ def spans_of_pieces(
     piece, reach = _piece_of_tokens(starts, ends, encoded, line, vocab)
     is_text = line.is_content[piece]
 
-    # Where a token ends in the contents: inside its content, or where the message ends.
+    # A token ends inside its content, or where the message ends.
     place = line.begins[piece] + ends - line.bounds[piece]
     inside = is_text & (ends < line.bounds[piece + 1])
     text_ends = np.where(inside, np.minimum(place, line.stops[piece]), line.stops[piece])
@@ -119,7 +120,7 @@ def _line(
     sizes = [len(content.encode()) for content in contents]
     origins = [0, *np.cumsum(sizes).tolist()]
     begins, stops, learned = [], [], []
-    after = 0  # end of the last content before
+    after = 0  # end of the content before
     for piece in pieces:
         message = piece.message
         if piece.role is None and message is not None:
@@ -127,7 +128,7 @@ def _line(
             begins.append(begin)
             stops.append(after)
         else:
-            # A header stands before its content, also where contents before it are left out.
+            # A header comes before its content, even if the contents before it are left out.
             is_header = message is not None and (piece.role or "").startswith("header")
             place = max(after, origins[message]) if is_header and message is not None else after
             begins.append(place)
@@ -151,11 +152,11 @@ def _piece_of_tokens(
     line: _Line,
     vocab: ByteVocab,
 ) -> tuple[Int64[np.ndarray, " T"], Int64[np.ndarray, " T"]]:
-    """The piece that each token counts to, and the piece that it reaches into last.
+    """Find the piece that each token belongs to, and the last piece that it reaches into.
 
-    A token counts to the last content that it holds a byte of, a special token to the template; an
-    empty token to the piece that begins there, or with the token before it, if it is one of several
-    on the same characters.
+    A token belongs to the last content of which it holds a byte, a special token to the template.
+    An empty token belongs to the piece that begins there, or to the piece of the token before it if
+    several tokens share its characters.
     """
     inner = line.bounds[1:-1]
     first = np.searchsorted(inner, starts, side="right")
@@ -177,7 +178,7 @@ def _piece_of_tokens(
 def _edges_of_contents(
     tokens: Int64[np.ndarray, " N"], piece: Int64[np.ndarray, " T"]
 ) -> list[int]:
-    """The first and the last token of every content."""
+    """Find the first and the last token of every content."""
     new = np.flatnonzero(piece[tokens[1:]] != piece[tokens[:-1]])
     return [*tokens[:1].tolist(), *tokens[new].tolist(), *tokens[new + 1].tolist(), int(tokens[-1])]
 

@@ -1,10 +1,10 @@
-"""Ids of a rendered conversation, where special tokens are those that the template wrote.
+"""Encode a rendered conversation, so that only the template's special tokens become special ids.
 
-A rendered conversation is encoded as `apply_chat_template` does it, in one go, so that every flag
-of every special token and every merge across the edge of a content acts as it does there. Where a
-content holds the text of a special token, the tokenizer could not tell it from the template's. Then
-the template's special tokens are respelt, in the string and in a copy of the tokenizer, as what
-nobody can type, and the rest is text.
+A rendered conversation is encoded in one go, as `apply_chat_template` does, so that the flags of
+special tokens and merges across the edges of contents have the same effect. If a content holds the
+string of a special token, the tokenizer could not distinguish it from the template's. Then the
+template's special tokens are respelt, in the string and in a copy of the tokenizer, in characters
+that no text contains, and everything else is text.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tokenizers import Tokenizer
 from crosstok.tokenizers.inexact_spans import cut_by_offsets
 from crosstok.tokenizers.spans import TextEncoder, copy_backend
 
-_PRIVATE = 0xE000  # first of the characters that Unicode leaves to private use
+_PRIVATE = 0xE000  # first of Unicode's private-use characters
 _GUARDS = ("\n", "A", ".")
 _SPACES = frozenset(bytes([code]) for code in b" \n\t\r\v\f")
 _PROBE = "A  b\n\nCaf\u00c9\tx "
@@ -39,7 +39,7 @@ class EncodedString:
     exact: Bool[np.ndarray, " T"]
 
     def then(self, other: EncodedString) -> EncodedString:
-        """This string and another one behind it."""
+        """Join another string after this one."""
         shift = self.ends[-1] if len(self.ends) else 0
         return EncodedString(
             np.concatenate([self.ids, other.ids]),
@@ -49,16 +49,16 @@ class EncodedString:
 
 
 class SpecialText:
-    """The texts of the special tokens, and two spellings of them that nobody types.
+    """The strings of the special tokens, and two spellings of them that no text contains.
 
-    One spelling carries the text of a special token, found in the data, through a template; the
-    other stands for the special token itself in what is encoded.
+    One spelling carries the string of a special token, found in the data, through a template; the
+    other stands for the special token itself in the encoded string.
     """
 
     def __init__(self, special_tokens: Sequence[str]) -> None:
         self.tokens = tuple(dict.fromkeys(token for token in special_tokens if token))
         key = [secrets.randbelow(0x1000) for _ in range(6)]
-        # Six private characters, a number of fixed length, one more.
+        # Six private characters, a number of fixed length, one more private character.
         self._mark = "".join(chr(_PRIVATE + 0x40 + place) for place in key)
         self._numbers = {token: index for index, token in enumerate(self.tokens)}
         by_length = sorted(self.tokens, key=len, reverse=True)
@@ -66,11 +66,11 @@ class SpecialText:
         self._find_quoted = re.compile(f"\uf8f0{self._mark}(..)\uf8f1")
 
     def is_in(self, text: str) -> bool:
-        """Whether the text of a special token stands somewhere in this text."""
+        """Return whether this text contains the string of a special token."""
         return self._find.search(text) is not None
 
     def quote(self, text: str) -> str:
-        """Spell special tokens in data as a template cannot know them."""
+        """Respell special tokens in data so that a template does not recognise them."""
         return self._find.sub(lambda found: self._spell(found[0], "\uf8f0"), text)
 
     def unquote(self, text: str) -> str:
@@ -78,11 +78,11 @@ class SpecialText:
         return self._find_quoted.sub(lambda found: self.tokens[_number(found[1])], text)
 
     def respell(self, text: str) -> str:
-        """Spell special tokens as the copy of the tokenizer knows them."""
+        """Respell special tokens as in the copy of the tokenizer."""
         return self._find.sub(lambda found: self.alias(found[0]), text)
 
     def alias(self, token: str) -> str:
-        """The spelling of one special token in the copy of the tokenizer."""
+        """Return the spelling of one special token in the copy of the tokenizer."""
         return self._spell(token, "\uf8f2")
 
     def _spell(self, token: str, opening: str) -> str:
@@ -109,7 +109,7 @@ class StructureEncoder:
         self._token_bytes = vocab.token_bytes
 
     def __call__(self, strings: Sequence[str], *, respelt: bool = False) -> list[EncodedString]:
-        """Encode strings; with `respelt` special tokens are those that `SpecialText` respelt."""
+        """Encode strings; with `respelt`, only respelt special tokens count as special."""
         return (self._respelt_backend() if respelt else self._plain).encode(strings)
 
     def encode_cut(
@@ -176,7 +176,7 @@ class _Backend:
         return [encoded for encoded in found if encoded is not None]
 
     def encode_continuation(self, string: str) -> EncodedString:
-        """Encode what stands behind other text: no dummy prefix space before it."""
+        """Encode a string that follows other text, so that it gets no dummy prefix space."""
         if not self._adds_prefix:
             return self.encode([string])[0]
         for guard in _GUARDS:
@@ -208,10 +208,10 @@ class _Backend:
         joined: bytes,
         payload: bytes,
     ) -> bool:
-        """Whether the tokens spell the string but for what stands behind special tokens.
+        """Return whether the tokens spell the string, except for white space after specials.
 
-        There a tokenizer may put a dummy space, or take white space into the special token
-        (``rstrip``). Changes `lengths` to the bytes that each token covers.
+        After a special token a tokenizer may add a dummy space, or take white space into the
+        special token (``rstrip``). Changes `lengths` to the bytes that each token covers.
         """
         specials = np.flatnonzero(self._is_special[ids]) if len(ids) else ids
         firsts = np.concatenate([[0], specials + 1])
@@ -244,7 +244,7 @@ class _Backend:
         array = np.array(ids, dtype=np.int64)
         if not ids:
             return EncodedString(array, array, np.zeros(0, dtype=np.bool_))
-        # Any token may carry a dummy space: one is put behind every special token.
+        # Any token may carry a dummy space: one is added after every special token.
         may_drop_space = np.ones(len(ids), dtype=np.bool_)
         token_bytes = [self._bytes[index] for index in ids]
         ends, exact = cut_by_offsets(token_bytes, offsets, string, may_drop_space)
@@ -254,7 +254,7 @@ class _Backend:
 def _respelt_copy(
     backend: Tokenizer, special_tokens: dict[int, str] | Any, aliases: dict[int, str]
 ) -> Tokenizer:
-    """A copy whose special tokens are spelt anew, in the model's vocabulary too."""
+    """Copy a tokenizer with its special tokens respelt, in the model's vocabulary too."""
     description = json.loads(backend.to_str())
     description.update(truncation=None, padding=None, post_processor=None)
     model = description["model"]
@@ -277,6 +277,6 @@ def _respelt_copy(
     if wrong:
         raise ValueError(
             f"special token {special_tokens[wrong[0]]!r} (id {wrong[0]}) of this tokenizer cannot "
-            "be told from the same text in a message; remove it from the data"
+            "be distinguished from the same text in a message; remove that text from the data."
         )
     return copy

@@ -1,4 +1,4 @@
-"""Chat templates by name: the built-in one, or a file."""
+"""Chat templates by name: the built-in ``plain``, or a file."""
 
 from pathlib import Path
 
@@ -17,13 +17,13 @@ PLAIN_TEMPLATE = """\
 
 
 def resolve_chat_template(name_or_file: str) -> str:
-    """The text of a chat template: the built-in "plain", or what a Jinja file holds.
+    """Return the text of a chat template: the built-in "plain", or the content of a Jinja file.
 
-    "plain" writes ``User: ...``, ``Assistant: ...`` and the tokenizer's eos, so that it serves any
+    "plain" writes ``User: ...``, ``Assistant: ...`` and the tokenizer's eos, so it works with any
     tokenizer.
 
     Raises:
-        ValueError: No such file.
+        ValueError: there is no such file.
     """
     if name_or_file == "plain":
         return PLAIN_TEMPLATE
@@ -36,4 +36,4 @@ def resolve_chat_template(name_or_file: str) -> str:
     return path.read_text(encoding="utf-8")
 
 
-FLAGS = "--chat-template FILE, for a teacher --teacher-chat-template FILE"
+TEMPLATE_OPTIONS = "option chat_template; for a teacher, teacher_chat_template"

@@ -1,4 +1,4 @@
-"""Texts from data set names, files and folders, as `datasets` data sets with one column `text`."""
+"""Load texts and chats from data set names, files and folders, as data sets of `datasets`."""
 
 from crosstok.corpora.examples import Examples, load_examples
 from crosstok.corpora.in_memory import as_examples, as_row

@@ -1,8 +1,8 @@
 """`load_examples`: conversations, prompts with completions, or plain texts, by the data's columns.
 
-Arrow wants one type for a column, and the arguments of tool calls have none, so a chat example is
-kept as its JSON. Every row is read and checked before anything else happens, as an error in the
-last row of a long training run would be dear.
+Arrow requires one type for a column, and the arguments of tool calls have no fixed type, so a chat
+example is stored as JSON. Every row is read and checked first, so that an error in the last row
+does not end a long training run.
 """
 
 import json
@@ -40,8 +40,7 @@ class Examples(Corpus):
 
     Attributes:
         kind: "text": one column ``text``, as in `Corpus`. "chat": the columns ``example``, the JSON
-            of a row, and ``where``, its file and row, for
-            `crosstok.tokenizers.parse_example`.
+            of a row, and ``where``, its file and row, for `crosstok.chats.parse_example`.
     """
 
     kind: Literal["text", "chat"] = "text"
@@ -57,13 +56,14 @@ def load_examples(
 ) -> Examples:
     """Load conversations, prompts with completions, or texts.
 
-    The columns say which: ``messages`` (or ShareGPT's ``conversations``), else ``prompt`` with
-    ``completion``, else the text field. A text field other than "text" that is there is taken
-    before all of these. Args and errors are otherwise those of `load_corpus`.
+    The columns decide: ``messages`` (or ShareGPT's ``conversations``), else ``prompt`` with
+    ``completion``, else the text field. A text field other than "text" takes precedence over all
+    of these if the data has it. Arguments and errors are otherwise the same as for `load_corpus`.
 
     Raises:
-        ValueError: a row that is no such example (with file and row): an unknown role, no turn of
-            the assistant, a message without content. Of a streaming data set while it is read.
+        ValueError: a row is not such an example (an unknown role, no assistant turn, a message
+            without content); the message names file and row. For a streaming data set it is raised
+            while the data is read.
     """
     named = find_files(source, split)
     if named is None:
@@ -79,13 +79,13 @@ def load_examples(
         )
     except MissingFieldError as error:
         raise MissingFieldError(
-            f"{error} Chats have 'messages' or 'conversations', or 'prompt' with 'completion'."
+            f"{error} Chats need 'messages' or 'conversations', or 'prompt' with 'completion'."
         ) from None
     return Examples(corpus.name, corpus.dataset, corpus._skipped)
 
 
 def holds_chats(fields: Collection[str], text_field: str = "text") -> bool:
-    """Whether rows with these fields are chats, or prompts with completions."""
+    """Return whether rows with these fields are chats, or prompts with completions."""
     if text_field != "text" and text_field in fields:
         return False
     is_pair = "prompt" in fields and "completion" in fields
@@ -93,7 +93,7 @@ def holds_chats(fields: Collection[str], text_field: str = "text") -> bool:
 
 
 def _fields(files: list[Path]) -> list[str]:
-    """Fields of the first row; of an empty file none, which the loader of texts tells."""
+    """Return the fields of the first row; none for an empty file, which `load_corpus` reports."""
     if data_suffix(files[0]) == ".txt":
         return []
     if data_suffix(files[0]) == ".parquet":
@@ -111,13 +111,15 @@ def _file_rows(path: Path) -> Iterator[object]:
                 for batch in file.iter_batches(batch_size=256, columns=columns):
                     yield from map(without_none, batch.to_pylist())
         case ".txt":
-            raise ValueError(f"{path} is plain text among files of chat data. Name one kind only.")
+            raise ValueError(
+                f"{path} is plain text among files of chat data. Name files of one kind only."
+            )
         case _:
             yield from json_rows(path)
 
 
 def without_none(value: Any) -> Any:
-    """Arrow gives every row the fields of all rows; those that are not there are None."""
+    """Drop fields that are None: Arrow gives every row the fields of all rows."""
     if isinstance(value, Mapping):
         return {key: without_none(item) for key, item in value.items() if item is not None}
     if isinstance(value, list):
@@ -126,15 +128,15 @@ def without_none(value: Any) -> Any:
 
 
 def checked_row(row: object, where: str) -> dict[str, str]:
-    """A row of chat data as its JSON, with the place that errors name.
+    """Check a row of chat data and return its JSON, with the place that errors name.
 
     Raises:
-        ValueError: it is no example.
+        ValueError: it is not an example.
     """
     kept = {key: row[key] for key in _FIELDS if key in row} if isinstance(row, Mapping) else row
-    # A row that has the fields of another kind, empty, is told with all of its fields.
+    # For a row that has only fields of another kind, the error lists all of its fields.
     parse_example(kept if kept else row, where)  # type: ignore[arg-type]
-    # ASCII where the tool calls hold half of a character, which Arrow's strings cannot.
+    # ASCII if the tool calls hold half of a character, which Arrow's strings cannot hold.
     text = json.dumps(kept, ensure_ascii=False, default=str)
     if not text.isascii() and usable(text) is None:
         text = json.dumps(kept, default=str)
@@ -142,7 +144,7 @@ def checked_row(row: object, where: str) -> dict[str, str]:
 
 
 def _chat_rows(files: list[tuple[str, int, int]], reader: str) -> Iterator[dict[str, str]]:
-    """Rows of all files; size and time of change of each, and `reader`, are for the cache key."""
+    """Yield the rows of all files; sizes, times of change and `reader` are for the cache key."""
     for path, _, _ in files:
         for number, row in enumerate(_file_rows(Path(path)), start=1):
             yield checked_row(row, f"{Path(path).name}, row {number}")
@@ -168,10 +170,11 @@ def _from_files(name: str, source: str, files: list[Path], streaming: bool) -> E
 def chats_of_rows(
     source: str, rows: datasets.Dataset | datasets.IterableDataset, columns: list[str]
 ) -> Examples:
-    """The chats in the columns of a data set; a stream is read while it is iterated.
+    """Read the chats in the columns of a data set; a stream is read while it is iterated.
 
     Raises:
-        ValueError: a row that is no example; names it. Of a stream, while it is read.
+        ValueError: a row is not an example; the message names the row. For a stream it is raised
+            while the stream is read.
     """
 
     def checked(row: dict[str, Any], index: int) -> dict[str, str]:

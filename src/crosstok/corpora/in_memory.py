@@ -1,4 +1,4 @@
-"""`as_examples`: data that a program already holds, as the corpus that a file of it would give."""
+"""`as_examples`: data in memory, as the corpus that `load_examples` would read from a file."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
@@ -19,17 +19,17 @@ Rows: TypeAlias = datasets.Dataset | datasets.IterableDataset | Sequence[Any]
 
 
 def as_examples(rows: Rows, source: str = "the data") -> Examples:
-    """Texts, conversations, or prompts with completions, by the columns, as `load_examples`.
+    """Make a corpus of texts, conversations, or prompts with completions, as `load_examples` does.
 
     Args:
-        rows: with the columns ``messages`` (or ``conversations``), ``prompt`` and ``completion``,
-            or ``text``; a list may also hold plain strings, or lists of messages. A stream is read
-            while it is iterated.
-        source: what errors call it.
+        rows: rows with the columns ``messages`` (or ``conversations``), ``prompt`` and
+            ``completion``, or ``text``; a list may also hold plain strings, or lists of messages. A
+            stream is read while it is iterated.
+        source: name of the data in error messages.
 
     Raises:
-        ValueError: it is empty, has none of these columns, or has a row that is no such example
-            (names the row). Of a stream, while it is read.
+        ValueError: the data is empty, has none of these columns, or has a row that is not such an
+            example (the message names the row). For a stream it is raised while the stream is read.
     """
     if not isinstance(rows, datasets.Dataset | datasets.IterableDataset):
         return _from_list(rows, source)
@@ -43,7 +43,7 @@ def as_examples(rows: Rows, source: str = "the data") -> Examples:
 
 
 def as_row(item: object, place: str) -> Mapping[str, Any]:
-    """One text, conversation or row as a row.
+    """Return a text, a conversation or a row as a row.
 
     Raises:
         ValueError: it is none of these.

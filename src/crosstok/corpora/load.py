@@ -1,4 +1,4 @@
-"""`load_corpus`: from what a person names to a data set with one column `text`."""
+"""`load_corpus`: load a file, folder or hub data set as a data set with one column `text`."""
 
 import logging
 import re
@@ -32,29 +32,29 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?(:[\w.-]+)?")
 
 @dataclass
 class Skipped:
-    """Rows left out so far. Called by `filter` on every text of a streaming data set."""
+    """Counts the rows left out. `filter` calls it on every text of a streaming data set."""
 
     source: str
     count: int = 0
 
     def __call__(self, text: str | None) -> bool:
-        """Whether the row holds a text; counts it if not."""
+        """Return whether the row holds a text; count it if not."""
         if text is not None:
             return True
         self.count += 1
         if str(self.count).strip("0") == "1":  # the 1st, 10th, 100th, ...: the end is not known
-            self.tell("so far")
+            self.report("so far")
         return False
 
-    def tell(self, when: str) -> None:
-        """Say how many, as nothing is left out silently."""
+    def report(self, when: str) -> None:
+        """Log the number of rows left out."""
         rows = "row" if self.count == 1 else "rows"
         log.warning("%s: %d %s without text skipped %s", self.source, self.count, rows, when)
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Texts with a name.
+    """A named set of texts.
 
     Attributes:
         name: the file or data set name without folders and suffixes.
@@ -67,14 +67,14 @@ class Corpus:
 
     @property
     def num_skipped(self) -> int:
-        """Rows left out because they are empty or not text.
+        """Number of rows left out because they are empty or not text.
 
-        Of a streaming data set: the rows met so far in this process, summed over passes.
+        For a streaming data set it counts the rows read so far in this process, over all passes.
         """
         return self._skipped.count
 
     def texts(self, limit: int | None = None) -> Iterator[str]:
-        """The texts in order, at most `limit` of them."""
+        """Iterate over the texts in order, at most `limit` of them."""
         for index, row in enumerate(self.dataset):
             if limit is not None and index >= limit:
                 return
@@ -91,24 +91,25 @@ def load_corpus(
 ) -> Corpus:
     """Load texts from a file, a folder of files, or a data set of the Hugging Face hub.
 
-    Files are `.jsonl`, `.json` (lines, or one array) and `.txt`, each also packed as `.xz`, `.gz`
-    or `.zst`, and `.parquet`. In a folder the files of `split` are taken as `datasets` takes them:
-    by `train`, `validation` or `test` in their names, and all of them where no name says so. The
-    hub name may carry a configuration: `Salesforce/wikitext:wikitext-2-raw-v1`. Files are read once
-    and kept in the cache of `datasets` (by path, size and time of change, so a changed file is read
-    again); with `streaming` they are read while the data set is iterated.
+    Files are `.jsonl`, `.json` (lines, or one array) and `.txt`, each also compressed as `.xz`,
+    `.gz` or `.zst`, and `.parquet`. In a folder, the files of `split` are chosen as in `datasets`:
+    by `train`, `validation` or `test` in their names, or all files if no name contains a split. A
+    hub name may include a configuration: `Salesforce/wikitext:wikitext-2-raw-v1`. Files are read
+    once and kept in the cache of `datasets` (by path, size and time of change, so a changed file is
+    read again); with `streaming` they are read while the data set is iterated.
 
     Args:
         source: hub name, file or folder.
         text_field: the field of JSON and Parquet rows (and hub data sets) that holds the text.
-        text_unit: what one row of a `.txt` file is: a line, a block between blank lines, or the
-            whole file.
-        split: the split of a folder or hub data set; a single file has none.
-        streaming: an `IterableDataset` that reads while it is iterated.
+        text_unit: the unit of a `.txt` file that becomes one row: a line, a block between blank
+            lines, or the whole file.
+        split: the split of a folder or hub data set; a single file has no splits.
+        streaming: make an `IterableDataset`, which reads while it is iterated.
 
     Raises:
-        ValueError: nothing at `source`; an empty or damaged file; broken JSON (with its line); no
-            such field (with those there are); no row with text.
+        ValueError: there is nothing at `source`, a file is empty, damaged or has broken JSON (the
+            message gives the line), no row has the field (the message lists the fields), or no row
+            has text.
     """
     named = find_files(source, split)
     if named is None:
@@ -117,15 +118,15 @@ def load_corpus(
 
 
 def find_files(source: str, split: str) -> tuple[str, list[Path]] | None:
-    """The plain name and the files of a file or folder; None where it names a hub data set.
+    """Return the plain name and the files of a file or folder; None for a hub data set.
 
     Raises:
-        ValueError: nothing at `source`, or nothing that can be read.
+        ValueError: there is nothing at `source`, or nothing that can be read.
     """
     path = Path(source).expanduser()
     if path.is_file():
         if data_suffix(path) is None:
-            raise ValueError(f"{source} is no data file that can be read. {_endings()}")
+            raise ValueError(f"{source} is not a data file that can be read. {_endings()}")
         return plain_name(path), [path]
     if path.is_dir():
         _refuse_saved_to_disk(path)
@@ -138,8 +139,8 @@ def find_files(source: str, split: str) -> tuple[str, list[Path]] | None:
 def _refuse_saved_to_disk(folder: Path) -> None:
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
         raise ValueError(
-            f"{folder} was written by save_to_disk of datasets, which is not read here. Save a "
-            "split by its to_parquet(FILE) instead, and give that file."
+            f"{folder} was written by save_to_disk of datasets, a format that is not supported. "
+            "Save a split with to_parquet(FILE) instead, and give that file."
         )
 
 
@@ -150,10 +151,10 @@ def load_corpora(
     text_unit: TextUnit = "line",
     split: str = "train",
 ) -> list[Corpus]:
-    """Load a folder file by file, to count each by its name; a file or hub name gives one corpus.
+    """Load a folder as one corpus for each file; a file or hub name gives one corpus.
 
-    Args and errors are those of `load_corpus`. Two files of one plain name (`a.txt` and `a.jsonl`)
-    keep their suffixes.
+    Arguments and errors are the same as for `load_corpus`. Two files with the same plain name
+    (`a.txt` and `a.jsonl`) keep their suffixes.
 
     Returns:
         One corpus for each data file of the split, in the order of their names.
@@ -171,18 +172,19 @@ def load_corpora(
 
 
 def read_rows(path: str) -> list[dict[str, Any]]:
-    """All rows of a `.jsonl` or `.json` file (also packed), every field kept.
+    """Read all rows of a `.jsonl` or `.json` file (possibly compressed), with all fields.
 
     Raises:
-        ValueError: no such file, another kind of file, no row, a row that is no JSON object, broken
-            JSON (with its line).
+        ValueError: there is no such file, it is of another kind, it has no rows, a row is not a
+            JSON object, or its JSON is broken (the message gives the line).
     """
     file = Path(path).expanduser()
     if not file.is_file():
         raise nothing_at(path)
     if data_suffix(file) not in (".jsonl", ".json"):
         raise ValueError(
-            f"{path} is not a .jsonl or .json file (also .xz, .gz, .zst), which rows are read from."
+            f"{path} is not a .jsonl or .json file (possibly compressed as .xz, .gz or .zst). "
+            "Convert it to one of these."
         )
     rows = []
     for index, row in enumerate(json_rows(file)):
@@ -192,22 +194,22 @@ def read_rows(path: str) -> list[dict[str, Any]]:
             )
         rows.append(row)
     if not rows:
-        raise ValueError(f"{path} is empty: it holds no row. Check the path.")
+        raise ValueError(f"{path} is empty: it has no rows. Check the path.")
     return rows
 
 
 def nothing_at(path: str) -> ValueError:
-    """The error for a name under which there is nothing."""
+    """Make the error for a path at which there is nothing."""
     return ValueError(f"There is no file or folder {path!r}. Check the path (from {Path.cwd()}).")
 
 
 def _endings() -> str:
     plain, packed = ", ".join(DATA_SUFFIXES), ", ".join(PACKED_SUFFIXES)
-    return f"Data files end in {plain}; all but .parquet may be packed ({packed})."
+    return f"Data files end in {plain}; all but .parquet may be compressed ({packed})."
 
 
 def files_of(folder: Path, split: str) -> list[Path]:
-    """The data files of a split of a folder, as `datasets` takes them by their names."""
+    """List the data files of a split of a folder, chosen by their names as in `datasets`."""
     try:
         patterns = get_data_patterns(str(folder))
         found = DataFilesDict.from_patterns(patterns, base_path=str(folder))
@@ -219,10 +221,10 @@ def files_of(folder: Path, split: str) -> list[Path]:
     }
     by_split = {name: files for name, files in by_split.items() if files}
     if not by_split:
-        raise ValueError(f"The folder {folder} holds no data file. {_endings()}")
+        raise ValueError(f"The folder {folder} has no data files. {_endings()}")
     if split not in by_split:
         raise ValueError(
-            f"The folder {folder} has no files of split {split!r}; splits there are: "
+            f"The folder {folder} has no files of split {split!r}; its splits are: "
             f"{', '.join(by_split)}. Choose one of them, or name a file."
         )
     return by_split[split]
@@ -231,7 +233,7 @@ def files_of(folder: Path, split: str) -> list[Path]:
 def _rows(
     files: list[tuple[str, int, int]], text_field: str, text_unit: TextUnit, reader: str
 ) -> Iterator[dict[str, str | None]]:
-    """Rows of all files; size and time of change of each, and `reader`, are for the cache key."""
+    """Yield the rows of all files; sizes, times of change and `reader` are for the cache key."""
     for path, _, _ in files:
         for text in file_texts(Path(path), text_field, text_unit):
             yield {"text": text}
@@ -257,12 +259,12 @@ def _from_files(
 
 
 def file_stats(files: list[Path]) -> list[tuple[str, int, int]]:
-    """Path, size and time of change of files: the key under which their rows are kept."""
+    """Return path, size and time of change of files: the key under which their rows are cached."""
     return [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """The first error under the wrappers of `datasets`."""
+    """Return the first error, without the errors in which `datasets` wraps it."""
     while isinstance(error, datasets.exceptions.DatasetGenerationError) and error.__cause__:
         error = error.__cause__
     return error
@@ -275,12 +277,12 @@ def _loaded(name: str, source: str, rows: datasets.Dataset) -> Corpus:
         raise _no_text(source, len(rows))
     skipped = Skipped(source, len(rows) - len(kept))
     if skipped.count:
-        skipped.tell(f"of {len(rows)}")
+        skipped.report(f"of {len(rows)}")
     return Corpus(name, kept, skipped)
 
 
 def _streamed(name: str, source: str, rows: datasets.IterableDataset) -> Corpus:
-    """The same while reading; a first text is looked for at once, so that errors come early."""
+    """Do the same while reading; the first text is read at once, so that errors come early."""
     if next((row for row in rows if row["text"] is not None), None) is None:
         raise _no_text(source, sum(1 for _ in rows))
     skipped = Skipped(source)
@@ -294,17 +296,17 @@ def _has_text(text: str | None) -> bool:
 def _no_text(source: str, num_rows: int) -> ValueError:
     return ValueError(
         f"{source}: none of its {num_rows} rows holds text (they are empty or not strings). "
-        "Check the file, or name the field that holds the text with --text-field."
+        "Check the file, or name the field that holds the text (option text_field)."
     )
 
 
 def open_hub(
     source: str, split: str, streaming: bool
 ) -> datasets.Dataset | datasets.IterableDataset:
-    """A data set of the hub, `name` or `name:configuration`.
+    """Open a data set of the hub, `name` or `name:configuration`.
 
     Raises:
-        ValueError: no such data set, split or configuration, or no network.
+        ValueError: there is no such data set, split or configuration, or no network.
     """
     name, _, config = source.partition(":")
     try:
@@ -315,17 +317,17 @@ def open_hub(
         ) from error
     except (ConnectionError, FileNotFoundError) as error:
         raise ValueError(
-            f"There is no file or folder {source!r}, and no data set of that name could be had "
-            f"from the Hugging Face hub: {error}. Check the spelling; "
+            f"There is no file or folder {source!r}, and no data set of that name could be "
+            f"fetched from the Hugging Face hub: {error}. Check the spelling; "
             "without network, name a file or a folder."
         ) from error
-    except ValueError as error:  # a split or configuration not there: the message lists those
-        hint = "" if config else f" A configuration is named as {name}:CONFIGURATION."
+    except ValueError as error:  # an unknown split or configuration: the message lists known ones
+        hint = "" if config else f" Name a configuration as {name}:CONFIGURATION."
         raise ValueError(f"The data set {source!r}, split {split!r}: {error}{hint}") from error
 
 
 def hub_name(source: str) -> str:
-    """The name of a hub data set without owner and configuration."""
+    """Return the name of a hub data set without owner and configuration."""
     return source.partition(":")[0].split("/")[-1]
 
 
@@ -340,7 +342,7 @@ def _from_hub(source: str, text_field: str, split: str, streaming: bool) -> Corp
 def texts_of_rows(
     source: str, rows: datasets.Dataset | datasets.IterableDataset, text_field: str = "text"
 ) -> Corpus:
-    """The texts of a column of a data set, as a corpus; a stream is read while it is iterated.
+    """Make a corpus of a column of a data set; a stream is read while it is iterated.
 
     Raises:
         ValueError: no row holds text.

@@ -1,9 +1,9 @@
-"""Rows of data files, one at a time, with the line at fault in every error.
+"""Read rows of data files one at a time, with the faulty line in every error.
 
-The JSON reader of `datasets` infers a type per column and block: a column of dates becomes
-timestamps, a number in a later block becomes text, and another column that changes its type stops
-everything. We need one column and the count of what was skipped, so lines are parsed here and
-`datasets` takes over from the rows.
+The JSON reader of `datasets` infers a type for each column and block: a column of dates becomes
+timestamps, a number in a later block becomes text, and another column that changes its type is an
+error. We need one column and the number of skipped rows, so lines are parsed here and the rows are
+passed on to `datasets`.
 """
 
 import gzip
@@ -27,7 +27,10 @@ _SHOWN = 80  # characters of a line shown in an error
 
 
 def data_suffix(path: Path) -> str | None:
-    """The kind of a data file (`.jsonl`, `.json`, `.parquet`, `.txt`), packed or not, or None."""
+    """Return the kind of a data file (`.jsonl`, `.json`, `.parquet`, `.txt`), or None.
+
+    A compressed file has the kind of its content.
+    """
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if len(suffixes) > 1 and suffixes[-1] in PACKED_SUFFIXES and suffixes[-2] != ".parquet":
         suffixes.pop()
@@ -35,7 +38,7 @@ def data_suffix(path: Path) -> str | None:
 
 
 def plain_name(path: Path) -> str:
-    """The file name without its data and packing suffixes: `valid` of `valid.jsonl.xz`."""
+    """Return the file name without its suffixes: `valid` for `valid.jsonl.xz`."""
     name = path.name
     for suffix in (*PACKED_SUFFIXES, *DATA_SUFFIXES):
         if name.lower().endswith(suffix) and len(name) > len(suffix):
@@ -44,7 +47,7 @@ def plain_name(path: Path) -> str:
 
 
 def distinct_names(names: Sequence[str]) -> list[str]:
-    """The names, with ``-2``, ``-3``, ... after those that come again."""
+    """Make names distinct by adding ``-2``, ``-3``, ... to repeated ones."""
     distinct: list[str] = []
     for name in names:
         candidate, number = name, 1
@@ -56,7 +59,7 @@ def distinct_names(names: Sequence[str]) -> list[str]:
 
 
 class _ZstdReader(io.RawIOBase):
-    """All frames of a Zstandard file; unlike zstandard's own reader it notices a file cut short."""
+    """Reads all frames of a Zstandard file; unlike zstandard's reader it detects truncation."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb")
@@ -102,7 +105,7 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Line numbers from 1 with lines, line ends included, of a UTF-8 file."""
+    """Yield line numbers, from 1, and lines of a UTF-8 file, with their line ends."""
     number = 0
     try:
         with _open(path) as stream:
@@ -116,8 +119,8 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         ) from None
     except (EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
         raise ValueError(
-            f"{path} cannot be unpacked after line {number}: {error}. The file is damaged or cut "
-            "short: fetch it again, or unpack it yourself and pass the unpacked file."
+            f"{path} cannot be decompressed after line {number}: {error}. The file is damaged or "
+            "truncated: fetch it again, or decompress it yourself and pass the result."
         ) from error
 
 
@@ -129,7 +132,7 @@ def _json_line(path: Path, number: int, line: str) -> object:
         raise ValueError(
             f"{path}, line {number}: broken JSON ({error.msg} at column {error.colno}); the line "
             f"starts {shown!r}. Every line must hold one whole JSON object: "
-            "mend or remove this line."
+            "correct or remove this line."
         ) from None
 
 
@@ -142,17 +145,17 @@ def _json_array(path: Path, text: str) -> list[object]:
         raise ValueError(
             f"{path}, line {error.lineno}: broken JSON ({error.msg} at column {error.colno}); the "
             f"line starts {shown!r}. The file starts with '[', so it must be one JSON array: "
-            "mend this line."
+            "correct this line."
         ) from None
     return list(rows)
 
 
 def json_rows(path: Path) -> Iterator[object]:
-    """Rows of a JSON Lines file, or of a file that is one JSON array; blank lines are no rows.
+    """Yield the rows of a JSON Lines file, or of a JSON array; blank lines are skipped.
 
     Raises:
-        ValueError: broken JSON or text that is not UTF-8 (with its line), or a damaged compressed
-            file.
+        ValueError: the JSON is broken or the text is not UTF-8 (the message gives the line), or a
+            compressed file is damaged.
     """
     lines = _lines(path)
     for number, line in lines:
@@ -189,8 +192,8 @@ def open_parquet(path: Path) -> Any:
         return pq.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(
-            f"{path} is not a readable Parquet file: {error}. Check that it is whole and not "
-            "another format."
+            f"{path} is not a readable Parquet file: {error}. Check that it is complete and of "
+            "this format."
         ) from error
 
 
@@ -223,21 +226,21 @@ def _plain_texts(path: Path, text_unit: TextUnit) -> Iterator[str]:
 
 
 class MissingFieldError(ValueError):
-    """No row has the field that is to hold the text."""
+    """No row has the field that should hold the text."""
 
 
 def missing_field(source: str, text_field: str, fields: list[str]) -> MissingFieldError:
-    """The error for rows without the text field, naming the fields there are."""
+    """Make the error for rows without the text field; it lists the fields of the rows."""
     there = ", ".join(repr(field) for field in fields) or "none (no row is a JSON object)"
-    hint = f"--text-field {fields[0]}" if len(fields) == 1 else "--text-field NAME"
+    hint = f"text_field={fields[0]!r}" if len(fields) == 1 else "option text_field"
     return MissingFieldError(
-        f"{source} has no field {text_field!r}. Fields there are: {there}. Name the one that holds "
-        f"the text with {hint}."
+        f"{source} has no field {text_field!r}. Its fields are: {there}. Name the field that holds "
+        f"the text ({hint})."
     )
 
 
 def usable(value: object) -> str | None:
-    """The value if it is text with something in it that UTF-8 can hold, else None."""
+    """Return the value if it is valid text with more than white space in it, else None."""
     if not isinstance(value, str) or not value.strip():
         return None
     try:
@@ -248,11 +251,11 @@ def usable(value: object) -> str | None:
 
 
 def file_texts(path: Path, text_field: str, text_unit: TextUnit) -> Iterator[str | None]:
-    """The text of every row of one data file; None for a row that holds none.
+    """Yield the text of every row of one data file; None for a row without text.
 
     Raises:
-        ValueError: the file holds no row, no row has `text_field`, or it cannot be read (with the
-            line).
+        ValueError: the file has no rows, no row has `text_field`, or it cannot be read (the message
+            gives the line).
     """
     kind = data_suffix(path)
     if kind == ".txt":
@@ -267,6 +270,6 @@ def file_texts(path: Path, text_field: str, text_unit: TextUnit) -> Iterator[str
         yield usable(value)
     if empty:
         raise ValueError(
-            f"{path} is empty: it holds no row. Check the path, or that the file was written to "
-            "the end."
+            f"{path} is empty: it has no rows. Check the path, and that the file was written "
+            "completely."
         )

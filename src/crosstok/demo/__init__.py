@@ -1,1 +1,1 @@
-"""The demo: a small shipped model, moved to another tokenizer on text that every machine has."""
+"""The demo: a small shipped model moved to another tokenizer, on text of the standard library."""

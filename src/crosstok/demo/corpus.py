@@ -1,12 +1,12 @@
-"""The demo's text: two domains cut out of the Python standard library's own source.
+"""The demo's text: two domains from the source of the Python standard library.
 
 Every machine that runs crosstok has this text, so the demo needs no network and no data:
 
 - "code": source files without their docstrings and comments;
 - "prose": docstrings, and the help topics of the language reference (`pydoc_data/topics.py`).
 
-Files are only ever parsed, never imported or executed. The text differs a little from one Python
-version to the next; the split does not, because it depends on the names of files and topics alone.
+Files are parsed, never imported or executed. The text differs slightly between Python versions; the
+split does not, because it depends only on the names of files and topics.
 """
 
 import ast
@@ -26,7 +26,7 @@ MAX_DOCUMENT_BYTES = 640
 """Longest document, in bytes: about 200 tokens of the base model, which reads 256."""
 
 MIN_DOCUMENT_BYTES = 80
-"""Shorter pieces ("Return a copy.") say too little to be worth a document."""
+"""Shorter pieces ("Return a copy.") are not used as documents."""
 
 HELD_OUT_ONE_IN = 16
 """One file (or topic) in this many is held out."""
@@ -35,18 +35,18 @@ _SKIPPED_FOLDERS = frozenset(
     {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "_bundled"}
 )
 _TOPICS_FILE = "pydoc_data/topics.py"
-# Tables of characters rather than code, and files that differ from machine to machine.
+# Tables of characters rather than code, and files that differ between machines.
 _SKIPPED_PREFIXES = ("encodings/", "pydoc_data/", "config-", "_sysconfigdata")
 
 _Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-_Edit = tuple[int, int, str]  # start and end (characters, half-open) and what goes there instead
+_Edit = tuple[int, int, str]  # start and end (characters, half-open), replacement
 
 
 @dataclass(frozen=True)
 class SplitDocuments:
     """The documents of one domain: texts of `MIN_DOCUMENT_BYTES` to `MAX_DOCUMENT_BYTES` bytes.
 
-    No document of one part stands in the other, and all passages of one file are in the same part.
+    No document is in both parts, and all passages of a file are in the same part.
     """
 
     train: tuple[str, ...]
@@ -54,17 +54,17 @@ class SplitDocuments:
 
 
 def load_domain(domain: Domain, stdlib: Path | None = None) -> SplitDocuments:
-    """Cut the documents of one domain out of a standard library.
+    """Load the documents of one domain from a standard library.
 
     Args:
         domain: "code" or "prose".
-        stdlib: Folder of the standard library; default: that of the running Python.
+        stdlib: folder of the standard library; by default of the running Python.
 
     Returns:
-        Documents in the order of their files' names, without exact repetitions.
+        Documents in the order of their files' names, without exact duplicates.
 
     Raises:
-        ValueError: An unknown domain, or a folder in which no such text is found.
+        ValueError: the domain is unknown, or the folder has no text of it.
     """
     root = stdlib or Path(sysconfig.get_paths()["stdlib"])
     if domain == "code":
@@ -72,18 +72,18 @@ def load_domain(domain: Domain, stdlib: Path | None = None) -> SplitDocuments:
     elif domain == "prose":
         named_texts = _prose_texts(root)
     else:
-        raise ValueError(f"domain is {domain!r}: it must be 'code' or 'prose'")
+        raise ValueError(f"domain is {domain!r}; it must be 'code' or 'prose'.")
     documents = _split(named_texts)
     if not documents.train or not documents.held_out:
         raise ValueError(
             f"no {domain} in the standard library folder {str(root)!r}: the demo reads its .py "
-            "files, which some packaged Pythons leave out; run it with a Python that has them"
+            "files, which some packaged Pythons leave out. Run it with a Python that has them."
         )
     return documents
 
 
 def is_held_out(name: str) -> bool:
-    """Whether the file or topic of this name is held out: a hash of the name, nothing else."""
+    """Whether the file or topic of this name is held out; only a hash of the name decides."""
     digest = hashlib.sha256(name.encode()).digest()
     return int.from_bytes(digest[:8], "big") % HELD_OUT_ONE_IN == 0
 
@@ -91,10 +91,10 @@ def is_held_out(name: str) -> bool:
 def strip_code(source: str) -> str:
     """Remove docstrings and comments, trailing spaces and runs of blank lines from Python source.
 
-    A docstring that is a body's only statement becomes `pass`, so the result still parses.
+    A docstring that is the only statement of a body becomes `pass`, so the result still parses.
 
     Raises:
-        SyntaxError: The source is not Python of the running version.
+        SyntaxError: the source is not Python of the running version.
     """
     line_starts = _line_starts(source)
     edits = [*_docstring_edits(source, line_starts), *_comment_edits(source, line_starts)]
@@ -104,19 +104,19 @@ def strip_code(source: str) -> str:
 
 
 def docstrings(source: str) -> list[str]:
-    """The docstrings of a module, dedented, in order of appearance.
+    """Collect the docstrings of a module, dedented, in order of appearance.
 
     Raises:
-        SyntaxError: The source is not Python of the running version.
+        SyntaxError: the source is not Python of the running version.
     """
     return [inspect.cleandoc(str(node.value)) for _, node in _docstring_nodes(ast.parse(source))]
 
 
 def topics(source: str) -> dict[str, str]:
-    """The `topics` dictionary of a `pydoc_data/topics.py`, read from its syntax tree.
+    """Read the `topics` dictionary of a `pydoc_data/topics.py` from its syntax tree.
 
     Raises:
-        ValueError: There is no assignment of a dictionary of strings to the name `topics`.
+        ValueError: no dictionary of strings is assigned to the name `topics`.
     """
     for node in ast.parse(source).body:
         targets = node.targets if isinstance(node, ast.Assign) else []
@@ -125,13 +125,15 @@ def topics(source: str) -> dict[str, str]:
             # literal_eval builds the value from the tree: strings, and strings joined by adjacency.
             values: dict[str, str] = ast.literal_eval(node.value)
             return values
-    raise ValueError("this source assigns nothing to `topics`: expected a pydoc_data/topics.py")
+    raise ValueError(
+        "this source assigns nothing to `topics`. Pass the text of pydoc_data/topics.py."
+    )
 
 
 def cut(text: str, max_bytes: int = MAX_DOCUMENT_BYTES) -> list[str]:
-    """Cut a text into passages of at most `max_bytes` bytes, at blank lines where possible.
+    """Split a text into passages of at most `max_bytes` bytes, at blank lines where possible.
 
-    Neighbouring blocks share a passage while they fit. A block that is too long is cut between
+    Neighbouring blocks share a passage while they fit. A block that is too long is split between
     lines; a single line that is too long is left out.
     """
     passages: list[str] = []
@@ -145,7 +147,7 @@ def cut(text: str, max_bytes: int = MAX_DOCUMENT_BYTES) -> list[str]:
 
 
 def _blocks(text: str, max_bytes: int) -> Iterator[str]:
-    """Blocks between blank lines, each with its blank line; single lines of those too long."""
+    """Blocks between blank lines, each with its blank line; lines of blocks that are too long."""
     for block in text.split("\n\n"):
         whole = block + "\n\n"
         if _num_bytes(whole) <= max_bytes:
@@ -157,7 +159,7 @@ def _blocks(text: str, max_bytes: int) -> Iterator[str]:
 
 
 def _split(named_texts: Iterable[tuple[str, str]]) -> SplitDocuments:
-    train: dict[str, None] = {}  # dictionaries keep the order and drop repetitions
+    train: dict[str, None] = {}  # dictionaries keep the order and drop duplicates
     held_out: dict[str, None] = {}
     for name, text in named_texts:
         part = held_out if is_held_out(name) else train
@@ -170,7 +172,7 @@ def _code_texts(root: Path) -> Iterator[tuple[str, str]]:
     for name, source in _sources(root):
         try:
             yield name, strip_code(source)
-        except SyntaxError:  # not a module but a template or a test case: no text of ours
+        except SyntaxError:  # a template or a test case, not a module
             continue
 
 
@@ -188,14 +190,14 @@ def _prose_texts(root: Path) -> Iterator[tuple[str, str]]:
 
 
 def _sources(root: Path) -> Iterator[tuple[str, str]]:
-    """Relative path (with forward slashes) and source of every module that counts, sorted."""
+    """Relative path (with forward slashes) and source of every module used, sorted."""
     paths = {path.relative_to(root).as_posix(): path for path in root.rglob("*.py")}
     for name in sorted(paths):
         folders = name.split("/")[:-1]
         if not _SKIPPED_FOLDERS.intersection(folders) and not name.startswith(_SKIPPED_PREFIXES):
             try:
                 yield name, _read(paths[name])
-            except (SyntaxError, UnicodeDecodeError):  # an encoding declaration that does not hold
+            except (SyntaxError, UnicodeDecodeError):  # a wrong encoding declaration
                 continue
 
 
@@ -244,7 +246,7 @@ def _comment_edits(source: str, line_starts: list[int]) -> Iterator[_Edit]:
             end = start + len(token.string)
             line_start = line_starts[token.start[0] - 1]
             alone = not source[line_start:start].strip()
-            # A line that held nothing else goes altogether.
+            # A line with nothing else is removed as a whole.
             yield (line_start, end + 1, "") if alone else (start, end, "")
 
 
@@ -257,7 +259,7 @@ def _line_starts(source: str) -> list[int]:
 
 
 def _tidy(text: str) -> str:
-    """No trailing spaces, no form feeds, one blank line at most, a line's end at the end."""
+    """Remove trailing spaces, form feeds and repeated blank lines; end with one line break."""
     lines = [line.rstrip() for line in text.replace("\f", "").split("\n")]
     kept = [line for index, line in enumerate(lines) if line or (index and lines[index - 1])]
     return "\n".join(kept).strip("\n") + "\n"

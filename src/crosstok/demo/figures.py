@@ -1,4 +1,4 @@
-"""What the demo says about its four models: recovered shares, a table, a sentence."""
+"""Results of the demo for its four models: recovered shares, a table, a sentence."""
 
 from collections.abc import Mapping
 
@@ -10,13 +10,13 @@ from rich.text import Text
 from crosstok.demo.corpus import Domain
 
 BitsPerByte = Mapping[str, Mapping[str, float]]
-"""Model to domain to bits per byte."""
+"""Bits per byte by model and domain."""
 
 TEACHER, TRANSPLANT, CROSS_ENTROPY, ALM = "teacher", "transplant", "cross-entropy", "ALM"
 METHODS = (CROSS_ENTROPY, ALM)
 DOMAINS: dict[Domain, str] = {"code": "code (trained on)", "prose": "prose (never trained on)"}
 BOTH = "both"
-"""The mean of the domains' bits per byte, in which each domain counts the same."""
+"""The mean of the domains' bits per byte, each with the same weight."""
 
 
 def with_mean(bits_per_byte: BitsPerByte) -> dict[str, dict[str, float]]:
@@ -28,20 +28,20 @@ def with_mean(bits_per_byte: BitsPerByte) -> dict[str, dict[str, float]]:
 
 
 def recovered_shares(bits_per_byte: BitsPerByte) -> dict[str, dict[str, float]]:
-    """Of what the untrained transplant lost against the teacher, the share each method won back.
+    """Share of what the untrained transplant lost against the teacher that each method recovers.
 
         (transplant - student) / (transplant - teacher)
 
     is 0 for the transplant, 1 for the teacher, and more than 1 for a model better than the teacher.
 
     Args:
-        bits_per_byte: of all four models, on the domains and on both.
+        bits_per_byte: values of all four models, on the domains and on both.
 
     Returns:
-        Method to domain to share.
+        Share by method and domain.
 
     Raises:
-        ValueError: the transplant lost nothing on a domain, so there is no share of it.
+        ValueError: the transplant lost nothing on a domain, so that no share is defined.
     """
     teacher, transplant = bits_per_byte[TEACHER], bits_per_byte[TRANSPLANT]
     for name in transplant:
@@ -61,7 +61,7 @@ def recovered_shares(bits_per_byte: BitsPerByte) -> dict[str, dict[str, float]]:
 
 
 def table(bits_per_byte: BitsPerByte, shares: BitsPerByte) -> Table:
-    """A column for each model, a row for each domain, and the recovered shares below."""
+    """Make a table: a column for each model, a row for each domain, recovered shares below."""
     shown = Table(title="Bits per byte on held-out text (lower is better)", title_justify="left")
     shown.add_column("")
     for model in bits_per_byte:
@@ -77,7 +77,7 @@ def table(bits_per_byte: BitsPerByte, shares: BitsPerByte) -> Table:
 
 
 def sentence(shares: BitsPerByte) -> str:
-    """The result in words."""
+    """Put the result in words."""
     alm, cross_entropy = shares[ALM], shares[CROSS_ENTROPY]
     return (
         f"ALM recovers {alm['code']:.1%} of the bits per byte that the transplant lost on code, "
@@ -88,7 +88,7 @@ def sentence(shares: BitsPerByte) -> str:
 
 
 def continuation(model: str, text: str) -> Padding:
-    """What a model wrote, indented under its name."""
+    """Format what a model wrote, indented under its name."""
     written = Text.from_markup(f"[bold]{escape(model)}[/bold]\n")
     return Padding(
         written + Text(text.strip("\n").rstrip().expandtabs(4)), (0, 0, 1, 2), expand=False

@@ -1,7 +1,7 @@
 """`crosstok demo`: the shipped model moved to another tokenizer, in four versions side by side.
 
-Needs no network, no GPU and no data: the text is the source of the Python standard library. Both
-trainings start from the same transplant and see code only, the same windows in the same order.
+It needs no network, no GPU and no data: the text is the source of the Python standard library. Both
+training runs start from the same transplant and use the same windows of code in the same order.
 """
 
 import json
@@ -46,7 +46,7 @@ from crosstok.tokenizers import load_tokenizer
 from crosstok.training.outputs import CHECKPOINTS, check_output_folder, clear_output_folder, to_json
 
 MODEL = Path(__file__).parent / "model"
-"""The shipped model; how it was made is in its README."""
+"""The shipped model; its README says how it was trained."""
 
 TOKENIZER = "target-tokenizer"
 FOLDERS = {TRANSPLANT: "transplant", CROSS_ENTROPY: "cross_entropy", ALM: "alm"}
@@ -62,24 +62,24 @@ CONTENTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class DemoSettings:
-    """All that can be turned; the defaults are the demo."""
+    """Settings of the demo, with their defaults."""
 
     model: str = str(MODEL)
     num_tokens: int = NUM_TOKENS
-    """Vocabulary of the target tokenizer."""
+    """Vocabulary size of the target tokenizer."""
 
     max_steps: int = 1200
     batch_size: int = 4
-    """Windows of text in a step."""
+    """Windows of text per step."""
 
     max_length: int = 256
-    """Tokens of a window: as many as the shipped model reads."""
+    """Tokens per window: all positions of the shipped model."""
 
     learning_rate: float = 1e-3
-    """Of both trainings: cross-entropy is no better with 2e-3."""
+    """Learning rate of both runs; cross-entropy is not better with 2e-3."""
 
     temperature: float = math.inf
-    """ALM's: on code, where chunks are long, the limit; the default of 100 is near it."""
+    """Temperature of ALM: the limit, since chunks of code are long; the default of 100 is close."""
 
     seed: int = 0
 
@@ -103,20 +103,20 @@ def run_demo(
     console: Console | None = None,
     settings: DemoSettings | None = None,
 ) -> dict[str, Any]:
-    """Run the demo: results to the console, progress to standard error, models to a folder.
+    """Run the demo: print results, report progress on standard error, save models to a folder.
 
     Args:
         output: folder for the tokenizer, the data, the models and `results.json`.
-        overwrite: replace what the folder holds.
-        console: where results go; standard output by default.
-        settings: sizes and rates.
+        overwrite: replace the contents of the folder.
+        console: console for the results; by default standard output.
+        settings: settings; by default those of the demo.
 
     Returns:
-        What `results.json` holds.
+        The contents of `results.json`.
 
     Raises:
-        ValueError: the folder holds something and is not to be replaced, or this Python comes
-            without the source of its standard library.
+        ValueError: the folder is not empty and `overwrite` is not set, or this Python comes without
+            the source of its standard library.
     """
     check_output_folder(output, overwrite=overwrite)
     settings, console = settings or DemoSettings(), console or Console()
@@ -151,7 +151,7 @@ def run_demo(
 def _prepare(
     output: Path, domains: dict[Domain, SplitDocuments], settings: DemoSettings
 ) -> dict[str, Sequence[str]]:
-    """Write tokenizer and data; give the held-out documents of each domain that are used."""
+    """Write tokenizer and data; return the held-out documents of each domain to evaluate on."""
     train = domains["code"].train[: settings.num_train]
     both = [text for documents in domains.values() for text in documents.train]
     tokenizer = build_target_tokenizer(both, settings.num_tokens)
@@ -165,7 +165,7 @@ def _prepare(
 
 
 def _make_models(output: Path, settings: DemoSettings, progress: "_Steps") -> dict[str, str]:
-    """Transplant, and train twice; give the folder of every model, the teacher's first."""
+    """Transplant, and train twice; return the folder of every model, the teacher's first."""
     tokenizer = str(output / TOKENIZER)
     folders = {name: str(output / folder) for name, folder in FOLDERS.items()}
     progress("transplanting embeddings")
@@ -191,7 +191,7 @@ def _make_models(output: Path, settings: DemoSettings, progress: "_Steps") -> di
     transfer(replace(common, objective="cross_entropy", output=folders[CROSS_ENTROPY]))
     progress(f"ALM: {settings.max_steps} steps on code")
     transfer(replace(common, options={"alm": {"temperature": settings.temperature}}))
-    for name in (CROSS_ENTROPY, ALM):  # done: nothing will be resumed
+    for name in (CROSS_ENTROPY, ALM):  # these runs are never resumed
         shutil.rmtree(Path(folders[name]) / CHECKPOINTS)
     return {TEACHER: settings.model, **folders}
 
@@ -199,7 +199,7 @@ def _make_models(output: Path, settings: DemoSettings, progress: "_Steps") -> di
 def _bits_per_byte(
     models: dict[str, str], held_out: dict[str, Sequence[str]], settings: DemoSettings
 ) -> dict[str, dict[str, float]]:
-    """Of every model, on every domain and on both."""
+    """Bits per byte of every model, on every domain and on both."""
     loaded = [
         (name, load_model(folder, dtype="float32"), load_tokenizer(folder))
         for name, folder in models.items()
@@ -215,7 +215,7 @@ def _bits_per_byte(
 
 
 def _continuations(models: dict[str, str], settings: DemoSettings) -> list[dict[str, Any]]:
-    """What every model writes after every prompt, taking the likeliest token each time."""
+    """What every model writes after every prompt, by greedy decoding."""
     texts: list[dict[str, Any]] = [{"prompt": prompt} for prompt in settings.prompts]
     for name, folder in models.items():
         model = TokenModel(load_model(folder, dtype="float32"), load_tokenizer(folder))
@@ -250,7 +250,7 @@ def _show(console: Console, output: Path, results: dict[str, Any], settings: Dem
 
 
 def _write_documents(file: Path, documents: Sequence[str]) -> None:
-    """One JSON object a line, as documents hold line ends of their own."""
+    """Write one JSON object per line, as documents contain line breaks."""
     file.parent.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in documents)
     file.write_text("".join(lines), encoding="utf-8")
@@ -262,7 +262,7 @@ def _versions() -> dict[str, str]:
 
 
 class _Steps:
-    """Says on standard error what is done now, and remembers how long each thing took."""
+    """Reports each step on standard error, and measures how long it takes."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
@@ -273,7 +273,7 @@ class _Steps:
         self._console.print(f"[bold]demo:[/bold] {what}", highlight=False)
 
     def seconds(self) -> dict[str, float]:
-        """Seconds of each thing, up to the beginning of the next or to now."""
+        """Seconds of each step, up to the start of the next, or until now."""
         ends = [start for _, start in self._started[1:]] + [time.perf_counter()]
         pairs = zip(self._started, ends, strict=True)
         return {what: round(end - start, 1) for (what, start), end in pairs}
@@ -281,7 +281,7 @@ class _Steps:
 
 @contextmanager
 def _offline_and_quiet() -> Iterator[None]:
-    """No network, and no bars but our own, while the demo runs; then as it was before."""
+    """Switch network access and other progress bars off while the demo runs, then restore them."""
     constants: Any = huggingface_hub.constants
     offline, variable = constants.HF_HUB_OFFLINE, os.environ.get("HF_HUB_OFFLINE")
     bars = (

@@ -1,9 +1,9 @@
-"""The tokenizer that the demo moves its model to: made on the spot, of another family.
+"""The tokenizer that the demo moves its model to, of another family and trained by the demo.
 
-The shipped model reads byte-level BPE, cut by GPT-2's pattern. This one is BPE in the manner of
-SentencePiece, as Llama 2 has it: it cuts text at white space only (so "(self," or "None:" can be
-one token), writes a space as "▁", has its own beginning and end of document, and falls back to byte
-tokens for characters it does not know.
+The shipped model uses byte-level BPE with GPT-2's pattern. This one is BPE in the style of
+SentencePiece, as in Llama 2: it splits text at white space only (so "(self," or "None:" can be one
+token), writes a space as "▁", has its own beginning and end of document, and falls back to byte
+tokens for unknown characters.
 """
 
 import json
@@ -30,7 +30,7 @@ BYTE_TOKENS = tuple(f"<0x{byte:02X}>" for byte in range(256))
 _MAX_TRAINING_CHARACTERS = 3_000_000
 _MIN_CHARACTER_COUNT = 100
 _MAX_TOKEN_CHARACTERS = 16
-# "▁▁▁▁def" is "▁▁▁" and "▁def"; the end of a line never joins what stands before or after it.
+# "▁▁▁▁def" is "▁▁▁" and "▁def"; line breaks are never joined with the text around them.
 _WORDS = r"\n+|▁+(?=▁)|▁?[^▁\n]+|▁"
 
 
@@ -44,25 +44,25 @@ def build_target_tokenizer(
     SentencePiece share: "▁" (U+2581) itself comes back as a space.
 
     Args:
-        texts: Training text. Of more than three million characters, evenly spaced documents are
-            used. Characters outside ASCII that are rare in them are left to bytes.
-        num_tokens: Size of the vocabulary: 4 special tokens, 256 bytes, and trained pieces. Fewer
-            come out when the texts are too small for that many.
+        texts: training text. Of more than three million characters, evenly spaced documents are
+            used. Characters outside ASCII that are rare in them are encoded as bytes.
+        num_tokens: size of the vocabulary: 4 special tokens, 256 bytes, and trained pieces; smaller
+            if the texts have too few different pieces.
 
     Returns:
-        A tokenizer that puts `<s>` before a text, as Llama's do.
+        A tokenizer that puts `<s>` before a text, as Llama's tokenizers do.
 
     Raises:
-        ValueError: No text, or a vocabulary that leaves too little room for trained pieces.
+        ValueError: there is no text, or the vocabulary leaves too little room for trained pieces.
     """
     reserved = (*SPECIAL_TOKENS, *BYTE_TOKENS)
     if num_tokens < 2 * len(reserved):
         raise ValueError(
-            f"num_tokens is {num_tokens}: {len(reserved)} of them are special tokens and bytes; "
-            f"ask for at least {2 * len(reserved)}"
+            f"num_tokens is {num_tokens}, of which {len(reserved)} are special tokens and bytes; "
+            f"it must be at least {2 * len(reserved)}. Use {NUM_TOKENS} (the default)."
         )
     if not any(texts):
-        raise ValueError("texts hold no text at all: give the text to train the tokenizer on")
+        raise ValueError("texts hold no text at all. Give the text to train the tokenizer on.")
     every = -(-sum(map(len, texts)) // _MAX_TRAINING_CHARACTERS)
     characters, merges = _train(texts[::every], num_tokens - len(reserved))
     vocabulary = {token: token_id for token_id, token in enumerate((*reserved, *characters))}
@@ -77,7 +77,7 @@ def build_target_tokenizer(
 
 
 def _train(texts: Sequence[str], num_pieces: int) -> tuple[list[str], list[tuple[str, str]]]:
-    """The characters and the merges of a BPE model of `num_pieces` pieces."""
+    """Train the characters and merges of a BPE model of `num_pieces` pieces."""
     counts = Counter[str]()
     for text in texts:
         counts.update(text)
@@ -99,7 +99,7 @@ def _train(texts: Sequence[str], num_pieces: int) -> tuple[list[str], list[tuple
 
 
 def _pipeline(model: models.Model) -> Tokenizer:
-    """Text to words to pieces, and back."""
+    """Make the pipeline from text to words to pieces, and back."""
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_WORDS), behavior="isolated")

@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float, Int
 
 from crosstok.alignment import Alignment, align_batch
+from crosstok.alignment.chunks import tokens_up_to_chunks
 from crosstok.inference.scoring import Scorer, TokenRow, groups
 from crosstok.ops.divergences import binary_kl
 from crosstok.tokenizers import shared_texts
@@ -135,8 +136,8 @@ def _cuts(
     student: Scorer, teacher: Scorer, alignment: Alignment
 ) -> Iterator[tuple[slice, slice, slice]]:
     """Windows of one text: chunks, student tokens, teacher tokens; as many chunks as fit both."""
-    student_ends = _ends(alignment.source_chunk_ids, alignment.num_chunks)
-    teacher_ends = _ends(alignment.target_chunk_ids, alignment.num_chunks)
+    student_ends = tokens_up_to_chunks(alignment.source_chunk_ids, alignment.num_chunks)
+    teacher_ends = tokens_up_to_chunks(alignment.target_chunk_ids, alignment.num_chunks)
     student_room = student.max_length - student.num_start
     teacher_room = teacher.max_length - teacher.num_start
     chunk = student_begin = teacher_begin = 0
@@ -154,14 +155,6 @@ def _cuts(
                 slice(teacher_begin, teacher_end),
             )
         chunk, student_begin, teacher_begin = last + 1, student_end, teacher_end
-
-
-def _ends(chunk_ids: Int[np.ndarray, " T"], num_chunks: int) -> Int[np.ndarray, " C"]:
-    """Number of tokens up to and including the last one of each chunk."""
-    ends = np.zeros(num_chunks, dtype=np.int64)
-    placed = np.flatnonzero(chunk_ids >= 0)
-    ends[chunk_ids[placed]] = placed + 1  # later tokens overwrite earlier ones
-    return ends
 
 
 def _side(

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from crosstok.models import check_vocabulary_fits, hidden_states, output_head
+from crosstok.models import check_vocabulary_fits, hidden_states, max_positions, output_head
 from crosstok.ops import OutputHead, linear_logprobs
 from crosstok.tokenizers import ByteVocab, Spans, TextEncoder
 
@@ -235,10 +235,7 @@ def groups(texts: Iterable[str], num_chars: int = 4_000_000) -> Iterator[list[st
 
 
 def _max_length(model: Any, asked: int | None, name: str) -> int:
-    config = model.config.get_text_config()
-    positions = getattr(config, "max_position_embeddings", None) or getattr(
-        config, "n_positions", None
-    )
+    positions = max_positions(model.config)
     if asked is None:
         return min(positions or MAX_LENGTH, MAX_LENGTH)
     if asked < 2:

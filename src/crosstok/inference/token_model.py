@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from crosstok.alignment.vocab_map import first_id
 from crosstok.byteview.canonical import adds_prefix_space
-from crosstok.byteview.contexts import max_positions
+from crosstok.byteview.contexts import NO_LIMIT
 from crosstok.choices import Unit
 from crosstok.inference.generation import (
     MakeDecoder,
@@ -35,7 +35,7 @@ from crosstok.inference.language_model import (
 from crosstok.inference.prompts import PromptReader, ReadPair
 from crosstok.inference.scoring import Scorer, TokenRow
 from crosstok.inference.token_rows import TokenRows
-from crosstok.models import unwrap_model
+from crosstok.models import max_positions, unwrap_model
 from crosstok.tokenizers import ByteVocab
 from crosstok.tokenizers.spans import text_backend
 
@@ -100,7 +100,7 @@ class TokenModel(LanguageModel):
     @property
     def max_length(self) -> int:
         """Most tokens in a text, the start token included."""
-        return max_positions(unwrap_model(self.model).config.get_text_config())
+        return max_positions(unwrap_model(self.model).config) or NO_LIMIT
 
     @cached_property
     def stop_ids(self) -> list[int]:

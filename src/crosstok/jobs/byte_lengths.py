@@ -10,6 +10,7 @@ from crosstok.chats import ExampleEncoder, parse_example
 from crosstok.corpora import Examples
 from crosstok.models import load_config, max_positions, why_positions_are_fixed
 from crosstok.recipes import TransferRecipe
+from crosstok.training import Sides
 
 log = logging.getLogger("crosstok")
 
@@ -18,9 +19,7 @@ _SAMPLE_CHARACTERS = 20_000
 _MARGIN = 1.25  # teacher's tokens that a window may have above the mean; unused ones cost nothing
 
 
-def fit_lengths(
-    recipe: TransferRecipe, examples: Examples, own: ExampleEncoder, other: ExampleEncoder
-) -> TransferRecipe:
+def fit_lengths(recipe: TransferRecipe, examples: Examples, sides: Sides) -> TransferRecipe:
     """The recipe with both lengths: what was given, and for the rest the same text in other units.
 
     A length that is not given follows from the other by the bytes per token of the data's first
@@ -33,7 +32,7 @@ def fit_lengths(
     positions = max_positions(config)
     reason = why_positions_are_fixed(config)
     _check_given(recipe, positions, reason)
-    num_bytes = bytes_per_token(examples, own, other)
+    num_bytes = bytes_per_token(examples, sides.student, sides.first_teacher)
     teacher = recipe.teacher_max_length
     if recipe.max_length is None and teacher is not None:
         student = int(teacher * num_bytes)
@@ -60,7 +59,7 @@ def _teacher_length(num_student: int, num_bytes: float, positions: int | None) -
         return wanted
     if positions * num_bytes < num_student:
         log.warning(
-            "--max-length %d is more than the teacher reads: its %d positions hold about %d bytes, "
+            "max_length %d is more than the teacher reads: its %d positions hold about %d bytes, "
             "and texts are cut there",
             num_student,
             positions,
@@ -89,12 +88,12 @@ def _num_ids(rows: list[dict[str, Any]], kind: str, side: ExampleEncoder) -> int
 def _check_given(recipe: TransferRecipe, positions: int | None, reason: str | None) -> None:
     if reason is None or positions is None:
         return
-    for flag, given, what in (
-        ("--max-length", recipe.max_length, "bytes"),
-        ("--teacher-max-length", recipe.teacher_max_length, "tokens"),
+    for option, given, what in (
+        ("max_length", recipe.max_length, "bytes"),
+        ("teacher_max_length", recipe.teacher_max_length, "tokens"),
     ):
         if given is not None and given > positions:
             raise ValueError(
-                f"{flag} {given}: {recipe.model!r} has {positions} positions, and cannot be given "
-                f"more: {reason}. At most {positions} {what} fit."
+                f"{option} is {given}, and {recipe.model!r} has {positions} positions and cannot "
+                f"have more: {reason}. At most {positions} {what} fit."
             )

@@ -31,7 +31,7 @@ class Chat:
         """Begin.
 
         Raises:
-            ValueError: The system message holds half a character.
+            ValueError: the system message holds half a character.
         """
         self._model, self._sampling, self._write = model, recipe.sampling(), write
         self._opening = opening_of(recipe)
@@ -50,7 +50,7 @@ class Chat:
                     log.error("%s", error)
         except (KeyboardInterrupt, StopIteration):
             if sys.stdin.isatty():
-                self._write("\n")  # the terminal is behind what it asked
+                self._write("\n")  # the prompt of the terminal stays on its line
         return self._answers
 
     def _is_over(self, line: str) -> bool:
@@ -61,7 +61,9 @@ class Chat:
             self._said = []
             log.info("forgotten")
         elif word.startswith("/") and word[1:].isalpha() and not line.startswith(" "):
-            log.error("there is no %s; there are /reset and /quit (a space in front says it)", word)
+            log.error(
+                "there is no %s: use /reset or /quit (a space before it sends it as text)", word
+            )
         elif word:
             self._answer(line)
         return False
@@ -87,7 +89,7 @@ class Chat:
 def standard_lines() -> Iterator[str]:
     """Lines of standard input; on a terminal, asked for with ``> ``.
 
-    A line that is no UTF-8 holds lone surrogates for its bytes, as Python has them.
+    A line that is not UTF-8 holds lone surrogates for its bytes, as Python has them.
     """
     is_terminal = sys.stdin.isatty()
     if is_terminal:

@@ -3,37 +3,23 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import PreTrainedModel, set_seed
 
-from crosstok.chats import ExampleEncoder
+from crosstok.jobs.arguments import training_device
+from crosstok.jobs.data import load_data, load_encoder, make_rows
 from crosstok.jobs.held_out import HeldOut, held_out_texts
 from crosstok.jobs.objectives import choose_objectives, need_teacher
-from crosstok.jobs.report import watch_run
 from crosstok.jobs.result import TrainedResult
-from crosstok.jobs.run import (
-    build_trainer,
-    check_request,
-    examples_of,
-    load_side,
-    on_first_rank,
-    resume_point,
-    rows_of,
-    start_output,
-    stop_at_end_of_turn,
-    training_device,
-)
+from crosstok.jobs.run import Run, check_request
 from crosstok.jobs.teachers import open_teachers
 from crosstok.models import check_vocabulary_fits, load_model, new_model
 from crosstok.objectives import Objective
-from crosstok.recipes import DistilRecipe, recipe_yaml, takes
+from crosstok.recipes import DistilRecipe, takes
 from crosstok.teachers import Teacher, TeacherName
 from crosstok.tokenizers import TextEncoder
-from crosstok.training import Lora, Student, add_lora
-from crosstok.training.outputs import RECIPE, model_card, save_outputs, to_json
+from crosstok.training import Lora, Sides, Student, add_lora
 
 log = logging.getLogger("crosstok")
 
@@ -64,38 +50,44 @@ def distil(recipe: DistilRecipe, objectives: Sequence[Objective] | None = None) 
         for name in recipe.teacher:
             TeacherName.parse(name).check()
     set_seed(recipe.seed)
-    own, others = load_encoders(recipe)
+    sides = load_sides(recipe)
     texts = held_out_texts(recipe)
-    rows = rows_of(examples_of(recipe), recipe, own, others)
-    student, saved_dtype = build_student(recipe, own.encoder)
-    teachers = build_teachers(recipe, others) if need_teacher(objectives) else no_teachers(recipe)
+    rows = make_rows(load_data(recipe), recipe, sides)
+    student, saved_dtype = build_student(recipe, sides.student.encoder)
+    teachers = build_teachers(recipe, sides) if need_teacher(objectives) else no_teachers(recipe)
     warn_if_swapped(student.model, teachers)
-    held_out = HeldOut(recipe, student, texts)
-    trainer = build_trainer(recipe, student, teachers, (own, others), rows, objectives)
-    held_out.watch(trainer)
-    start_output(recipe, trainer)
-    page = watch_run(recipe, trainer, (own, others))
-    metrics = trainer.train_to_end(resume_point(recipe))
-    result = DistilResult(folder=Path(recipe.output), metrics=metrics)
-    summary = describe_run(recipe, is_taught=bool(teachers))
-    on_first_rank(lambda: save_student(recipe, student, result, saved_dtype, rows, summary))
-    on_first_rank(lambda: page.write(summary, metrics, {}))
-    return result
+    run = Run(
+        asked=recipe,
+        recipe=recipe,
+        objectives=objectives,
+        sides=sides,
+        rows=rows,
+        student=student,
+        teachers=teachers,
+        saved_dtype=saved_dtype,
+        held_out=HeldOut(recipe, student, texts),
+    ).train()
+    run.save(describe_run(recipe, is_taught=bool(teachers)), [], {}, tag="distillation")
+    return DistilResult(folder=run.folder, metrics=run.metrics)
 
 
-def load_encoders(recipe: DistilRecipe) -> tuple[ExampleEncoder, list[ExampleEncoder]]:
-    """The student's encoder and each teacher's."""
+def load_sides(recipe: DistilRecipe) -> Sides:
+    """The encoders of the student and of each teacher.
+
+    Raises:
+        ValueError: there is no such tokenizer or template.
+    """
     trust = recipe.trust_remote_code
-    own = load_side(recipe.student, recipe.chat_template, trust_remote_code=trust)
-    others = [
-        load_side(
+    student = load_encoder(recipe.student, recipe.chat_template, trust_remote_code=trust)
+    teachers = [
+        load_encoder(
             TeacherName.parse(name).tokenizer,
             recipe.template_of_teacher(i, len(recipe.teacher)),
             trust_remote_code=trust,
         )
         for i, name in enumerate(recipe.teacher)
     ]
-    return own, others
+    return Sides(student, tuple(teachers))
 
 
 def build_student(recipe: DistilRecipe, encoder: TextEncoder) -> tuple[Student, torch.dtype]:
@@ -117,15 +109,15 @@ def build_student(recipe: DistilRecipe, encoder: TextEncoder) -> tuple[Student, 
     return student, saved_dtype
 
 
-def build_teachers(recipe: DistilRecipe, encoders: Sequence[ExampleEncoder]) -> list[Teacher]:
+def build_teachers(recipe: DistilRecipe, sides: Sides) -> list[Teacher]:
     """The frozen teachers, in the order of the recipe."""
-    vocabs = [side.encoder.byte_vocab for side in encoders]
+    vocabs = [side.encoder.byte_vocab for side in sides.teachers]
     return open_teachers(recipe, recipe.teacher, vocabs, training_device(recipe))
 
 
 def no_teachers(recipe: DistilRecipe) -> list[Teacher]:
     """None, with a warning: the recipe names some."""
-    log.warning("objective %s looks at no teacher: none is loaded", recipe.objective)
+    log.warning("objective %s uses no teacher: none is loaded", recipe.objective)
     return []
 
 
@@ -141,29 +133,6 @@ def warn_if_swapped(student: PreTrainedModel, teachers: Sequence[Teacher]) -> No
                 teacher.num_parameters / 1e6,
                 own / 1e6,
             )
-
-
-def save_student(
-    recipe: DistilRecipe,
-    student: Student,
-    result: DistilResult,
-    dtype: torch.dtype,
-    rows: Any,
-    summary: str,
-) -> None:
-    """Write model, tokenizer, recipe, card and figures."""
-    lines = [summary]
-    text = recipe_yaml(recipe)
-    files = {
-        "README.md": model_card(
-            result.folder.name, lines, result.metrics, text, tag="distillation"
-        ),
-        RECIPE: text,
-        "training.json": to_json(result.metrics),
-    }
-    model = student.export()
-    stop_at_end_of_turn(model, student.encoder.byte_vocab, rows)
-    save_outputs(result.folder, model, student.encoder.tokenizer, files, dtype=dtype)
 
 
 def describe_run(recipe: DistilRecipe, *, is_taught: bool) -> str:

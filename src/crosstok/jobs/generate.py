@@ -30,7 +30,7 @@ class GenerateResult(JobResult):
     """What was answered; nothing is written, so that it has no folder.
 
     Attributes:
-        answers: In the order of the prompts; those of a chat in the order of its turns.
+        answers: in the order of the prompts; those of a chat in the order of its turns.
     """
 
     folder: None = None
@@ -59,14 +59,14 @@ def generate(
     """Answer the prompts of a recipe, or hold a chat where it has none.
 
     Args:
-        recipe: Which models, what they are asked, and how they answer.
-        write: Receives answers as they come, with their prompts. By default nothing is shown of
+        recipe: which models, what they are asked, and how they answer.
+        write: receives answers as they come, with their prompts. By default nothing is shown of
             answers to prompts, and a chat goes to standard output.
-        lines: What the user says in a chat; by default lines of standard input.
+        lines: what the user says in a chat; by default lines of standard input.
 
     Raises:
-        RecipeError: Options contradict each other.
-        ValueError: A prompt cannot be read or leaves no room for an answer, a model or a template
+        RecipeError: options contradict each other.
+        ValueError: a prompt cannot be read or leaves no room for an answer, a model or a template
             cannot be loaded; says which.
     """
     recipe.check()
@@ -89,10 +89,10 @@ def generate(
 def check_members(
     recipe: GenerateRecipe, members: Sequence[Member], prompts: Sequence[str | bytes]
 ) -> None:
-    """Find what is wrong with models and prompts as far as it can be told from small files.
+    """Find what is wrong with models and prompts as far as small files show it.
 
     Raises:
-        ValueError: There is no such model; it has no chat template, or its template cannot write
+        ValueError: there is no such model; it has no chat template, or its template cannot write
             the messages; or a prompt is empty where nothing starts a text.
     """
     for member in members:
@@ -106,7 +106,7 @@ def load(recipe: GenerateRecipe, ensemble: Ensemble) -> LanguageModel:
     """The object that answers.
 
     Raises:
-        ValueError: It cannot be loaded.
+        ValueError: it cannot be loaded.
     """
     device, dtype = place_and_dtype(recipe.device, recipe.precision)
     return load_language_model(

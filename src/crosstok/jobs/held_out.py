@@ -24,7 +24,7 @@ Texts = Mapping[str, list[str]]
 def held_out_texts(recipe: TrainingRecipe) -> Texts:
     """The recipe's held-out texts; empty where it has none.
 
-    Two of one name are told apart by ``-2``, ``-3``, ... in the order of the recipe.
+    Two of one name are distinguished by ``-2``, ``-3``, ... in the order of the recipe.
 
     Raises:
         ValueError: a number is below 1, or something cannot be read or holds no text.
@@ -43,7 +43,7 @@ def held_out_texts(recipe: TrainingRecipe) -> Texts:
 
 
 class HeldOut(TrainerCallback):
-    """Bits per byte on held-out texts: before the first step, every so often, behind the last.
+    """Bits per byte on held-out texts: before the first step, every so often, after the last.
 
     Every rank measures the same, as every rank logs; what is logged is shown by the first.
     """
@@ -121,19 +121,19 @@ def _load(recipe: TrainingRecipe, source: str) -> Corpus:
         )
     except MissingFieldError as error:
         raise ValueError(
-            f"--eval-data {source}: {error} Chats have no bits per byte here: give texts, or "
+            f"eval_data {source}: {error} Chats have no bits per byte here: give texts, or "
             "compare the models by `crosstok evaluate` when they are trained."
         ) from error
     except ValueError as error:
         raise ValueError(
-            f"--eval-data {source} (of a folder or data set the split {recipe.eval_split!r}, by "
-            f"--eval-split): {error}"
+            f"eval_data {source} (of a folder or data set the split {recipe.eval_split!r}, by "
+            f"eval_split): {error}"
         ) from error
 
 
 def _check_scorable(scorer: Scorer, name: str, texts: list[str]) -> None:
     if not any(scorer.row(spans.ids) is not None for spans in scorer.encode(texts)):
         raise ValueError(
-            f"--eval-data {name}: the {len(texts)} texts hold no byte that the student can score; "
-            "give longer texts, or more of them by --eval-texts."
+            f"eval_data {name}: the {len(texts)} texts hold no byte that the student can score; "
+            "give longer texts, or more of them by eval_texts."
         )

@@ -18,17 +18,12 @@ from crosstok.chats import (
     compare_templates,
     parse_example,
 )
+from crosstok.jobs.arguments import training_device
+from crosstok.jobs.data import load_data, load_encoder, make_rows
 from crosstok.jobs.json_file import write_json
 from crosstok.jobs.result import JobResult
-from crosstok.jobs.run import (
-    build_trainer,
-    examples_of,
-    is_chat,
-    load_side,
-    rows_of,
-    training_device,
-)
-from crosstok.models import load_model, new_model, output_head
+from crosstok.jobs.run import build_trainer
+from crosstok.models import load_model, max_positions, new_model, output_head
 from crosstok.recipes import DistilRecipe, InspectModelsRecipe, takes
 from crosstok.reports import (
     Advice,
@@ -49,6 +44,7 @@ from crosstok.reports import (
 from crosstok.teachers import LocalTeacher, SharedMass, shared_mass
 from crosstok.training import (
     AlignedCollator,
+    Sides,
     StepCost,
     Student,
     batch_of,
@@ -60,6 +56,7 @@ from crosstok.training import (
 )
 from crosstok.training.chunk_gaps import Gaps
 from crosstok.training.rows import encode_rows
+from crosstok.training.training_rows import are_chats
 
 log = logging.getLogger("crosstok")
 
@@ -92,7 +89,7 @@ class InspectModelsResult(JobResult):
         flags: what should stop a person, errors first.
         texts: a few examples in chunks, with likelihood gaps (teacher less student) where both
             models were there.
-        folder: None: nothing is written but the files that the recipe names.
+        folder: none: nothing is written but the files that the recipe names.
         metrics: the main numbers.
     """
 
@@ -154,14 +151,14 @@ class _Examiner:
     def __init__(self, recipe: InspectModelsRecipe, run: DistilRecipe) -> None:
         self.run, self.looks_at_models = run, recipe.models
         trust = run.trust_remote_code
-        self.teacher = load_side(
+        self.teacher = load_encoder(
             run.teacher[0], run.template_of_teacher(0), trust_remote_code=trust
         )
-        self.student = load_side(run.student, run.chat_template, trust_remote_code=trust)
-        rows = rows_of(examples_of(run), run, self.student, [self.teacher])
+        self.student = load_encoder(run.student, run.chat_template, trust_remote_code=trust)
+        rows = make_rows(load_data(run), run, Sides(self.student, (self.teacher,)))
         self.num_rows = len(rows)
         self.rows = _evenly(rows, recipe.max_texts or _SAMPLE)
-        self.kind: Literal["chat", "text"] = "chat" if is_chat(rows) else "text"
+        self.kind: Literal["chat", "text"] = "chat" if are_chats(rows) else "text"
         self.ends = ENDS_OF_CHATS if self.kind == "chat" else ENDS_OF_TEXTS
         self.device = training_device(run)
 
@@ -266,7 +263,7 @@ class _Examiner:
     ) -> tuple[tuple[StepCost, ...], list[Flag]]:
         """A few steps by every recommended objective, on the largest examples of the sample."""
         batch = self._collator()(self._largest())
-        sides = self.student, [self.teacher]
+        sides = Sides(self.student, (self.teacher,))
         costs: list[StepCost] = []
         for name in (advice.objective, *advice.also):
             options = {
@@ -316,14 +313,13 @@ def _model_numbers(
     if model is None:
         return None
     inputs: Any = model.get_input_embeddings()
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return ModelNumbers(
         name=name,
         parameters=model.num_parameters(),
         embedding_rows=inputs.weight.shape[0],
         output_rows=output_head(model).weight.shape[0],
         highest_id=len(side.encoder.byte_vocab) - 1,
-        max_positions=positions if isinstance(positions, int) and positions > 0 else None,
+        max_positions=max_positions(model.config),
     )
 
 
@@ -342,8 +338,8 @@ def _out_of_memory(name: str, batch_size: int, error: BaseException) -> Flag:
     return Flag(
         "warning",
         "out_of_memory",
-        f"a step by {name} with --batch-size {batch_size} does not fit: {error} Lower it, and use "
-        "--gradient-accumulation-steps in distil, --gradient-checkpointing or --lora.",
+        f"a step by {name} with batch_size {batch_size} does not fit: {error} Lower it, and use "
+        "gradient_accumulation_steps in distil, gradient_checkpointing or lora.",
     )
 
 

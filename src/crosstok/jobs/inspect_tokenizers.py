@@ -48,7 +48,7 @@ class InspectTokenizersResult(JobResult):
         encoders: source and target.
         report: the pair's numbers, in all and by file.
         texts: a few texts, cut by both.
-        folder: None: nothing is written but the files that the recipe names.
+        folder: none: nothing is written but the files that the recipe names.
         metrics: the numbers of all texts together.
     """
 

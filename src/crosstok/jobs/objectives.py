@@ -22,7 +22,7 @@ def choose_objectives(
 
     Returns:
         The recipe, in which ``objective`` names the classes of the instances, ours by name and
-        others as ``module:Class``, and ``options`` holds their fields. What is no number, text,
+        others as ``module:Class``, and ``options`` holds their fields. What is not a number, text,
         list or mapping stands there as Python prints it: such a recipe is a record, and training
         it again takes the instances again. And the objectives.
 
@@ -51,7 +51,7 @@ def choose_objectives(
 
 
 def need_teacher(objectives: Iterable[Objective]) -> bool:
-    """Whether any of them looks at a teacher."""
+    """Whether any of them needs a teacher."""
     return any(objective.needs.teacher for objective in objectives)
 
 

@@ -24,8 +24,8 @@ class Answer:
     """What was asked, and what was answered.
 
     Attributes:
-        prompt: The text that was continued, or the user's message; bytes where it is no UTF-8.
-        text: The answer, without the prompt.
+        prompt: the text that was continued, or the user's message; bytes where it is not UTF-8.
+        text: the answer, without the prompt.
     """
 
     prompt: str | bytes
@@ -33,7 +33,7 @@ class Answer:
 
 
 class Stream:
-    """Shows an answer as it comes, in front of it its prompt, and at last a line break."""
+    """Shows an answer as it comes: its prompt first, a line break last."""
 
     def __init__(self, write: Write, opening: str = "") -> None:
         self._write, self._opening, self._has_begun = write, opening, False
@@ -50,7 +50,7 @@ class Stream:
         self("\n")
 
     def break_off(self) -> None:
-        """There is no more of the answer."""
+        """The answer ends here."""
         if self._has_begun:
             self._write("\n")
 
@@ -59,7 +59,7 @@ def read_prompts(recipe: GenerateRecipe, *, takes_bytes: bool) -> list[str | byt
     """The prompts: those given first, then those of files.
 
     Raises:
-        ValueError: A file is missing; or a prompt is no UTF-8 and bytes are not taken.
+        ValueError: a file is missing; or a prompt is not UTF-8 and bytes are not taken.
     """
     given = [("--prompt", bytes_of(text, "--prompt")) for text in recipe.prompt or ()]
     given += [(f"--prompt-file {name}", _file_bytes(name)) for name in recipe.prompt_file or ()]
@@ -71,14 +71,14 @@ def read_prompts(recipe: GenerateRecipe, *, takes_bytes: bool) -> list[str | byt
 
 
 def as_json(one: Answer) -> dict[str, str]:
-    """A prompt and its answer; `prompt_hex` holds the bytes of a prompt that is no UTF-8."""
+    """A prompt and its answer; `prompt_hex` holds the bytes of a prompt that is not UTF-8."""
     if isinstance(one.prompt, str):
         return {"prompt": one.prompt, "answer": one.text}
     return {"prompt": shown(one.prompt), "prompt_hex": one.prompt.hex(), "answer": one.text}
 
 
 def shown(prompt: str | bytes) -> str:
-    """A prompt as text, U+FFFD for what is no UTF-8.
+    """A prompt as text, U+FFFD for what is not UTF-8.
 
     A character that is begun at its end is left out, since the answer begins with the whole of it.
     """
@@ -91,7 +91,7 @@ def opening_of(recipe: GenerateRecipe) -> list[Message]:
     """The messages that every chat of a recipe begins with.
 
     Raises:
-        ValueError: The system message holds half a character.
+        ValueError: the system message holds half a character.
     """
     if recipe.system is None:
         return []
@@ -109,7 +109,7 @@ def _file_bytes(name: str) -> bytes:
 
 
 def bytes_of(text: str, where: str) -> bytes:
-    """The bytes of a text, also of one that a shell gave and that is no UTF-8."""
+    """The bytes of a text, also of one that a shell gave and that is not UTF-8."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
@@ -131,11 +131,11 @@ def text_of(content: bytes, where: str, advice: str) -> str:
     """The text of some bytes.
 
     Raises:
-        ValueError: They are not UTF-8; names the place and gives the advice.
+        ValueError: they are not UTF-8; names the place and gives the advice.
     """
     try:
         return content.decode()
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{where} is no UTF-8 at byte {error.start} (0x{content[error.start]:02X}). {advice}"
+            f"{where} is not UTF-8 at byte {error.start} (0x{content[error.start]:02X}). {advice}"
         ) from None

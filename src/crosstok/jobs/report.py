@@ -1,14 +1,15 @@
-"""The page that a training run leaves behind: ``report.html`` in the output folder.
+"""The page of a training run: ``report.html`` in the output folder.
 
-Gaps on a few texts are measured before the first step and behind the last; those of before are kept
-beside the checkpoints, for a run that is resumed. Whatever fails here costs the page, not the run.
+Gaps on a few texts are measured before the first step and after the last; the former are kept
+beside the checkpoints, for a run that is resumed. A failure here becomes a warning: the run goes on
+without its page.
 """
 
 import json
 import logging
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -20,13 +21,13 @@ import yaml
 from transformers import TrainerCallback
 
 from crosstok import __version__
-from crosstok.chats import ExampleEncoder
 from crosstok.objectives import label_metrics
 from crosstok.recipes import TrainingRecipe, recipe_yaml
 from crosstok.reports import RunNumbers, run_curves, run_page, write_page
 from crosstok.training import (
     AlignedCollator,
     DistillationTrainer,
+    Sides,
     chunk_gaps,
     chunk_views,
     telling_rows,
@@ -43,14 +44,14 @@ log = logging.getLogger("crosstok")
 def watch_run(
     recipe: TrainingRecipe,
     trainer: DistillationTrainer,
-    sides: tuple[ExampleEncoder, Sequence[ExampleEncoder]],
+    sides: Sides,
 ) -> "RunReport":
-    """Let the trainer's run be looked at; call ``write`` when the model is saved.
+    """Collect the report of a run; call ``write`` when the model is saved.
 
     Args:
         recipe: of the run.
         trainer: before it trains.
-        sides: encoders of the student and of its teachers, of whom the first is looked at.
+        sides: encoders of the student and of its teachers, of which the first is shown.
     """
     report = RunReport(recipe, trainer, sides)
     trainer.add_callback(report)
@@ -58,17 +59,16 @@ def watch_run(
 
 
 class RunReport(TrainerCallback):
-    """What is to be seen of a run."""
+    """Collects what the page of a run shows."""
 
     def __init__(
         self,
         recipe: TrainingRecipe,
         trainer: DistillationTrainer,
-        sides: tuple[ExampleEncoder, Sequence[ExampleEncoder]],
+        sides: Sides,
     ) -> None:
         self.recipe, self.trainer = recipe, trainer
-        self.own, others = sides
-        self.other = others[0] if others else self.own  # a recipe may name no teacher at all
+        self.student, self.teacher = sides.student, sides.first_teacher
         self.rows: list[dict[str, Any]] = []
         self.gaps: dict[str, list[np.ndarray]] = {}
 
@@ -109,7 +109,7 @@ class RunReport(TrainerCallback):
     def _measure(self, name: str) -> None:
         recipe, trainer = self.recipe, self.trainer
         lengths = recipe.student_max_length, recipe.teacher_max_length
-        collator = AlignedCollator(self.own, (self.other,), *lengths, recipe.loss_on)
+        collator = AlignedCollator(self.student, (self.teacher,), *lengths, recipe.loss_on)
         self.gaps[name] = chunk_gaps(trainer.student, trainer.teachers[0], collator, self.rows)
 
     def _write(self, summary: str, metrics: Mapping[str, float], counts: Mapping[str, Any]) -> None:
@@ -124,7 +124,7 @@ class RunReport(TrainerCallback):
                 counts=counts,
                 curves=run_curves(self.trainer.state.log_history, labels),
                 views=chunk_views(
-                    self.rows, (self.other, self.own), self.recipe.loss_on, self.gaps
+                    self.rows, (self.teacher, self.student), self.recipe.loss_on, self.gaps
                 ),
                 note=self._note(),
                 settings={name: _setting(value) for name, value in recipe.items()},
@@ -171,7 +171,7 @@ def _setting(value: Any) -> str:
 
 
 def _guarded(what: str, action: Callable[[], None]) -> None:
-    """A run is worth more than its picture: any failure becomes a warning."""
+    """Turn any failure into a warning, so that the run goes on."""
     try:
         action()
     except Exception as error:  # whatever it is

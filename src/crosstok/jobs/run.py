@@ -1,9 +1,8 @@
-"""What the jobs that train share: checks before anything is loaded, data, trainer, output."""
+"""A training run, from its recipe to its output folder: what the jobs that train share."""
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import fields
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,41 +10,130 @@ import torch
 import yaml
 from accelerate import PartialState
 from torch.utils.tensorboard import SummaryWriter
-from transformers import PreTrainedModel, TrainingArguments
 from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 
 from crosstok.alignment import ENDS_OF_CHATS, ENDS_OF_TEXTS
-from crosstok.chats import (
-    Conversation,
-    ExampleEncoder,
-    describe_template,
-    parse_example,
-    resolve_chat_template,
-)
-from crosstok.corpora import Examples, load_examples
+from crosstok.jobs.arguments import metric_sinks, training_arguments
+from crosstok.jobs.held_out import HeldOut
+from crosstok.jobs.report import RunReport, watch_run
 from crosstok.jobs.teachers import check_teacher_cache
-from crosstok.models import check_model_exists, default_device, extra_inputs
+from crosstok.models import check_model_exists, extra_inputs, needs_code
 from crosstok.objectives import Objective
 from crosstok.recipes import TrainingRecipe, recipe_yaml, save_recipe, saved_values
 from crosstok.teachers import Teacher
-from crosstok.tokenizers import ByteVocab, TextEncoder, load_target_tokenizer, load_tokenizer
-from crosstok.training import (
-    AlignedCollator,
-    DistillationTrainer,
-    Student,
-    chat_rows,
-    text_windows,
-    window_length,
-)
+from crosstok.training import AlignedCollator, DistillationTrainer, Sides, Student
 from crosstok.training.checkpoints import last_checkpoint
 from crosstok.training.log_file import LOG, LogFile
-from crosstok.training.outputs import CHECKPOINTS, RECIPE, check_output_folder, clear_output_folder
+from crosstok.training.outputs import (
+    CHECKPOINTS,
+    RECIPE,
+    check_output_folder,
+    clear_output_folder,
+    model_card,
+    save_outputs,
+    to_json,
+)
 from crosstok.training.progress import ProgressBar
+from crosstok.training.training_rows import (
+    are_chats,
+    check_something_is_learned,
+    stop_where_turns_end,
+)
 
 log = logging.getLogger("crosstok")
 
-_ROWS_LOOKED_AT = 64  # before training, for something to learn
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A training run: what its recipe has become.
+
+    Attributes:
+        asked: the recipe as it was given, which is saved with the model.
+        recipe: the same with every length filled in.
+        objectives: what is trained.
+        sides: encoders of the student and its teachers.
+        rows: the data, for the collator.
+        student: the model that is trained.
+        teachers: what it learns from; none where no objective uses one.
+        saved_dtype: of the student's own files, and of those that are written.
+        held_out: what is measured on held-out texts.
+    """
+
+    asked: TrainingRecipe
+    recipe: TrainingRecipe
+    objectives: Sequence[Objective]
+    sides: Sides
+    rows: Any
+    student: Student
+    teachers: Sequence[Teacher]
+    saved_dtype: torch.dtype
+    held_out: HeldOut
+
+    def train(self) -> "TrainedRun":
+        """Train to the end, from the start or from the checkpoint that the recipe resumes."""
+        trainer = build_trainer(
+            self.recipe, self.student, self.teachers, self.sides, self.rows, self.objectives
+        )
+        self.held_out.watch(trainer)
+        start_output(self.asked, trainer)
+        page = watch_run(self.recipe, trainer, self.sides)
+        return TrainedRun(self, trainer.train_to_end(resume_point(self.asked)), page)
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run that has trained, ready to be saved.
+
+    Attributes:
+        run: what was trained.
+        metrics: its final figures.
+        page: the report of the run.
+    """
+
+    run: Run
+    metrics: dict[str, float]
+    page: RunReport
+
+    @property
+    def folder(self) -> Path:
+        """Where it is saved."""
+        return Path(self.run.asked.output)
+
+    def save(
+        self, summary: str, lines: Sequence[str], counts: Mapping[str, Any], *, tag: str
+    ) -> None:
+        """Write model, tokenizer, recipe, card, figures and the report, on the first rank.
+
+        Args:
+            summary: what was done, in a sentence.
+            lines: further sentences for the card.
+            counts: where the embedding rows came from; empty where nothing was transplanted.
+            tag: of the card.
+        """
+        on_first_rank(lambda: self._save_model(summary, lines, counts, tag))
+        on_first_rank(lambda: self.page.write(summary, self.metrics, counts))
+
+    def _save_model(
+        self, summary: str, lines: Sequence[str], counts: Mapping[str, Any], tag: str
+    ) -> None:
+        student, asked = self.run.student, recipe_yaml(self.run.asked)
+        card = model_card(
+            self.folder.name,
+            [summary, *lines],
+            self.metrics,
+            asked,
+            tag=tag,
+            has_code=needs_code(student.model),
+        )
+        files = {"README.md": card, RECIPE: asked, "training.json": to_json(self.metrics)}
+        if counts:
+            files["transplant.json"] = to_json(counts)
+        model = student.export()
+        if are_chats(self.run.rows):
+            stop_where_turns_end(model, student.encoder.byte_vocab)
+        tokenizer = student.encoder.tokenizer
+        save_outputs(self.folder, model, tokenizer, files, dtype=self.run.saved_dtype)
 
 
 def check_request(
@@ -65,7 +153,7 @@ def check_request(
         check_model_exists(model)
     if recipe.precision == "fp16" and not torch.cuda.is_available():
         raise ValueError(
-            "--precision fp16 needs a GPU, and there is none; use bf16, or fp32 (the default)."
+            "precision fp16 needs a GPU, and there is none; use bf16, or fp32 (the default)."
         )
 
 
@@ -89,7 +177,7 @@ def check_same_recipe(recipe: TrainingRecipe, output: Path) -> None:
         differences = ", ".join(f"{k} was {old.get(k)}, is {new.get(k)}" for k in changed)
         raise ValueError(
             f"cannot resume: {differences}. "
-            f"Resume with `--recipe {started} --resume`, or start anew in another --output."
+            f"Resume with `--recipe {started} --resume`, or start anew in another output folder."
         )
 
 
@@ -106,7 +194,7 @@ def start_output(recipe: TrainingRecipe, trainer: DistillationTrainer) -> None:
     """Make the folder ready for a run, say in it which run, and let metrics go there."""
     on_first_rank(lambda: _start_folder(recipe))
     trainer.add_callback(LogFile(Path(recipe.output) / LOG))
-    if "tensorboard" in _reports(recipe) and PartialState().is_main_process:
+    if "tensorboard" in metric_sinks(recipe) and PartialState().is_main_process:
         trainer.add_callback(TensorBoardCallback(SummaryWriter(f"{recipe.output}/runs")))
 
 
@@ -129,128 +217,11 @@ def resume_point(recipe: TrainingRecipe) -> str | None:
     return str(checkpoint)
 
 
-def load_side(
-    name: str,
-    chat_template: str | None,
-    *,
-    bytes_of: str | None = None,
-    trust_remote_code: bool = False,
-) -> ExampleEncoder:
-    """A model's tokenizer as an encoder of texts and chats.
-
-    Args:
-        name: tokenizer or model, name or folder.
-        chat_template: taken instead of the tokenizer's own: a file, or a built-in name.
-        bytes_of: the model whose specials the name ``bytes`` takes; None: it is a name like others.
-        trust_remote_code: whether its Python code may be executed.
-
-    Raises:
-        ValueError: there is no such tokenizer or template.
-    """
-    if bytes_of is None:
-        tokenizer = load_tokenizer(name, trust_remote_code=trust_remote_code)
-    else:
-        tokenizer = load_target_tokenizer(name, bytes_of, trust_remote_code=trust_remote_code)
-    if chat_template is not None:
-        if tokenizer.chat_template:
-            log.warning(
-                "%s: its own chat template is replaced by %r, as asked", name, chat_template
-            )
-        tokenizer.chat_template = resolve_chat_template(chat_template)
-    return ExampleEncoder(TextEncoder(tokenizer))
-
-
-def examples_of(recipe: TrainingRecipe) -> Examples:
-    """The data of a recipe.
-
-    Raises:
-        ValueError: it cannot be read.
-    """
-    return load_examples(
-        recipe.data,
-        text_field=recipe.text_field,
-        text_unit=recipe.text_unit,
-        split=recipe.split,
-        streaming=recipe.streaming,
-    )
-
-
-def rows_of(
-    examples: Examples,
-    recipe: TrainingRecipe,
-    student: ExampleEncoder,
-    teachers: Sequence[ExampleEncoder],
-) -> Any:
-    """The data as rows for the collator: chats, or windows of text that fill ``max_length`` tokens.
-
-    Raises:
-        ValueError: the data cannot be read, or a chat that a template cannot render (names it).
-    """
-    if examples.kind == "text":
-        teacher_length = recipe.teacher_max_length or recipe.student_max_length
-        sides = [(student.encoder, recipe.student_max_length - 2)]  # less bos and eos
-        sides += [(side.encoder, teacher_length - 2) for side in teachers]
-        rows = text_windows(examples, window_length(examples, sides))
-    else:
-        rows = chat_rows(examples, (student, *teachers))
-        if is_chat(rows):
-            tell_what_templates_change((student, *teachers))
-    return rows.shuffle(seed=recipe.seed, buffer_size=10_000) if recipe.streaming else rows
-
-
-def is_chat(rows: Any) -> bool:
-    """Whether these rows are conversations: their answers end in the end of a turn."""
-    if "example" not in (rows.column_names or ()):
-        return False
-    first = next(iter(rows))
-    return isinstance(parse_example(first["example"], first["where"]), Conversation)
-
-
-def tell_what_templates_change(sides: Sequence[ExampleEncoder]) -> None:
-    """Say where a model will not read a chat as it is written in the data."""
-    for side in sides:
-        name = side.encoder.tokenizer.name_or_path
-        template = describe_template(side)
-        if template.system == "folded":
-            log.info(
-                "%s: its template takes no system message; where a chat has one, it is put at the "
-                "head of the first user message",
-                name,
-            )
-        if template.before_first:
-            log.info(
-                "%s: its template begins every chat without a system message with %r",
-                name,
-                template.before_first,
-            )
-
-
-def stop_at_end_of_turn(model: PreTrainedModel, vocab: ByteVocab, rows: Any) -> None:
-    """Let ``generate`` stop where a turn ends, after training on chats."""
-    end_of_turn = [i for i in vocab.roles.get("end_of_turn", ()) if i in vocab.special_ids]
-    if not end_of_turn or not is_chat(rows):
-        return
-    config = model.generation_config
-    stops = config.eos_token_id
-    stops = [] if stops is None else [stops] if isinstance(stops, int) else list(stops)
-    ends = (vocab.document_end, end_of_turn[-1], *vocab.roles.get("end_of_chat", ()))
-    stops += [id_ for id_ in ends if id_ is not None]
-    config.eos_token_id = sorted(set(stops))
-
-
-def training_device(recipe: TrainingRecipe) -> torch.device:
-    """Where transformers' trainer would put the model."""
-    arguments = TrainingArguments(
-        output_dir=recipe.output, report_to=[], use_cpu=default_device().type == "cpu"
-    )
-    return arguments.device
-
-
 def build_trainer(
     recipe: TrainingRecipe,
     student: Student,
     teachers: Sequence[Teacher],
-    sides: tuple[ExampleEncoder, Sequence[ExampleEncoder]],
+    sides: Sides,
     rows: Any,
     objectives: Sequence[Objective] | None = None,
 ) -> DistillationTrainer:
@@ -262,25 +233,24 @@ def build_trainer(
         recipe: of a job that trains.
         student: what is trained.
         teachers: none where no objective needs one.
-        sides: encoders of the student and of its teachers.
-        rows: as `rows_of` gives them.
+        sides: their encoders.
+        rows: as `crosstok.jobs.data.make_rows` makes them.
         objectives: what is trained; what the recipe names if not given.
 
     Raises:
         ValueError: the objectives cannot be used for these models, or weights fit none of them.
     """
-    own, others = sides
     objectives = recipe.objectives() if objectives is None else objectives
     collator = AlignedCollator(
-        own,
-        tuple(others) if teachers else (),
+        sides.student,
+        sides.teachers if teachers else (),
         recipe.student_max_length,
         recipe.teacher_max_length,
         recipe.loss_on,
         extra_inputs(student.model),
     )
-    check_something_is_left(recipe, collator, rows)
-    student.ends = ENDS_OF_CHATS if is_chat(rows) else ENDS_OF_TEXTS
+    check_something_is_learned(collator, rows)
+    student.ends = ENDS_OF_CHATS if are_chats(rows) else ENDS_OF_TEXTS
     trainer = DistillationTrainer(
         student,
         teachers,
@@ -294,78 +264,3 @@ def build_trainer(
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(ProgressBar())
     return trainer
-
-
-def check_something_is_left(recipe: TrainingRecipe, collator: AlignedCollator, rows: Any) -> None:
-    """Refuse to train where the first rows hold nothing to learn within ``max_length``.
-
-    Raises:
-        ValueError: names the lengths and what to do.
-    """
-    for row in islice(rows, _ROWS_LOOKED_AT):
-        if int(collator([row])["num_bytes"].sum()):
-            return
-    teacher = recipe.teacher_max_length
-    both = f" (teacher: {teacher})" if teacher is not None else ""
-    raise ValueError(
-        f"--max-length {recipe.student_max_length}{both} leaves nothing to learn: in the first "
-        f"{_ROWS_LOOKED_AT} rows or fewer, all bytes that --loss-on {recipe.loss_on} trains on lie "
-        "behind it. Give a larger one; `crosstok inspect` counts how many bytes a length cuts off."
-    )
-
-
-def training_arguments(recipe: TrainingRecipe, model: PreTrainedModel) -> TrainingArguments:
-    """Transformers' arguments for a recipe; what is not in it stays at transformers' default."""
-    learning_rate = recipe.learning_rate
-    if learning_rate is None:
-        learning_rate = default_learning_rate(model.num_parameters())
-        log.info(
-            "learning rate %.2g, chosen for %.1fM parameters; --learning-rate sets another",
-            learning_rate,
-            model.num_parameters() / 1e6,
-        )
-    steps = recipe.max_steps
-    warmup: float | None = recipe.warmup_steps
-    if warmup is None:  # of epochs, as a share: how many steps they are is known later
-        warmup = 0.1 if steps is None else steps // 10
-    checkpointing: dict[str, Any] = (
-        {"gradient_checkpointing": True} if recipe.gradient_checkpointing else {}
-    )
-    output = Path(recipe.output)
-    ours: dict[str, Any] = dict(
-        output_dir=str(output / CHECKPOINTS),
-        **({"num_train_epochs": recipe.epochs} if steps is None else {"max_steps": steps}),
-        per_device_train_batch_size=recipe.batch_size,
-        gradient_accumulation_steps=recipe.gradient_accumulation_steps,
-        learning_rate=learning_rate,
-        warmup_steps=warmup,
-        weight_decay=recipe.weight_decay,
-        max_grad_norm=recipe.max_grad_norm,
-        bf16=recipe.precision == "bf16",
-        fp16=recipe.precision == "fp16",
-        seed=recipe.seed,
-        data_seed=recipe.seed,
-        dataloader_num_workers=recipe.num_workers,
-        remove_unused_columns=False,
-        label_names=[],
-        save_steps=recipe.save_every,
-        save_total_limit=2,
-        logging_steps=recipe.log_every,
-        disable_tqdm=True,
-        use_cpu=default_device().type == "cpu",
-        dataloader_pin_memory=torch.cuda.is_available(),
-        report_to=[name for name in _reports(recipe) if name != "tensorboard"],
-        ddp_find_unused_parameters=False,
-        **checkpointing,
-    )
-    return TrainingArguments(**{**ours, **recipe.trainer_arguments()})
-
-
-def _reports(recipe: TrainingRecipe) -> list[str]:
-    """Where metrics go."""
-    return [name.strip() for name in recipe.report_to.split(",") if name.strip() != "none"]
-
-
-def default_learning_rate(num_parameters: int) -> float:
-    """The paper's 1e-5 for 2.6 billion parameters; more for smaller models, at most 1e-3."""
-    return float(min(1e-3, max(1e-5, 1e-5 * (2.6e9 / num_parameters) ** 0.75)))

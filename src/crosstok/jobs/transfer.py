@@ -3,29 +3,17 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import PreTrainedModel, set_seed
 
+from crosstok.jobs.arguments import training_device
 from crosstok.jobs.byte_lengths import fit_lengths
+from crosstok.jobs.data import load_data, load_encoder, make_rows
 from crosstok.jobs.held_out import HeldOut, held_out_texts
 from crosstok.jobs.objectives import choose_objectives, need_teacher
-from crosstok.jobs.report import watch_run
 from crosstok.jobs.result import TrainedResult
-from crosstok.jobs.run import (
-    build_trainer,
-    check_request,
-    examples_of,
-    load_side,
-    on_first_rank,
-    resume_point,
-    rows_of,
-    start_output,
-    stop_at_end_of_turn,
-    training_device,
-)
+from crosstok.jobs.run import Run, check_request
 from crosstok.jobs.teachers import open_teachers
 from crosstok.jobs.transplant import describe_rows, give_embeddings
 from crosstok.models import (
@@ -34,20 +22,13 @@ from crosstok.models import (
     load_config,
     load_model,
     max_positions,
-    needs_code,
     raise_max_positions,
 )
 from crosstok.objectives import Objective
-from crosstok.recipes import TransferRecipe, recipe_yaml, takes
+from crosstok.recipes import TransferRecipe, takes
 from crosstok.teachers import Teacher
 from crosstok.tokenizers import TextEncoder
-from crosstok.training import Lora, OriginalEmbeddings, Student, add_lora
-from crosstok.training.outputs import (
-    RECIPE,
-    model_card,
-    save_outputs,
-    to_json,
-)
+from crosstok.training import Lora, OriginalEmbeddings, Sides, Student, add_lora
 from crosstok.transplants import TransplantReport
 
 log = logging.getLogger("crosstok")
@@ -85,32 +66,49 @@ def transfer(
     check_request(recipe, [recipe.model], objectives)
     recipe.transplant_method()
     set_seed(recipe.seed)
+    sides = load_sides(recipe)
+    texts = held_out_texts(recipe)
+    examples = load_data(recipe)
+    fitted = fit_lengths(recipe, examples, sides) if recipe.to_bytes else recipe
+    rows = make_rows(examples, fitted, sides)
+    source, target = sides.first_teacher.encoder, sides.student.encoder
+    student, teachers, saved_dtype = build_models(
+        fitted, source, target, needs_teacher=need_teacher(objectives)
+    )
+    run = Run(
+        asked=recipe,
+        recipe=fitted,
+        objectives=objectives,
+        sides=sides,
+        rows=rows,
+        student=student,
+        teachers=teachers,
+        saved_dtype=saved_dtype,
+        held_out=HeldOut(fitted, student, texts),
+    ).train()
+    assert student.report is not None
+    report = student.report
+    run.save(
+        describe_run(recipe), describe(recipe, student), report.as_dict(), tag="tokenizer-transfer"
+    )
+    return TransferResult(folder=run.folder, metrics=run.metrics, report=report)
+
+
+def load_sides(recipe: TransferRecipe) -> Sides:
+    """The encoder of the target tokenizer, and that of the model's own, which its old self keeps.
+
+    Raises:
+        ValueError: there is no such tokenizer or template, or input expansion is asked for without
+            a tokenizer of bytes.
+    """
     trust = recipe.trust_remote_code
-    other = load_side(recipe.model, recipe.template_of_teacher(0), trust_remote_code=trust)
-    own = load_side(
+    teacher = load_encoder(recipe.model, recipe.template_of_teacher(0), trust_remote_code=trust)
+    student = load_encoder(
         recipe.tokenizer, recipe.chat_template, bytes_of=recipe.model, trust_remote_code=trust
     )
     if recipe.input_expansion:
-        check_is_bytes(own.encoder.byte_vocab)
-    texts = held_out_texts(recipe)
-    examples = examples_of(recipe)
-    fitted = fit_lengths(recipe, examples, own, other) if recipe.to_bytes else recipe
-    rows = rows_of(examples, fitted, own, [other])
-    student, teachers, saved_dtype = build_models(
-        fitted, other.encoder, own.encoder, needs_teacher=need_teacher(objectives)
-    )
-    held_out = HeldOut(fitted, student, texts)
-    trainer = build_trainer(fitted, student, teachers, (own, [other]), rows, objectives)
-    held_out.watch(trainer)
-    start_output(recipe, trainer)
-    page = watch_run(fitted, trainer, (own, [other]))
-    metrics = trainer.train_to_end(resume_point(recipe))
-    assert student.report is not None
-    report = student.report
-    result = TransferResult(folder=Path(recipe.output), metrics=metrics, report=report)
-    on_first_rank(lambda: save_transfer(recipe, student, result, saved_dtype, rows))
-    on_first_rank(lambda: page.write(describe_run(recipe), metrics, report.as_dict()))
-    return result
+        check_is_bytes(student.encoder.byte_vocab)
+    return Sides(student, (teacher,))
 
 
 def build_models(
@@ -155,32 +153,14 @@ def prepare_student(
     return Student(model, target, report)
 
 
-def save_transfer(
-    recipe: TransferRecipe,
-    student: Student,
-    result: TransferResult,
-    dtype: torch.dtype,
-    rows: Any,
-) -> None:
-    """Write model, tokenizer, recipe, card and figures."""
-    lines = [
-        describe_run(recipe),
-        *describe_rows(result.report),
+def describe(recipe: TransferRecipe, student: Student) -> list[str]:
+    """What became of the model's embeddings and positions, in sentences for its card."""
+    assert student.report is not None
+    return [
+        *describe_rows(student.report),
         *describe_positions(recipe, student.model),
         *describe_architecture(student.model),
     ]
-    asked = recipe_yaml(recipe)
-    files = {
-        "README.md": model_card(
-            result.folder.name, lines, result.metrics, asked, has_code=needs_code(student.model)
-        ),
-        RECIPE: asked,
-        "transplant.json": to_json(result.report.as_dict()),
-        "training.json": to_json(result.metrics),
-    }
-    model = student.export()
-    stop_at_end_of_turn(model, student.encoder.byte_vocab, rows)
-    save_outputs(result.folder, model, student.encoder.tokenizer, files, dtype=dtype)
 
 
 def describe_run(recipe: TransferRecipe) -> str:

@@ -1,4 +1,4 @@
-"""Causal language models as crosstok uses them: loaded, probed, and read without their logits."""
+"""Load causal language models, find their output heads, and score texts without full logits."""
 
 from crosstok.models.context_length import (
     max_positions,
@@ -29,6 +29,7 @@ from crosstok.models.loading import (
 )
 from crosstok.models.modeling_byte_expanded import SubwordLookup
 from crosstok.models.modes import evaluating
+from crosstok.models.vocabulary import vocabulary_masks
 
 __all__ = [
     "ExtraInputs",
@@ -54,5 +55,6 @@ __all__ = [
     "subword_lookup",
     "token_scores",
     "unwrap_model",
+    "vocabulary_masks",
     "why_positions_are_fixed",
 ]

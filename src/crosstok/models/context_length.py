@@ -1,4 +1,4 @@
-"""How many tokens a model has positions for, and more of them where that costs no weights."""
+"""Number of positions of a model, and how to raise it for models where that needs no weights."""
 
 from typing import Any
 
@@ -7,35 +7,36 @@ _FREE_KINDS = ("default", "linear", "llama3")
 
 
 def max_positions(config: Any) -> int | None:
-    """Tokens that a model was made for; None where its configuration does not say.
+    """Return the maximum number of tokens of a model; None if its configuration has none.
 
     Args:
         config: a transformers configuration.
     """
     config = config.get_text_config()
-    found = getattr(config, "max_position_embeddings", None)
+    names = ("max_position_embeddings", "n_positions")
+    found = next((value for name in names if (value := getattr(config, name, None))), None)
     return None if found is None else int(found)
 
 
 def why_positions_are_fixed(config: Any) -> str | None:
-    """What keeps a model to its number of positions; None where it can have any number."""
+    """Return why a model cannot have more positions; None if it can have any number."""
     config = config.get_text_config()
     if max_positions(config) is None:
         return None
     rope = getattr(config, "rope_parameters", None)
     if not rope and getattr(config, "rope_theta", None) is None:
-        return "its positions are not rotary: each has weights of its own"
+        return "its positions are not rotary: each has its own weights"
     kinds = sorted(_rope_kinds(rope or {}) - set(_FREE_KINDS))
     if kinds:
-        return f"its rotary positions are of type {', '.join(kinds)}, stretched to that number"
+        return f"its rotary positions are of type {', '.join(kinds)}, scaled to that number"
     return None
 
 
 def raise_max_positions(config: Any, length: int) -> bool:
-    """Let a model have `length` positions, in place; False where it had as many already.
+    """Raise a model's number of positions to `length`, in place; False if it had enough.
 
     Raises:
-        ValueError: its number of positions cannot be changed.
+        ValueError: the model's number of positions cannot be changed.
     """
     positions = max_positions(config)
     if positions is None or length <= positions:
@@ -51,6 +52,6 @@ def raise_max_positions(config: Any, length: int) -> bool:
 
 
 def _rope_kinds(rope: Any) -> set[str]:
-    """Types of rotary positions: one, or one for each kind of layer."""
+    """Collect the types of rotary positions: one, or one for each kind of layer."""
     per_layer = [value for value in rope.values() if isinstance(value, dict)]
     return {str(found.get("rope_type") or "default") for found in per_layer or [rope]}

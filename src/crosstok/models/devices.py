@@ -1,4 +1,4 @@
-"""Where models go of which nothing is said."""
+"""The default device of models."""
 
 import logging
 
@@ -8,9 +8,9 @@ log = logging.getLogger("crosstok")
 
 
 def default_device() -> torch.device:
-    """The accelerator of this machine; the CPU where there is none, or one without float64.
+    """Return this machine's accelerator; the CPU if it has none, or one without float64.
 
-    Losses, counts and draws are summed in float64, which Apple's GPUs do not have.
+    Losses and counts are summed in float64, which Apple's GPUs do not support.
     """
     found = torch.accelerator.current_accelerator(check_available=True)
     if found is not None and found.type == "mps":

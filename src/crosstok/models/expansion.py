@@ -1,4 +1,4 @@
-"""Input expansion: a model over bytes that also sees the subwords which end at each byte."""
+"""Input expansion: a model over bytes whose inputs also contain the subword ending at each byte."""
 
 import copy
 from typing import Any
@@ -18,10 +18,10 @@ from crosstok.models.modeling_byte_expanded import (
 from crosstok.models.modes import evaluating
 from crosstok.tokenizers import ByteVocab
 
-# crosstok reads such folders with its own copy of the code: none of theirs is executed.
+# crosstok loads such folders with its own code and does not execute the code in the folder.
 AutoConfig.register(ByteExpandedConfig.model_type, ByteExpandedConfig, exist_ok=True)
 AutoModelForCausalLM.register(ByteExpandedConfig, ByteExpandedForCausalLM, exist_ok=True)
-# Folders that are written hold a copy of it, for whoever has no crosstok.
+# Saved folders contain a copy of the code, so that they load without crosstok.
 ByteExpandedConfig.register_for_auto_class()  # type: ignore[no-untyped-call]
 ByteExpandedForCausalLM.register_for_auto_class(  # type: ignore[no-untyped-call]
     "AutoModelForCausalLM"
@@ -34,24 +34,24 @@ def expand_inputs(
     source_vocab: ByteVocab,
     byte_vocab: ByteVocab,
 ) -> PreTrainedModel:
-    """Add to every byte's embedding that of the longest original subword which ends there.
+    """Add the embedding of the longest original subword ending at each byte to the byte's own.
 
     Minixhofer et al. 2025 (arXiv 2503.20083), appendix C, without their cap of 16 bytes. Special
-    tokens get the row of the same special, and no subword reaches across one.
+    tokens get the row of the same special token, and no subword extends across one.
 
     Args:
-        model: a model over bytes; it becomes the ``backbone`` of the new one, not a copy.
+        model: a model over bytes; it becomes the ``backbone`` of the new model and is not copied.
         original_embeddings: the input matrix that the model had for `source_vocab`; copied, frozen,
             and kept in its dtype.
-        source_vocab: of the original tokenizer.
-        byte_vocab: of the model's tokenizer: one byte an id, and special tokens.
+        source_vocab: byte view of the original tokenizer.
+        byte_vocab: byte view of the model's tokenizer: one byte per id, and special tokens.
 
     Returns:
         A `ByteExpandedForCausalLM` in the mode (training, evaluation) of `model`.
 
     Raises:
-        ValueError: ids of `byte_vocab` are no single bytes, the matrix does not fit, or the model
-            cannot be given its inputs as embeddings.
+        ValueError: ids of `byte_vocab` are not single bytes, the matrix does not fit, or the model
+            does not accept its inputs as embeddings.
     """
     lookup = subword_lookup(source_vocab, byte_vocab, _num_rows(model))
     num_subwords = len(source_vocab)
@@ -62,7 +62,7 @@ def expand_inputs(
         num_edges=len(lookup.edge_keys),
         longest_subword=lookup.longest,
     )
-    with torch.device("meta"):  # the parts are there already
+    with torch.device("meta"):  # its parts exist already
         expanded: Any = ByteExpandedForCausalLM(config)
     expanded.config.text_config = model.config
     expanded.backbone = model
@@ -76,7 +76,7 @@ def expand_inputs(
             expanded.register_buffer(name, table.to(device))
     expanded.generation_config = copy.deepcopy(model.generation_config)
     expanded.name_or_path = expanded.config.name_or_path = model.name_or_path
-    model.config.name_or_path = ""  # would be written into config.json, beside the model's own
+    model.config.name_or_path = ""  # else config.json would contain it a second time
     return expanded.train(model.training)  # type: ignore[no-any-return]
 
 
@@ -84,27 +84,27 @@ def check_is_bytes(byte_vocab: ByteVocab) -> None:
     """Check that a tokenizer's ids are single bytes and special tokens.
 
     Raises:
-        ValueError: one is something else; input expansion has no meaning there.
+        ValueError: an id is something else; input expansion is not defined for such tokenizers.
     """
     for id_, content in enumerate(byte_vocab.token_bytes):
         if content is not None and len(content) != 1:
             raise ValueError(
                 f"input expansion is for models over bytes, and id {id_} of this tokenizer stands "
-                f"for {content!r}. Take the tokenizer `bytes`, or leave input expansion out."
+                f"for {content!r}. Use the tokenizer `bytes`, or leave input expansion out."
             )
 
 
 def subword_lookup(
     source_vocab: ByteVocab, byte_vocab: ByteVocab, num_ids: int | None = None
 ) -> SubwordLookup:
-    """The tables that find the longest subword of `source_vocab` at each byte.
+    """Build the tables that find the longest subword of `source_vocab` at each byte.
 
-    Where several ids of `source_vocab` have the same bytes, it is the one that its encoder writes.
+    If several ids of `source_vocab` have the same bytes, the id that its encoder writes is used.
 
     Args:
-        source_vocab: of the original tokenizer.
-        byte_vocab: one byte an id, and special tokens.
-        num_ids: rows of the model's matrix, if it has more than `byte_vocab` has ids.
+        source_vocab: byte view of the original tokenizer.
+        byte_vocab: byte view of the model's tokenizer: one byte per id, and special tokens.
+        num_ids: rows of the model's matrix, if it has more rows than `byte_vocab` has ids.
 
     Raises:
         ValueError: an id of `byte_vocab` is neither a single byte nor special.
@@ -129,7 +129,7 @@ def subword_lookup(
 
 
 def _trie(vocab: ByteVocab) -> tuple[Int[np.ndarray, " E"], Int[np.ndarray, " S"]]:
-    """Edges and subwords of the trie of the reversed bytes, grown a level at a time."""
+    """Build edges and subwords of the trie of the reversed bytes, one level at a time."""
     contents = sorted({content for content in vocab.token_bytes if content})
     ids = np.array([vocab.ids_of(content)[0] for content in contents])
     lengths = np.array([len(content) for content in contents], dtype=np.int64)
@@ -167,8 +167,8 @@ def _check_fits(model: PreTrainedModel, original: Tensor, num_subwords: int) -> 
         )
     if model.config.model_type not in CONFIG_MAPPING:
         raise ValueError(
-            f"input expansion needs an architecture that transformers knows itself, and {name} "
-            "comes with code of its own. Leave input expansion out."
+            f"input expansion needs an architecture that transformers contains, and {name} "
+            "comes with its own code. Leave input expansion out."
         )
     ids = torch.arange(min(4, embeddings.weight.shape[0]), device=model.device)[None]
     with evaluating(model), torch.no_grad():
@@ -176,6 +176,6 @@ def _check_fits(model: PreTrainedModel, original: Tensor, num_subwords: int) -> 
         given = model(inputs_embeds=embeddings(ids), use_cache=False).logits
     if getattr(model, "_is_stateful", False) or not torch.allclose(plain, given, rtol=1e-3):
         raise ValueError(
-            f"{name} does not read its inputs from its embedding matrix alone, so that nothing can "
-            "be added to them. Leave input expansion out."
+            f"{name} does not take its inputs from its embedding matrix alone, so nothing can be "
+            "added to them. Leave input expansion out."
         )

@@ -1,8 +1,8 @@
-"""What a model is given besides ids and mask: the one place where architectures differ.
+"""Inputs of a model besides ids and mask; other code does not distinguish architectures.
 
-A model with such inputs has a method ``extra_inputs()`` that returns an `ExtraInputs`, and where it
-is a plain model with something added, the plain one as ``backbone`` and the addition in words as
-``describe_architecture()``. Everything that runs a model asks here; nothing names an architecture.
+A model with such inputs has a method ``extra_inputs()`` that returns an `ExtraInputs`. If it
+extends a plain model, it has that model as ``backbone`` and describes the extension in
+``describe_architecture()``. All code that runs a model gets its extra inputs from here.
 """
 
 from typing import Any, Protocol
@@ -14,25 +14,25 @@ from crosstok.models.head_probe import unwrap_model
 
 
 class ExtraInputs(Protocol):
-    """Finds a model's further inputs from its ids, on the CPU. Can be pickled, for data loaders."""
+    """Computes a model's extra inputs from its ids, on the CPU; picklable, for data loaders."""
 
     @property
     def context(self) -> int:
-        """Tokens that the inputs of a position depend on: itself and those before it."""
+        """Number of tokens that a position's inputs depend on: its own and earlier ones."""
         ...
 
     def __call__(
         self, input_ids: Int[Tensor, "B T"], attention_mask: Int[Tensor, "B T"] | None = None
     ) -> dict[str, Shaped[Tensor, "B T"]]:
-        """The inputs by the names of the model's forward pass."""
+        """Return the inputs by their argument names in the model's forward pass."""
         ...
 
 
 def extra_inputs(model: nn.Module) -> ExtraInputs | None:
-    """What finds a model's further inputs; None for a model that is given ids and mask alone.
+    """Return what computes a model's extra inputs; None if it takes only ids and mask.
 
     Args:
-        model: possibly wrapped.
+        model: a model, possibly wrapped.
     """
     find: Any = getattr(unwrap_model(model), "extra_inputs", None)
     found: ExtraInputs | None = find() if callable(find) else None
@@ -40,16 +40,16 @@ def extra_inputs(model: nn.Module) -> ExtraInputs | None:
 
 
 def describe_architecture(model: nn.Module) -> list[str]:
-    """What a model has beyond a plain one, in sentences for its card; nothing for plain ones."""
+    """Describe a model's additions to a plain model in sentences for its card, if it has any."""
     describe: Any = getattr(unwrap_model(model), "describe_architecture", None)
     return list(describe()) if callable(describe) else []
 
 
 def plain_model(model: Any) -> Any:
-    """The model that is given ids and mask alone: itself, or what it was made from."""
+    """Return the model that takes only ids and mask: the model itself, or its backbone."""
     return model if extra_inputs(model) is None else model.backbone
 
 
 def needs_code(model: Any) -> bool:
-    """Whether a folder with this model loads only where its own code is trusted."""
+    """Return whether a folder with this model loads only if its own code is trusted."""
     return extra_inputs(model) is not None

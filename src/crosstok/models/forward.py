@@ -12,13 +12,14 @@ from crosstok.ops import OutputHead, linear_logprobs
 
 @dataclass(frozen=True)
 class Scores:
-    """What a model says of a batch of texts, in nats; 0 wherever nothing is said.
+    """Log-probabilities of a batch of texts under a model, in nats; 0 at undefined positions.
 
     Attributes:
         token_logprobs: [B T]. Position k holds log p(token k | tokens before k); position 0 is 0.
         boundary_logprobs: [B T], or None. Position k holds the log-mass of the boundary set as
             the **next** token, after tokens 0..k.
-        hidden: [B T D], or None. Row k is what enters the output matrix to predict token **k + 1**.
+        hidden: [B T D], or None. Row k is the input of the output matrix that predicts token
+            **k + 1**.
     """
 
     token_logprobs: Float[Tensor, "B T"]
@@ -32,21 +33,21 @@ def hidden_states(
     attention_mask: Int[Tensor, "B T"],
     **more: Tensor,
 ) -> Float[Tensor, "B T D"]:
-    """What enters the model's output matrix, by a call of the model itself.
+    """Run the model and return the input of its output matrix.
 
-    The call goes through whatever wraps the model (DistributedDataParallel, PEFT), so gradients
+    The call goes through all wrappers of the model (DistributedDataParallel, PEFT), so gradients
     are synchronised and adapters apply. A hook on the output embeddings takes their input and
-    lets a single position through, so the logits that the model makes are [1 1 V].
+    passes on a single position, so the model computes logits of [1 1 V] only.
 
     Args:
-        model: A causal language model of transformers, possibly wrapped.
-        input_ids: Ids, padded on the right.
+        model: a causal language model of transformers, possibly wrapped.
+        input_ids: ids, padded on the right.
         attention_mask: 1 (or True) for tokens, 0 for padding.
-        more: Further inputs of the model (`crosstok.models.extra_inputs`); one that has them finds
-            them itself where they are not given.
+        more: extra inputs of the model (`crosstok.models.extra_inputs`); a model that has them
+            computes them itself if they are not passed.
 
     Raises:
-        ValueError: A row is padded on the left or in the middle, or the model does not pass its
+        ValueError: a row is padded on the left or in the middle, or the model does not pass its
             hidden states through its output embeddings.
     """
     _check_right_padded(input_ids, attention_mask)
@@ -101,18 +102,18 @@ def token_scores(
     """Score every token of a batch; gradients flow if they are enabled.
 
     Args:
-        model: A causal language model of transformers, possibly wrapped.
+        model: a causal language model of transformers, possibly wrapped.
         head: `output_head(model)`.
-        input_ids: Ids, padded on the right.
+        input_ids: ids, padded on the right.
         attention_mask: 1 (or True) for tokens, 0 for padding. Padding is not evaluated.
-        boundary_mask: Ids of the boundary set; None leaves its mass out.
-        valid_ids: False for rows of the output matrix that are no tokens.
-        keep_hidden: Return the hidden states too.
-        tokens_per_block: See `crosstok.ops.linear_logprobs`.
-        more: See `hidden_states`.
+        boundary_mask: ids of the boundary set; None leaves its mass out.
+        valid_ids: false for rows of the output matrix that are not tokens.
+        keep_hidden: return the hidden states too.
+        tokens_per_block: see `crosstok.ops.linear_logprobs`.
+        more: see `hidden_states`.
 
     Raises:
-        ValueError: As `hidden_states` and `crosstok.ops.linear_logprobs`.
+        ValueError: as for `hidden_states` and `crosstok.ops.linear_logprobs`.
     """
     hidden = hidden_states(model, input_ids, attention_mask, **more)
     scores = scores_from_hidden(
@@ -137,7 +138,7 @@ def scores_from_hidden(
     valid_ids: Bool[Tensor, "V"] | None = None,
     tokens_per_block: int | None = None,
 ) -> Scores:
-    """`token_scores` for hidden states that are already there."""
+    """Do the same as `token_scores` from hidden states that are already computed."""
     batch, length = input_ids.shape
     is_token = attention_mask.bool()
     # Hidden row k predicts token k + 1: rows without a next token have a boundary mass only.
@@ -146,7 +147,7 @@ def scores_from_hidden(
     has_next[:, -1:] = False
     wanted = has_next if boundary_mask is None else is_token
     rows = wanted.flatten().nonzero().squeeze(1)
-    # A row without a next token is given its own id as the label, and the answer is dropped.
+    # A row without a next token gets its own id as the label, and the result is dropped.
     labels = input_ids.where(~has_next, input_ids.roll(-1, dims=1)).flatten()[rows]
     logprobs, log_mass = linear_logprobs(
         hidden.flatten(0, 1)[rows],

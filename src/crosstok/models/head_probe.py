@@ -1,4 +1,4 @@
-"""The output head of a loaded model, found in the model and verified against its logits."""
+"""Find the output head of a loaded model and verify it against the model's logits."""
 
 from typing import Any
 
@@ -9,19 +9,19 @@ from torch import Tensor, nn
 from crosstok.models.modes import evaluating
 from crosstok.ops import OutputHead
 
-# Configuration fields that scale logits, and the factors each may stand for. One field has two
-# meanings among the architectures of transformers (Granite divides by it, others multiply), so
-# a field only proposes; the probe decides.
+# Configuration fields that scale logits, and the factors that each may mean. A field can have two
+# meanings in the architectures of transformers (Granite divides by it, others multiply), so the
+# fields only propose factors and the probe decides.
 _SCALE_FIELDS = ("logits_scaling", "logit_scale", "lm_head_multiplier")
 _SOFTCAP_FIELDS = ("final_logit_softcapping", "softcap")
 
 _PROBE_LENGTH = 6
-# Largest share of the largest logit by which the probe may differ, by dtype of the weights.
+# Largest allowed difference of the probe, as a share of the largest logit, by dtype of the weights.
 _TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 4e-2}
 
 
 def unwrap_model(model: nn.Module) -> Any:
-    """The transformers model inside wrappers of DistributedDataParallel, torch.compile and PEFT."""
+    """Return the transformers model inside DistributedDataParallel, torch.compile and PEFT."""
     inner: Any = model
     while True:
         if hasattr(inner, "get_base_model"):
@@ -35,10 +35,10 @@ def unwrap_model(model: nn.Module) -> Any:
 
 
 def output_matrix_module(model: nn.Module) -> nn.Module:
-    """The module whose input are the hidden states and whose product are the logits.
+    """Return the module that turns the hidden states into logits.
 
     Raises:
-        ValueError: The model has no output embeddings, or an adapter sits on them.
+        ValueError: the model has no output embeddings, or they carry an adapter.
     """
     inner = unwrap_model(model)
     module = inner.get_output_embeddings() if hasattr(inner, "get_output_embeddings") else None
@@ -50,8 +50,8 @@ def output_matrix_module(model: nn.Module) -> nn.Module:
         )
     if hasattr(module, "base_layer"):
         raise ValueError(
-            f"the output embeddings of {name} carry an adapter ({type(module).__name__}), so their "
-            "logits are no single matrix product; leave the output embeddings out of "
+            f"the output embeddings of {name} carry an adapter ({type(module).__name__}), so the "
+            "logits are not a single matrix product; leave the output embeddings out of "
             "target_modules, or train them in full with modules_to_save."
         )
     if not isinstance(getattr(module, "weight", None), Tensor) or module.weight.ndim != 2:
@@ -66,18 +66,18 @@ def output_head(model: nn.Module) -> OutputHead:
     """Find the model's output matrix, bias, scale and soft cap, and verify them.
 
     The matrix and bias are the model's own parameters (gradients reach them). Scale and soft cap
-    are proposed by the configuration and accepted only if they turn the hidden states of a few
-    tokens into the logits that the model itself returns for them. The same forward pass shows
-    whether the model is causal.
+    are taken from the configuration and accepted only if they turn the hidden states of a few
+    tokens into the logits that the model itself returns for them. The same forward pass checks that
+    the model is causal.
 
-    Call it before the model is wrapped for training, and again when the matrix is replaced.
+    Call it before the model is wrapped for training, and again after the matrix is replaced.
 
     Args:
-        model: A causal language model of transformers, possibly wrapped.
+        model: a causal language model of transformers, possibly wrapped.
 
     Raises:
-        ValueError: There is no output matrix, the model is not causal, or no proposal reproduces
-            the model's logits.
+        ValueError: there is no output matrix, the model is not causal, or no scale and soft cap
+            reproduce the model's logits.
     """
     module = output_matrix_module(model)
     inner = unwrap_model(model)
@@ -102,7 +102,7 @@ def output_head(model: nn.Module) -> OutputHead:
     raise ValueError(
         f"the logits of {type(inner).__name__} are not reproduced by its output matrix (tried "
         f"{tried}, in shares of the largest logit; at most {tolerance:g} is allowed). Its forward "
-        "does something to the logits that crosstok does not know; please report the architecture."
+        "pass changes the logits in a way that is not supported; please report the architecture."
     )
 
 
@@ -128,14 +128,14 @@ def _proposed_softcaps(config: Any) -> list[float | None]:
 
 
 def _probe_ids(vocab_size: int, device: torch.device) -> Int[Tensor, "2 T"]:
-    """Two rows of ids spread over the vocabulary that differ in their last id only."""
+    """Make two rows of ids spread over the vocabulary that differ only in their last id."""
     ids = torch.linspace(0, vocab_size - 1, _PROBE_LENGTH, device=device).long().repeat(2, 1)
     ids[1, -1] = vocab_size // 2
     return ids
 
 
 def _probe(inner: Any, module: Any) -> tuple[Float[Tensor, "2 T D"], Float[Tensor, "2 T V"]]:
-    """What enters the output matrix, and the logits the model returns, for the probe's tokens."""
+    """Return the input of the output matrix, and the model's logits, for the probe's tokens."""
     seen: list[Tensor] = []
     embeddings = inner.get_input_embeddings().weight
     ids = _probe_ids(min(embeddings.shape[0], module.weight.shape[0]), embeddings.device)
@@ -165,7 +165,7 @@ def _check_causal(inner: Any, logits: Tensor, tolerance: float) -> None:
 
 
 def _misfit(head: OutputHead, hidden: Tensor, logits: Tensor) -> float:
-    """Largest difference from the model's logits, as a share of their largest."""
+    """Return the largest difference from the model's logits, as a share of the largest logit."""
     with torch.no_grad():
         rebuilt = nn.functional.linear(hidden.to(head.weight.dtype), head.weight).float()
         if head.bias is not None:

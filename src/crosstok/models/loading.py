@@ -1,4 +1,4 @@
-"""Causal language models from the hub or a folder, with errors that name the next step."""
+"""Load causal language models from the hub or a folder, with errors that give the next step."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,13 +25,13 @@ _OTHER_TASKS = (
 def check_model_exists(name: str) -> None:
     """Check that a folder holds a model, without loading anything.
 
-    A name that is no folder passes: only the hub can tell.
+    A name that is not a folder passes, as only the hub knows whether it exists there.
 
     Args:
-        name: Folder, or repository on the Hugging Face hub.
+        name: folder, or repository on the Hugging Face hub.
 
     Raises:
-        ValueError: There is a folder of that name and no ``config.json`` in it.
+        ValueError: there is a folder of that name, but it has no ``config.json``.
     """
     path = Path(name).expanduser()
     if path.is_dir() and not (path / "config.json").is_file():
@@ -50,24 +50,24 @@ def load_model(
     trust_remote_code: bool = False,
     options: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel:
-    """Load a causal language model, complete or not at all.
+    """Load a causal language model; an incomplete one is an error.
 
     Args:
-        name: Folder, or repository on the Hugging Face hub.
-        dtype: Dtype of the weights; "auto" takes the one they are saved in.
-        device: Where to put the model; None leaves it where transformers loads it (CPU).
-        trust_remote_code: Whether Python code in the folder may be executed.
-        options: Other arguments of ``from_pretrained``, such as ``attn_implementation`` or
-            ``quantization_config`` (a mapping); its ``dtype`` wins over ``dtype``, and its
-            ``device_map`` over ``device``.
+        name: folder, or repository on the Hugging Face hub.
+        dtype: dtype of the weights; "auto" takes the dtype in which they are saved.
+        device: where to put the model; None leaves it where transformers loads it (CPU).
+        trust_remote_code: whether Python code in the folder may be executed.
+        options: other arguments of ``from_pretrained``, such as ``attn_implementation`` or
+            ``quantization_config`` (a mapping); its ``dtype`` takes precedence over ``dtype``, and
+            its ``device_map`` over ``device``.
 
     Returns:
         The model, in evaluation mode.
 
     Raises:
-        ValueError: There is no model of that name, it may not be downloaded, it is no causal
+        ValueError: there is no model of that name, you may not download it, it is not a causal
             language model, weights are missing from its files, or ``from_pretrained`` does not
-            take an option.
+            accept an option.
     """
     check_model_exists(name)
     path = Path(name).expanduser()
@@ -101,7 +101,7 @@ def load_model(
 
 
 def _placed(options: Mapping[str, Any], device: torch.device | str | None) -> dict[str, Any]:
-    """The options; quantised weights, which cannot be moved, are loaded where they are to be."""
+    """Add the device to the options of quantised weights, which cannot be moved after loading."""
     if "quantization_config" in options and "device_map" not in options and device is not None:
         return {**options, "device_map": {"": device}}
     return dict(options)
@@ -118,16 +118,16 @@ def _does_not_take(name: str, options: Mapping[str, Any], error: Exception) -> s
 def new_model(
     name: str, *, trust_remote_code: bool = False, options: Mapping[str, Any] | None = None
 ) -> PreTrainedModel:
-    """A model of the same architecture and size with random weights, in fp32.
+    """Make a model of the same architecture and size with random weights, in fp32.
 
     Args:
-        name: Folder (its ``config.json`` is enough), or repository on the Hugging Face hub.
-        trust_remote_code: Whether Python code in the folder may be executed.
-        options: Other arguments of ``from_config``, such as ``attn_implementation``.
+        name: folder (its ``config.json`` is enough), or repository on the Hugging Face hub.
+        trust_remote_code: whether Python code in the folder may be executed.
+        options: other arguments of ``from_config``, such as ``attn_implementation``.
 
     Raises:
-        ValueError: There is no configuration of that name, it is of no causal language model, or
-            of one with input expansion, or ``from_config`` does not take an option.
+        ValueError: there is no configuration of that name, the model is not a causal language model
+            or has input expansion, or ``from_config`` does not accept an option.
     """
     check_model_exists(name)
     path = Path(name).expanduser()
@@ -135,8 +135,8 @@ def new_model(
     _check_task(name, config)
     if config.model_type == ByteExpandedConfig.model_type:
         raise ValueError(
-            f"model {name!r} has input expansion: without its weights there are no subwords to "
-            "expand by. Start from the model itself, or from one without input expansion."
+            f"model {name!r} has input expansion, which needs the weights of its subwords. Start "
+            "from the model itself, or from a model without input expansion."
         )
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_config(
@@ -157,12 +157,12 @@ def check_vocabulary_fits(model: nn.Module, num_ids: int, tokenizer_name: str) -
     """Check that every id of a tokenizer has a row in the model's embedding matrices.
 
     Args:
-        model: A causal language model of transformers, possibly wrapped.
-        num_ids: Highest id of the tokenizer + 1 (`len(byte_vocab.token_bytes)`).
-        tokenizer_name: The tokenizer, for the message.
+        model: a causal language model of transformers, possibly wrapped.
+        num_ids: highest id of the tokenizer + 1 (`len(byte_vocab.token_bytes)`).
+        tokenizer_name: name of the tokenizer, for the error message.
 
     Raises:
-        ValueError: The highest id is outside the input or the output matrix.
+        ValueError: the highest id is outside the input or the output matrix.
     """
     inner = unwrap_model(model)
     matrices = {
@@ -188,14 +188,14 @@ def _listing(path: Path) -> str:
 
 
 def load_config(name: str, *, trust_remote_code: bool = False) -> Any:
-    """A model's configuration: a small file, loaded before anything large is.
+    """Load a model's configuration, a small file, before anything large.
 
     Args:
-        name: Folder, or repository on the Hugging Face hub.
-        trust_remote_code: Whether Python code in the folder may be executed.
+        name: folder, or repository on the Hugging Face hub.
+        trust_remote_code: whether Python code in the folder may be executed.
 
     Raises:
-        ValueError: There is no configuration of that name, or transformers does not know it.
+        ValueError: there is no configuration of that name, or transformers does not know it.
     """
     try:
         return AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
@@ -204,12 +204,12 @@ def load_config(name: str, *, trust_remote_code: bool = False) -> Any:
     except ValueError as error:
         if "trust_remote_code" in str(error):
             raise ValueError(
-                f"model {name!r} comes with Python code of its own, which is not executed unless "
-                "you say so. Read that code; then pass --trust-remote-code "
-                "(trust_remote_code=True)."
+                f"model {name!r} comes with its own Python code, which is executed only if you "
+                "allow it. Read that code, then set trust_remote_code=True."
             ) from error
         raise ValueError(
-            f"the config.json of {name!r} describes no model that transformers knows: {error}"
+            f"the config.json of {name!r} does not describe a model that transformers knows: "
+            f"{error}"
         ) from error
 
 
@@ -256,7 +256,7 @@ def _why_not_found(name: str, error: BaseException) -> str:
     if Path(name).is_dir():
         return f"folder {name!r} has a config.json but no weights that load: {error}"
     return (
-        f"model {name!r} is no folder here, and it could not be fetched from the Hugging Face hub "
-        "(no network, or offline mode). Give the path of a folder, or download it while online: "
-        f"`hf download {name}`."
+        f"model {name!r} is not a folder here, and it could not be fetched from the Hugging Face "
+        "hub (no network, or offline mode). Give the path of a folder, or download it while "
+        f"online: `hf download {name}`."
     )

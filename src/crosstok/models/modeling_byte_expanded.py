@@ -1,13 +1,13 @@
-"""A language model over bytes that sees at each byte the longest subword that ends there.
+"""A language model over bytes whose input at each byte includes the longest subword ending there.
 
     input of position i  =  E_byte[x_i] + E_subword[longest subword whose bytes end at i]
 
-E_subword is the input matrix of the model that this one was made from, frozen; a position without
+E_subword is the frozen input matrix of the model from which this one was made; a position without
 such a subword gets E_byte alone. (Input expansion, Minixhofer et al. 2025, arXiv 2503.20083,
 appendix C; here without a cap on the length of subwords.)
 
-This file is copied into the folders of such models, where it is all that loads them
-(``trust_remote_code=True``): it imports torch and transformers and nothing else.
+This file is copied into the folders of such models and is all the code that they need
+(``trust_remote_code=True``): it imports only torch and transformers.
 """
 
 from dataclasses import dataclass, replace
@@ -29,13 +29,13 @@ _PACKED = ("cu_seq_lens_q", "cu_seq_lens_k", "seq_idx", "block_table")
 
 
 class ByteExpandedConfig(PretrainedConfig):
-    """Configuration of the model over bytes, and the sizes of what finds the subwords.
+    """Configuration of the model over bytes, and sizes of the tables that find the subwords.
 
     Attributes:
         text_config: the configuration of the model over bytes.
-        num_subwords: rows of the frozen matrix.
-        num_edges: edges of the trie of subwords.
-        longest_subword: in bytes.
+        num_subwords: number of rows of the frozen matrix.
+        num_edges: number of edges of the trie of subwords.
+        longest_subword: length of the longest subword in bytes.
     """
 
     model_type = "byte_expanded"
@@ -62,22 +62,22 @@ class ByteExpandedConfig(PretrainedConfig):
 
     @property
     def vocab_size(self) -> int:
-        """Rows of the matrices over bytes."""
+        """Number of rows of the matrices over bytes."""
         return int(self.text_config.vocab_size)
 
     @property
     def hidden_size(self) -> int:
-        """Width."""
+        """Hidden width."""
         return int(self.text_config.hidden_size)
 
     @property
     def num_hidden_layers(self) -> int:
-        """Layers."""
+        """Number of layers."""
         return int(self.text_config.num_hidden_layers)
 
     @property
     def max_position_embeddings(self) -> int | None:
-        """Bytes that a text may have, or None where there is no limit."""
+        """Maximum number of bytes of a text, or None if there is no limit."""
         return getattr(self.text_config, "max_position_embeddings", None)
 
 
@@ -89,10 +89,10 @@ class SubwordLookup:
 
     Attributes:
         id_bytes: [V] the byte of every id; -1 for a special token.
-        id_subwords: [V] of a special token the row of the same special, else -1.
+        id_subwords: [V] for a special token, the row of the same special token; else -1.
         edge_keys: [E] 256 * state + byte, ascending.
         state_subwords: [E + 1] row of the subword that a state spells, or -1.
-        longest: bytes of the longest subword.
+        longest: length of the longest subword in bytes.
     """
 
     id_bytes: Tensor
@@ -102,20 +102,20 @@ class SubwordLookup:
     longest: int
 
     def to(self, device: torch.device | str) -> "SubwordLookup":
-        """The same on another device."""
+        """Return the same tables on another device."""
         return replace(self, **{name: getattr(self, name).to(device) for name in _TABLES})
 
     def __call__(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """Rows of the longest subwords [B T], -1 where there is none.
+        """Return the rows of the longest subwords [B T], -1 where there is none.
 
-        All positions walk back at once, each as far as the bytes before it are the end of some
-        subword: at most the longest subword's bytes, so the work is linear in the length. A special
-        token or padding (mask 0) ends every walk.
+        All positions walk back in parallel, each as long as the bytes read are the end of some
+        subword. No walk is longer than the longest subword, so the work is linear in the length of
+        the text. A special token or padding (mask 0) ends every walk.
         """
         is_text = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         content = self.id_bytes[input_ids].masked_fill(is_text == 0, -1)
         subwords = self.id_subwords[input_ids].masked_fill(is_text == 0, -1)
-        # A column in front of every row, which no walk passes.
+        # A column before every row, which ends all walks.
         content = nn.functional.pad(content, (1, 0), value=-1).flatten()
         found = nn.functional.pad(subwords, (1, 0), value=-1).flatten()
         places = (content >= 0).nonzero().squeeze(1)
@@ -137,27 +137,27 @@ _TABLES = ("id_bytes", "id_subwords", "edge_keys", "state_subwords")
 
 @dataclass(frozen=True)
 class ExpansionInputs:
-    """What the forward pass is given besides ids, found from them."""
+    """Computes the extra input of the forward pass from the ids."""
 
     lookup: SubwordLookup
 
     @property
     def context(self) -> int:
-        """Bytes that decide the subword of a position."""
+        """Number of bytes that determine the subword of a position."""
         return self.lookup.longest
 
     def __call__(
         self, input_ids: Tensor, attention_mask: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Rows of the longest subwords [B T], by the name of the argument."""
+        """Return the rows of the longest subwords [B T], by the name of the argument."""
         return {"expansion_ids": self.lookup(input_ids, attention_mask)}
 
 
 class ByteExpandedForCausalLM(PreTrainedModel, GenerationMixin):
     """A causal language model over bytes with input expansion.
 
-    ``backbone`` is the model over bytes; taken out of here it is a plain model of its architecture
-    (without what the expansion adds). ``subwords`` [num_subwords, D] is the frozen matrix.
+    ``backbone`` is the model over bytes; on its own it is a plain model of its architecture,
+    without the expansion. ``subwords`` [num_subwords, D] is the frozen matrix.
     """
 
     subwords: Tensor
@@ -173,61 +173,61 @@ class ByteExpandedForCausalLM(PreTrainedModel, GenerationMixin):
             config.text_config, dtype=torch.get_default_dtype()
         )
         own = self.backbone.get_input_embeddings()
-        own.padding_idx = None  # would keep a row from training
+        own.padding_idx = None  # else that row would not be trained
         num_ids, width = own.weight.shape
-        # A buffer: frozen wherever it is loaded, and no optimizer sees it.
+        # A buffer, so that it is frozen wherever it is loaded and is in no optimizer.
         self.register_buffer("subwords", torch.zeros(config.num_subwords, width))
         sizes = (num_ids, num_ids, config.num_edges, config.num_edges + 1)
         for name, size in zip(_TABLES, sizes, strict=True):
             self.register_buffer(name, torch.full((size,), -1))
-        # The same on all ranks and never changed: DistributedDataParallel need not send them.
+        # The same on all ranks and constant, so DistributedDataParallel need not send them.
         self._ddp_params_and_buffers_to_ignore = [*_TABLES, "subwords"]
         self.post_init()  # type: ignore[no-untyped-call]
 
     @property
     def lookup(self) -> SubwordLookup:
-        """What finds the subwords, on the model's device."""
+        """The tables that find the subwords, on the model's device."""
         tables: Any = {name: getattr(self, name) for name in _TABLES}
         return SubwordLookup(**tables, longest=self.config.longest_subword)
 
     def extra_inputs(self) -> ExpansionInputs:
-        """What finds the subwords before the forward pass, on the CPU."""
+        """Return what finds the subwords before the forward pass, on the CPU."""
         return ExpansionInputs(self.lookup.to("cpu"))
 
     def describe_architecture(self) -> list[str]:
-        """What input expansion adds to the model over bytes, in words and numbers."""
+        """Describe what input expansion adds to the model over bytes, with numbers."""
         rows, width = self.subwords.shape
         edges: Any = self.edge_keys
         return [
-            "Input expansion: each byte's embedding is added to that of the longest original "
-            f"subword which ends there. That holds {self.subwords.numel():,} frozen numbers "
-            f"({rows:,} subwords of width {width:,}) and a table of {len(edges):,} "
-            "entries beside the weights of the model over bytes, and code of its own: it loads "
-            "with `trust_remote_code=True`, or where crosstok is installed and imported."
+            "Input expansion: the input of each byte is the sum of its embedding and the embedding "
+            "of the longest original subword that ends there. Besides the weights of the model "
+            f"over bytes, this adds {self.subwords.numel():,} frozen numbers ({rows:,} subwords of "
+            f"width {width:,}) and a table of {len(edges):,} entries. The folder contains its own "
+            "code: it loads with `trust_remote_code=True`, or after `import crosstok.models`."
         ]
 
     def get_input_embeddings(self) -> nn.Module:
-        """The matrix over bytes."""
+        """Return the input matrix over bytes."""
         embeddings: nn.Module = self.backbone.get_input_embeddings()
         return embeddings
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace it."""
+        """Replace the input matrix over bytes."""
         self.backbone.set_input_embeddings(value)
 
     def get_output_embeddings(self) -> nn.Module:
-        """The matrix over bytes that makes the logits."""
+        """Return the output matrix over bytes."""
         embeddings: nn.Module = self.backbone.get_output_embeddings()
         return embeddings
 
     def set_output_embeddings(self, value: nn.Module) -> None:
-        """Replace it."""
+        """Replace the output matrix over bytes."""
         self.backbone.set_output_embeddings(value)
 
     def resize_token_embeddings(self, *_args: Any, **_kwargs: Any) -> nn.Embedding:
-        """Refused: the ids are bytes, which the subwords are found by."""
+        """Raise an error: the subwords can only be found if the ids are bytes."""
         raise ValueError(
-            "a model with input expansion keeps its vocabulary of bytes. To give it another one, "
+            "a model with input expansion keeps its vocabulary of bytes. For another vocabulary, "
             "start from the model that it was made from, or from its .backbone."
         )
 
@@ -241,25 +241,25 @@ class ByteExpandedForCausalLM(PreTrainedModel, GenerationMixin):
         logits_to_keep: int | Tensor = 0,
         **kwargs: Any,
     ) -> Any:
-        """The backbone's forward pass, over expanded inputs.
+        """Run the backbone's forward pass on expanded inputs.
 
         Args:
             input_ids: [B T] bytes and special tokens.
             attention_mask: [B T] 1 for text, 0 for padding, on either side.
-            expansion_ids: [B T] rows of the frozen matrix, -1 for none. Looked up here if not
-                given, which needs the whole text: with filled `past_key_values` they must be given.
-            position_ids: as the backbone takes them.
-            past_key_values: as the backbone takes them.
-            logits_to_keep: as the backbone takes it.
-            kwargs: anything else that the backbone takes.
+            expansion_ids: [B T] rows of the frozen matrix, -1 for none. They are looked up if not
+                passed, which needs the whole text: with filled `past_key_values` they are required.
+            position_ids: passed on to the backbone.
+            past_key_values: passed on to the backbone.
+            logits_to_keep: passed on to the backbone.
+            kwargs: other arguments of the backbone.
 
         Raises:
             TypeError: the subwords cannot be found from these arguments.
         """
         if input_ids is None or kwargs.pop("inputs_embeds", None) is not None:
             raise TypeError(
-                "a model with input expansion takes input_ids, not inputs_embeds: the subwords are "
-                "found by the ids."
+                "a model with input expansion takes input_ids, not inputs_embeds: it finds the "
+                "subwords by the ids. Pass input_ids."
             )
         if expansion_ids is None:
             mask = attention_mask
@@ -279,10 +279,10 @@ class ByteExpandedForCausalLM(PreTrainedModel, GenerationMixin):
         )
 
     def expanded(self, input_ids: Tensor, expansion_ids: Tensor) -> Tensor:
-        """The sum of both embeddings [B T D], each as the backbone's own embedding module has it.
+        """Return the sum of both embeddings [B T D], each from the backbone's embedding module.
 
-        That module may scale its rows (Gemma): it is called a second time, with the rows of the
-        subwords in the place of its matrix.
+        That module may scale its rows (Gemma), so it is called a second time, with the rows of the
+        subwords instead of its matrix.
         """
         own: Any = self.get_input_embeddings()
         rows = self.subwords[expansion_ids.clamp(min=0).flatten()].to(own.weight.dtype)
@@ -294,20 +294,22 @@ class ByteExpandedForCausalLM(PreTrainedModel, GenerationMixin):
     def prepare_inputs_for_generation(  # type: ignore[override]
         self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
     ) -> dict[str, Any]:
-        """The backbone's, and the subwords of what is new: found in the last bytes of the text."""
+        """Return the backbone's inputs, and the new tokens' subwords, found in the last bytes."""
         kwargs.pop("expansion_ids", None)
         inputs: dict[str, Any] = self.backbone.prepare_inputs_for_generation(
             input_ids, attention_mask=attention_mask, **kwargs
         )
         if inputs.get("input_ids") is None:
-            raise TypeError("a model with input expansion generates from input_ids alone.")
+            raise TypeError(
+                "a model with input expansion generates from input_ids only; pass them."
+            )
         num_new = inputs["input_ids"].shape[1]
         past = kwargs.get("past_key_values")
         num_past = 0 if past is None else int(past.get_seq_length())
         if input_ids.shape[1] < num_past + num_new:
             raise TypeError(
                 f"the cache holds {num_past} positions, but only {input_ids.shape[1]} ids were "
-                "given: a model with input expansion needs the ids of the whole text (chunked "
+                "passed: a model with input expansion needs the ids of the whole text (chunked "
                 "prefill is not supported)."
             )
         first = max(0, input_ids.shape[1] - num_new - self.config.longest_subword + 1)
@@ -317,11 +319,11 @@ class ByteExpandedForCausalLM(PreTrainedModel, GenerationMixin):
         return inputs
 
     def _check_whole_text(self, mask: Any, positions: Any, past: Any, kwargs: Any) -> None:
-        """Every row must be one text from its first byte on, padded on one side or both."""
+        """Check that every row is one text from its first byte on, possibly padded on any side."""
         name = type(self).__name__
         if past is not None and int(past.get_seq_length()):
             raise TypeError(
-                f"{name} continues a text in past_key_values, whose bytes it does not see: pass "
+                f"{name} cannot see the bytes of the text in past_key_values: pass "
                 "expansion_ids (model.lookup(all_ids)[:, -num_new:]), or use generate()."
             )
         if mask is not None and not (isinstance(mask, Tensor) and mask.ndim == 2):
@@ -334,9 +336,9 @@ class ByteExpandedForCausalLM(PreTrainedModel, GenerationMixin):
             steps = positions.diff(dim=-1) != 1
             if mask is not None:
                 steps = steps & (mask[:, 1:] * mask[:, :-1] != 0)
-            packed += ["position_ids that start anew"] if bool(steps.any()) else []
+            packed += ["position_ids that restart"] if bool(steps.any()) else []
         if packed:
             raise TypeError(
-                f"{name} was given several texts in one row ({', '.join(packed)}): pass "
-                "expansion_ids, or give each text a row."
+                f"{name} got several texts in one row ({', '.join(packed)}): pass expansion_ids, "
+                "or give each text its own row."
             )

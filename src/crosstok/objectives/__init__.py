@@ -1,4 +1,4 @@
-"""Training objectives, one file each, behind one interface."""
+"""Training objectives, one per file, with a common interface."""
 
 from crosstok.objectives.alm import ALM
 from crosstok.objectives.base import (

@@ -5,27 +5,27 @@ outcome "this chunk" or "anything else" (a lower bound of the full divergence be
 
     L = sum over chunks of  f( p_T(chunk)^(1/tau), p_S(chunk)^(1/tau) )
 
-Two tokenizers do not end their tokens in the same places for the same reasons, so the likelihood of
-a run of tokens is biased: it leaves out continuations that the tokenizer would have written
-otherwise. *Outcome-chunk debiasing* multiplies each chunk's likelihood by the probability that the
-next byte is one which hardly ever lies inside a token (space, newline, tab; or a special):
+Two tokenizers end tokens in different places and for different reasons, so the likelihood of a run
+of tokens is biased: it leaves out continuations that the tokenizer would have segmented
+differently. *Outcome-chunk debiasing* multiplies each chunk's likelihood by the probability that
+the next byte is one that hardly ever occurs inside a token (space, newline, tab; or a special):
 
-    p(chunk) -> p(chunk) * sum of p(v | text up to and with the chunk) over v in the boundary set
+    p(chunk) -> p(chunk) * sum of p(v | text up to the end of the chunk) over v in the boundary set
 
-and a chunk may only end where the teacher gives that set more than ``min_boundary_mass``; other
-chunks are merged with the one that follows.
+and a chunk may only end where the teacher gives that set more than ``min_boundary_mass``; any other
+chunk is merged with the next one.
 
-Deviations from the paper and its reference code, all of them on purpose:
+Deliberate deviations from the paper and its reference code:
 
 * ``temperature`` is 100, as in the paper's tables. A footnote of the paper recommends 5 for the
   benchmarks of instruction-tuned models (its ablation: 56.3 against 55.5); in bits per byte, and
   with new embeddings to learn, high temperatures recover clearly more (``dev/LOG.md``, 2026-11-21).
 * The loss is multiplied by ``tau``, so that its scale does not depend on the temperature.
 * The KL is written so that it is zero at the optimum (the code drops the teacher's entropy).
-* ``max_slope`` bounds the pull on an over-confident student (see ``ops/divergences.py``).
+* ``max_slope`` bounds the gradient for an over-confident student (see ``ops/divergences.py``).
 * Chunks after the last boundary of a text (its *open tail*) are left out, as the paper's constraint
-  says; its code keeps them (``keep_open_tail=True``).
-* The end of a special token (eos, end of turn) is never in doubt, so it is a boundary of mass 1.
+  requires; its code keeps them (``keep_open_tail=True``).
+* The end of a special token (eos, end of turn) is certain, so it is a boundary of mass 1.
 """
 
 import math
@@ -53,25 +53,34 @@ from crosstok.ops.divergences import binary_kl, binary_total_variation, surprisa
 
 @dataclass(frozen=True, kw_only=True)
 class ALM(FitsAnyPair):
-    """Approximate likelihood matching with outcome-chunk debiasing."""
+    """Approximate likelihood matching with outcome-chunk debiasing.
+
+    Requirements:
+        the teacher's token log-probabilities and boundary mass, computed or stored. Works for any
+        two vocabularies.
+
+    Relations:
+        the only objective that can use a stored teacher. Often combined with `CrossEntropy`, and
+        with `HiddenStates` for byte students.
+    """
 
     divergence: Literal["kl", "total_variation"] = "kl"
     """Form of f: forward KL(teacher || student), or total variation."""
 
     temperature: float = 100.0
-    """tau; ``inf``: the limit, in which surprisals are compared. Paper's tables: 100; advice: 5."""
+    """tau; ``inf`` compares surprisals, the limit. The paper's tables use 100, its footnote 5."""
 
     min_boundary_mass: float = 0.1
-    """gamma: teacher's boundary mass that a chunk end needs (paper: 0.1). 0 keeps every chunk."""
+    """gamma: boundary mass the teacher must give a chunk end (paper: 0.1); 0 keeps every chunk."""
 
     debias: bool = True
-    """Multiply chunk likelihoods by the boundary mass (the ablation's biggest single gain)."""
+    """Multiply chunk likelihoods by the boundary mass (the largest gain in the ablation)."""
 
     max_slope: float | None = 10.0
-    """Largest pull on an over-confident chunk, relative to the largest on an unlikely one (1)."""
+    """Largest slope for an over-confident chunk (for an unlikely one: 1). None or inf: no bound."""
 
     keep_open_tail: bool = False
-    """Keep the chunks behind a text's last boundary as one more chunk, as the reference does."""
+    """Keep the chunks after a text's last boundary as one more chunk, as the paper's code does."""
 
     name: ClassVar[str] = "alm"
     needs: ClassVar[Needs] = Needs(teacher=True, boundary_mass=True)
@@ -105,7 +114,7 @@ class ALM(FitsAnyPair):
     def __call__(self, batch: AlignedBatch, student: Scores, teacher: Scores) -> LossSum:
         """Sum of the divergence over merged chunks (temperature x nats)."""
         chunks = self._merge(batch, teacher)
-        # Chunks that do not count get -1 on both sides: equal, so neither value nor gradient.
+        # Chunks that do not count get -1 on both sides: equal, so no loss and no gradient.
         teacher_logprobs = self._chunk_logprobs(batch.teacher_chunk_ids, teacher, chunks, batch)
         student_logprobs = self._chunk_logprobs(batch.student_chunk_ids, student, chunks, batch)
         loss = self._divergence(teacher_logprobs, student_logprobs)
@@ -161,16 +170,16 @@ class MergedChunks:
     """Which merged chunk each chunk belongs to."""
 
     group: Int[Tensor, "B C"]  # -1: in none
-    is_end: Bool[Tensor, "B C"]  # the last chunk of its merged chunk: its boundary mass counts
-    mask: Bool[Tensor, "B C"]  # which merged chunks there are
+    is_end: Bool[Tensor, "B C"]  # last chunk of its merged chunk: its boundary mass counts
+    mask: Bool[Tensor, "B C"]  # which merged chunks exist
 
 
 def merge_chunks(
     chunk_mask: Bool[Tensor, "B C"], is_end: Bool[Tensor, "B C"], *, keep_open_tail: bool
 ) -> MergedChunks:
-    """Merge each chunk that may not end with those that follow it, up to one that may.
+    """Merge chunks whose end is not allowed with the next ones, up to an allowed end.
 
-    Example: ends [no, yes, no, no, yes, no] give groups [0, 0, 1, 1, 1, -1]: the last stays open.
+    Example: ends [no, yes, no, no, yes, no] give groups [0, 0, 1, 1, 1, -1]: the last is open.
     """
     ends_before = is_end.cumsum(1) - is_end.long()
     num_closed = is_end.sum(1, keepdim=True)

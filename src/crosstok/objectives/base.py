@@ -1,4 +1,4 @@
-"""What an objective is: two models' scores of one batch in, a sum and a count out.
+"""Interface of objectives: scores of one batch by two models in, a sum and a count out.
 
 Shapes: ``B`` batch, ``Ts`` / ``Tt`` student / teacher tokens, ``C`` chunks. Log-probabilities are
 in nats and follow the convention of :class:`~crosstok.models.Scores`: position k holds the
@@ -25,26 +25,26 @@ class AlignedBatch:
 
     student_ids: Int[Tensor, "B Ts"]
     student_attention_mask: Int[Tensor, "B Ts"]
-    student_loss_mask: Bool[Tensor, "B Ts"]  # True: predicted, and counts
+    student_loss_mask: Bool[Tensor, "B Ts"]  # True: predicted, and in the loss
     student_chunk_ids: Int[Tensor, "B Ts"]  # -1: in no chunk that can be compared
     teacher_ids: Int[Tensor, "B Tt"]
     teacher_attention_mask: Int[Tensor, "B Tt"]
     teacher_loss_mask: Bool[Tensor, "B Tt"]  # the same bytes as the student's, in its own tokens
     teacher_chunk_ids: Int[Tensor, "B Tt"]
     chunk_mask: Bool[Tensor, "B C"]  # False: padding, or a chunk with an unpredicted token
-    chunk_is_special: Bool[Tensor, "B C"]  # a special token, such as eos: its end is never in doubt
-    num_bytes: Int[Tensor, " B"]  # of text
-    covered_bytes: Int[Tensor, " B"]  # of text in chunks
+    chunk_is_special: Bool[Tensor, "B C"]  # a special token such as eos, whose end is certain
+    num_bytes: Int[Tensor, " B"]  # bytes of text
+    covered_bytes: Int[Tensor, " B"]  # bytes of text in chunks
     rows: Int[Tensor, " B"]  # index of each text in the data set
 
 
 Ratio = tuple[Float[Tensor, ""], Float[Tensor, ""]]
-"""A metric as (sum, count), so that batches and ranks can be added before anything is divided."""
+"""A metric as (sum, count); both are added over batches and ranks before the division."""
 
 
 @dataclass(frozen=True)
 class LossSum:
-    """A loss before division. Only the trainer divides, by the count of the whole global batch."""
+    """A loss before division. Only the trainer divides, by the count of the global batch."""
 
     total: Float[Tensor, ""]
     count: Float[Tensor, ""]
@@ -53,7 +53,7 @@ class LossSum:
 
 @dataclass(frozen=True)
 class Metric:
-    """What tables and pages call a figure of an objective, and how they write it.
+    """Label, unit and number format of a metric in tables and pages.
 
     Example: ``Metric("likelihood gap to teacher", "nats per chunk", ".2f")`` is written as
     ``likelihood gap to teacher   0.42 nats per chunk``.
@@ -61,30 +61,30 @@ class Metric:
 
     label: str
     unit: str = ""
-    """Follows the number; may go on, as in ``of chunks``."""
+    """Follows the number; may be a phrase such as ``of chunks``."""
     format: str = ".4g"
     """Format specification of the number: ``.4g``, ``.2%``."""
 
     @property
     def form(self) -> str:
-        """How a number is written, for ``str.format``."""
+        """Format string with the unit, for ``str.format``."""
         return f"{{:{self.format}}} {self.unit}".rstrip()
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What an objective must be given; compared with what a teacher has before the first step."""
+    """What an objective requires; compared with what a teacher supports before the first step."""
 
     teacher: bool = False
     boundary_mass: bool = False
     distributions: bool = False
     """Whole next-token distributions: ``Scores.hidden`` of both models, and their output heads."""
     hidden_states: bool = False
-    """Hidden states for their own sake (and input embeddings), not only to make logits of."""
+    """Hidden states themselves (and input embeddings), not only the logits computed from them."""
 
     @classmethod
     def all_of(cls, needs: "Iterable[Needs]") -> "Needs":
-        """What several objectives need together."""
+        """Everything that several objectives need together."""
         needs = list(needs)
         return cls(**{f.name: any(getattr(n, f.name) for n in needs) for f in fields(cls)})
 
@@ -94,12 +94,12 @@ class ModelView:
     """One model as objectives see it: fixed for a run, except that the student's weights are live.
 
     Attributes:
-        byte_vocab: of its tokenizer.
-        head: output matrix and what stands around it.
-        valid_ids: [V], False for rows of the output matrix that are no tokens; None: all are.
-        input_embeddings: the module from ids to vectors.
-        ends: roles of what ends an answer, the ones that end the data's texts first. Two models'
-            ends are matched by these roles.
+        byte_vocab: vocabulary of its tokenizer.
+        head: output matrix with its bias, scale and soft cap.
+        valid_ids: [V], False for rows of the output matrix that are not tokens; None: all are.
+        input_embeddings: module that maps ids to vectors.
+        ends: roles of the tokens that end an answer, first those that end the texts of the data.
+            The ends of two models are matched by these roles.
     """
 
     byte_vocab: ByteVocab
@@ -113,69 +113,69 @@ class ModelView:
 
         Args:
             hidden: rows of ``Scores.hidden``.
-            tensors: ``head.tensors()``, as :func:`crosstok.ops.blockwise_sum` hands them on; the
-                head's own if left out.
+            tensors: ``head.tensors()`` as :func:`crosstok.ops.blockwise_sum` passes them; by
+                default the head's own.
         """
         head = self.head.of(*tensors) if tensors else self.head
         return head.logits(hidden, self.valid_ids)
 
 
 class Objective(Protocol):
-    """What a recipe asks for: options, and the way to a loss for a pair of models.
+    """Options of a loss, and the method that makes the loss for a pair of models.
 
     A frozen dataclass whose fields, all with defaults, are the options; ``docs/guides/extend.md``
-    writes one. A class may also say ``metrics: ClassVar[Mapping[str, Metric]]``, what its figures
-    are called: each of ``LossSum.metrics`` by its name, and the loss itself as ``loss``.
+    writes one. A class may also define ``metrics: ClassVar[Mapping[str, Metric]]``: the label of
+    each of ``LossSum.metrics`` by its name, and of the loss itself as ``loss``.
 
     Attributes:
-        name: short, in lower case: of the loss in logs, of options and weights in recipes.
-        needs: what it must be given.
+        name: short and lower-case; names the loss in logs, options and weights in recipes.
+        needs: what it requires of the teacher and the student.
     """
 
     name: ClassVar[str]
     needs: ClassVar[Needs]
 
     def bind(self, student: ModelView, teacher: ModelView) -> "BoundObjective":
-        """The objective for this pair of models; itself, where it looks up nothing about them.
+        """Make the loss for this pair of models; itself if their scores are all it needs.
 
-        What comes back may be an ``nn.Module`` whose parameters (projectors) are trained along.
+        The result may be an ``nn.Module``; its parameters (projectors) are trained, too.
 
         Args:
             student: the model that is trained.
-            teacher: there where ``needs`` ask for distributions or hidden states. Otherwise it may
-                be None: there is no teacher, or only its stored likelihoods.
+            teacher: never None if ``needs`` ask for distributions or hidden states. Otherwise it
+                may be None: there is no teacher, or only its stored likelihoods.
 
         Raises:
-            ValueError: the objective cannot be used for this pair (says why).
+            ValueError: the objective cannot be used for this pair; the message says why.
         """
         ...
 
 
 class BoundObjective(Protocol):
-    """A loss. ``count`` must not depend on the student: it is known beforehand.
+    """The loss of a pair of models. ``count`` must not depend on the student's scores.
 
     The teacher's scores are None for an objective whose ``needs`` ask for no teacher.
     """
 
     def count(self, batch: AlignedBatch, teacher: Scores) -> Float[Tensor, ""]:
-        """The number that this batch adds to the divisor of the global batch."""
+        """What this batch adds to the divisor of the global batch."""
         ...
 
     def __call__(self, batch: AlignedBatch, student: Scores, teacher: Scores) -> LossSum:
-        """Sum the loss over the batch; the sum over two half-batches is that over the batch."""
+        """Sum the loss over the batch; the sums of two half-batches add up to it."""
         ...
 
 
 class FitsAnyPair:
-    """For objectives that look up nothing about the two models."""
+    """Base of objectives whose loss needs nothing of the two models but their scores."""
 
     def bind(self, student: ModelView, teacher: ModelView | None) -> Self:
-        """The objective itself."""
+        """Return the objective itself."""
         return self
 
 
 def label_metrics(objectives: Iterable[Objective]) -> dict[str, tuple[str, str]]:
-    """Label and form of the figures of these objectives, by the names under which they are logged.
+    """Label and format string of these objectives' metrics, by the names they are logged under.
 
     The loss of an objective is logged as ``loss_NAME``, its other metrics by their own names.
     """
@@ -189,10 +189,10 @@ def label_metrics(objectives: Iterable[Objective]) -> dict[str, tuple[str, str]]
 
 
 def require_hidden(scores: Scores) -> Float[Tensor, "B T D"]:
-    """The hidden states.
+    """Return the hidden states.
 
     Raises:
-        ValueError: the scores hold none: the objective does not ask for them.
+        ValueError: the scores have none, since the objective does not ask for them.
     """
     if scores.hidden is None:
         raise ValueError(
@@ -203,10 +203,10 @@ def require_hidden(scores: Scores) -> Float[Tensor, "B T D"]:
 
 
 def require_boundary(scores: Scores) -> Float[Tensor, "B T"]:
-    """The log-mass of the boundary set after each token.
+    """Return the log-mass of the boundary set after each token.
 
     Raises:
-        ValueError: the scores hold none: the objective does not ask for them.
+        ValueError: the scores have none, since the objective does not ask for them.
     """
     if scores.boundary_logprobs is None:
         raise ValueError(
@@ -217,5 +217,5 @@ def require_boundary(scores: Scores) -> Float[Tensor, "B T"]:
 
 
 def count_true(mask: Bool[Tensor, "*shape"]) -> Float[Tensor, ""]:
-    """How many are True, as a float64 scalar (float32 would lose count at 2^24)."""
+    """Count the True entries, as a float64 scalar (float32 is not exact above 2^24)."""
     return mask.sum(dtype=torch.float64)

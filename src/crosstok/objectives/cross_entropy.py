@@ -1,4 +1,4 @@
-"""Next-token cross-entropy: what training on the text alone, without a teacher, would do."""
+"""Next-token cross-entropy: training on the text alone, without a teacher."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,14 @@ from crosstok.objectives.base import AlignedBatch, FitsAnyPair, LossSum, Metric,
 
 @dataclass(frozen=True, kw_only=True)
 class CrossEntropy(FitsAnyPair):
-    """Mean negative log-likelihood of the student's own tokens, in nats a token."""
+    """Mean negative log-likelihood of the student's own tokens, in nats per token.
+
+    Requirements:
+        none; it needs no teacher.
+
+    Relations:
+        the next-token term in the papers of `ULD`, `MinED` and `DSKD`; often added to `ALM`, too.
+    """
 
     name: ClassVar[str] = "cross_entropy"
     needs: ClassVar[Needs] = Needs()
@@ -26,6 +33,6 @@ class CrossEntropy(FitsAnyPair):
         return count_true(batch.student_loss_mask)
 
     def __call__(self, batch: AlignedBatch, student: Scores, teacher: Scores | None) -> LossSum:
-        """Sum over the tokens that ``student_loss_mask`` counts."""
+        """Sum over the tokens in ``student_loss_mask``."""
         logprobs = student.token_logprobs.masked_fill(~batch.student_loss_mask, 0.0)
         return LossSum(-logprobs.sum(), self.count(batch, teacher))

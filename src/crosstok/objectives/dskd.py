@@ -2,7 +2,7 @@ r"""Dual-space knowledge distillation (DSKD), arXiv 2406.17328, and its second v
 
 Hidden states of each model are projected into the space of the other and go through *its* output
 matrix, so that two distributions over the same vocabulary can be compared. With h the projected
-teacher, U output matrices, sg no gradient and τ the temperature, three terms are added:
+teacher, U output matrices, sg the stop-gradient and τ the temperature, the loss has three terms:
 
     L_ce  = - log softmax( h sg(U_S)^T )[target]                             trains the projector
     L_stu = [argmax h U_S^T = target] D( sg softmax(h U_S^T/τ), p_S at τ )   trains the student
@@ -12,15 +12,15 @@ teacher, U output matrices, sg no gradient and τ the temperature, three terms a
 tokens of its text, and its target is the student's own token. ``v2`` compares one-to-one tokens
 only; its target is the teacher's most likely token, where the student has it.
 
-Deviations, all of them on purpose:
+Deliberate deviations:
 
 * Teacher vectors are divided by their standard deviation over the real tokens *of their text*. The
-  code takes it over the whole padded batch, so that a text's loss depends on its neighbours.
-* A teacher's token that the student lacks is left out. The code of v2 makes it an end of sequence.
+  code takes it over the whole padded batch, which makes a text's loss depend on the other texts.
+* Teacher tokens that the student lacks are left out. The code of v2 maps them to end of sequence.
 * v2 always masks L_stu by agreement; the paper does so only below a ratio taken over the batch.
-* v2's student projector is trained from its least-squares start, instead of solved in every step.
-* Sums over all terms are divided by the number of student positions (pairs in v2). The next-token
-  term of the papers (weight 0.5) is an objective of its own: add ``cross_entropy``.
+* v2's student projector is initialised by least squares and trained, not solved in every step.
+* The sum of all terms is divided by the number of student positions (pairs in v2). The next-token
+  term of the papers (weight 0.5) is a separate objective: add ``cross_entropy``.
 """
 
 from collections.abc import Mapping
@@ -52,19 +52,28 @@ from crosstok.ops.row_divergences import DivergenceName, row_divergence
 
 @dataclass(frozen=True, kw_only=True)
 class DSKD:
-    """Dual-space knowledge distillation, by cross-model attention or at one-to-one tokens."""
+    """Dual-space knowledge distillation, by cross-model attention or at one-to-one tokens.
+
+    Requirements:
+        the teacher's whole distributions and hidden states; for ``v2`` a token that both
+        vocabularies share, for ``cma`` teacher embeddings as wide as its hidden states.
+
+    Relations:
+        ``v2`` compares the same one-to-one tokens as `Strict`. Add `CrossEntropy` for the papers'
+        full loss.
+    """
 
     variant: Literal["cma", "v2"] = "cma"
     """``cma``: attention over all tokens of the other model; ``v2``: one-to-one tokens."""
 
     temperature: float = 2.0
-    """Of both KD terms; their values are not multiplied by its square (as in the papers' code)."""
+    """Temperature of both KD terms, which are not multiplied by its square (as in the code)."""
 
     divergence: DivergenceName = "forward_kl"
-    """D, between the projected teacher and the student."""
+    """D, the divergence between the projected teacher and the student."""
 
     learning_rate: float = 1e-3
-    """Of the projectors, which are trained along and thrown away."""
+    """Learning rate of the projectors, which are trained with the student and then discarded."""
 
     name: ClassVar[str] = "dskd"
     needs: ClassVar[Needs] = Needs(teacher=True, distributions=True, hidden_states=True)
@@ -87,18 +96,18 @@ class DSKD:
                 )
 
     def bind(self, student: ModelView, teacher: ModelView) -> "BoundDSKD":
-        """With new projectors.
+        """Make the loss for this pair, with new projectors.
 
         Raises:
-            ValueError: ``v2``: no token in common; ``cma``: the teacher's embeddings are not as
-                wide as its hidden states.
+            ValueError: the vocabularies share no token (``v2``), or the teacher's embeddings are
+                not as wide as its hidden states (``cma``).
         """
         form = CrossModelAttention if self.variant == "cma" else AlignedProjection
         return form(self, student, teacher)
 
 
 class BoundDSKD(nn.Module):
-    """What both variants share: the terms of a block of rows."""
+    """The terms of a block of rows, common to both variants."""
 
     def __init__(self, config: DSKD, student: ModelView, teacher: ModelView) -> None:
         super().__init__()
@@ -112,7 +121,7 @@ class BoundDSKD(nn.Module):
         target: Int[Tensor, " K"],
         *head: Tensor,
     ) -> Float[Tensor, "5"]:
-        """Sums of L_ce + L_stu, L_ce, L_stu, agreements, targets (a target of -1 is none)."""
+        """Sums of L_ce + L_stu, L_ce, L_stu, agreements, targets (a target of -1 means none)."""
         t2s_logits = self.student.logits(t2s_rows, *(tensor.detach() for tensor in head))
         labelled = (target >= 0).nonzero().squeeze(1)
         logprobs = torch.log_softmax(t2s_logits[labelled], dim=-1)
@@ -131,7 +140,7 @@ class BoundDSKD(nn.Module):
     def teacher_space(
         self, s2t_rows: Float[Tensor, "K E"], teacher_logits: Float[Tensor, "K Vt"]
     ) -> Float[Tensor, ""]:
-        """L_tea, summed."""
+        """Sum of L_tea."""
         tau = self.config.temperature
         return row_divergence(
             "forward_kl", teacher_logits / tau, self.teacher.logits(s2t_rows) / tau
@@ -157,7 +166,7 @@ class CrossModelAttention(BoundDSKD):
         self.to(student.head.weight.device, parameter_dtype(student, teacher))
 
     def count(self, batch: AlignedBatch, teacher: Scores) -> Float[Tensor, ""]:
-        """Number of trained student tokens, in texts where the teacher has some."""
+        """Number of predicted student tokens, in texts where the teacher predicts tokens, too."""
         has_teacher = batch.teacher_loss_mask.any(dim=1, keepdim=True)
         return count_true(batch.student_loss_mask & has_teacher)
 
@@ -194,7 +203,7 @@ class CrossModelAttention(BoundDSKD):
         student_hidden: Float[Tensor, "B Ts D"],
         teacher_hidden: Float[Tensor, "B Tt E"],
     ) -> tuple[Tensor, ...]:
-        """One text: projected teacher, student, labels; projected student, teacher."""
+        """Rows of one text: projected teacher, student, labels; projected student, teacher."""
         own = batch.student_loss_mask[row].nonzero().squeeze(1)
         others = batch.teacher_loss_mask[row].nonzero().squeeze(1)
         if not len(own) or not len(others):
@@ -217,7 +226,7 @@ class CrossModelAttention(BoundDSKD):
         t2s = torch.softmax(scores, dim=1) @ apply(self.teacher_to_student, values)
         s2t = torch.softmax(scores.T, dim=1) @ apply(self.student_to_teacher, student_rows)
         labels = batch.student_ids[row, own]
-        # In the precision of the model whose output matrix they go through, which is not cast then.
+        # In the dtype of the output matrix that they go through, which then need not be cast.
         t2s, s2t = t2s.to(student_rows.dtype), s2t.to(teacher_rows.dtype)
         return t2s, student_rows, labels, s2t, teacher_rows
 
@@ -273,7 +282,7 @@ class AlignedProjection(BoundDSKD):
 
 
 def _exactly(number: int, sums: Tensor) -> Tensor:
-    """With zeros for the outputs that a sum over no rows does not have."""
+    """Pad with zeros: a sum over no rows has fewer outputs."""
     return pad(sums, (0, number - len(sums)))
 
 
@@ -296,7 +305,7 @@ def _embedding_width(model: ModelView) -> int:
 
 
 def _of_unit_deviation(vectors: Float[Tensor, "M E"]) -> Float[Tensor, "M E"]:
-    """Divided by the standard deviation over all of a text's numbers."""
+    """Divide by the standard deviation over all entries of a text's vectors."""
     if not len(vectors):
         return vectors
     wide = vectors.to(torch.promote_types(vectors.dtype, torch.float32))

@@ -1,4 +1,4 @@
-"""Made-up pairs of models with batches of texts, on which laws are checked and tests run.
+"""Small artificial pairs of models with batches of texts, for checking laws and for tests.
 
 Texts of three letters in two vocabularies that overlap in part, under random embeddings and random
 hidden states, in double precision: no tokenizer, no transformer, no file.
@@ -21,7 +21,7 @@ from crosstok.tokenizers import ByteVocab
 
 
 def vocab_of(*tokens: bytes) -> ByteVocab:
-    """A vocabulary of bos, eos and these tokens, in this order."""
+    """Make a vocabulary of bos, eos and these tokens, in this order."""
     return ByteVocab(
         token_bytes=(None, None, *tokens),
         special_ids=frozenset({0, 1}),
@@ -32,11 +32,11 @@ def vocab_of(*tokens: bytes) -> ByteVocab:
 
 STUDENT_VOCAB = vocab_of(b"a", b"b", b" ", b"ab", b" a", b"b ", b" ab")
 TEACHER_VOCAB = vocab_of(b" ", b"b", b"ba", b"a", b" a", b"aa", b"b b", b"ab", b"bb", b" b")
-NUM_PADDING_ROWS = 2  # of the teacher's output matrix: no tokens
+NUM_PADDING_ROWS = 2  # rows of the teacher's output matrix that are not tokens
 
 
 def view_of(vocab: ByteVocab, width: int, seed: int, padding_rows: int = 0) -> ModelView:
-    """A model with random embeddings in double precision, all of which take gradients."""
+    """Make a model with random embeddings in double precision, all of which take gradients."""
     generator = torch.Generator().manual_seed(seed)
     size = len(vocab) + padding_rows
 
@@ -53,7 +53,7 @@ def view_of(vocab: ByteVocab, width: int, seed: int, padding_rows: int = 0) -> M
 
 @dataclass(frozen=True)
 class Pair:
-    """Student and teacher, a batch of texts, and the hidden states that they make of it."""
+    """Student and teacher, a batch of texts, and the hidden states of both on it."""
 
     student: ModelView
     teacher: ModelView
@@ -62,13 +62,13 @@ class Pair:
     teacher_hidden: Float[Tensor, "B Tt E"]
 
     def bind(self, objective: Objective) -> BoundObjective:
-        """The objective for these models; what it draws at random is the same every time."""
+        """Bind an objective to these models; what it draws at random is the same every time."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return objective.bind(self.student, self.teacher)
 
     def student_scores(self) -> Scores:
-        """What the student says of the batch; gradients reach its hidden states and head."""
+        """Scores of the batch by the student; gradients reach its hidden states and head."""
         return _scores(
             self.student,
             self.student_hidden,
@@ -77,7 +77,7 @@ class Pair:
         )
 
     def teacher_scores(self) -> Scores:
-        """What the teacher says of the batch."""
+        """Scores of the batch by the teacher."""
         with torch.no_grad():
             return _scores(
                 self.teacher,
@@ -87,11 +87,11 @@ class Pair:
             )
 
     def loss(self, bound: BoundObjective) -> LossSum:
-        """The bound objective's value."""
+        """Value of a bound objective."""
         return bound(self.batch, self.student_scores(), self.teacher_scores())
 
     def gradients(self, bound: BoundObjective) -> list[Tensor]:
-        """Of the total, in the student's hidden states and output matrix (zeros: no gradient)."""
+        """Gradients of the total in the student's hidden states and output matrix (zeros: none)."""
         inputs = [self.student_hidden, self.student.head.weight]
         total = self.loss(bound).total
         if not total.requires_grad:
@@ -103,7 +103,7 @@ class Pair:
         ]
 
     def of_rows(self, rows: slice | list[int]) -> "Pair":
-        """Some texts of the batch."""
+        """The same pair with some texts of the batch."""
         return replace(
             self,
             batch=rows_of(self.batch, rows),
@@ -112,7 +112,7 @@ class Pair:
         )
 
     def padded(self, by: int) -> "Pair":
-        """The same with columns of padding, in which the hidden states are junk."""
+        """The same pair with columns of padding, where the hidden states are arbitrary."""
         batch = {}
         for name, value in vars(self.batch).items():
             fill = -1 if name.endswith("chunk_ids") else 0
@@ -125,7 +125,7 @@ class Pair:
         )
 
     def scaled(self, student: float, teacher: float) -> "Pair":
-        """With larger hidden states, which make larger logits."""
+        """The same pair with scaled hidden states, and so scaled logits."""
         return replace(
             self,
             student_hidden=as_leaf(self.student_hidden * student),
@@ -133,7 +133,7 @@ class Pair:
         )
 
     def in_single_precision(self) -> "Pair":
-        """With every floating-point tensor in fp32."""
+        """The same pair with every floating-point tensor in fp32."""
         return replace(
             self,
             student=_in_single_precision(self.student),
@@ -144,7 +144,7 @@ class Pair:
 
 
 def random_pair(seed: int, rows: int = 3, num_bytes: int = 20) -> Pair:
-    """Random texts in two vocabularies that overlap in part, under two random models."""
+    """Make random texts in two partly overlapping vocabularies, under two random models."""
     generator = torch.Generator().manual_seed(seed)
     texts = _random_texts(generator, rows, num_bytes)
     student, teacher = (
@@ -164,7 +164,7 @@ def random_pair(seed: int, rows: int = 3, num_bytes: int = 20) -> Pair:
 
 
 def same_pair(seed: int, rows: int = 3, num_bytes: int = 20) -> Pair:
-    """A student that is its own teacher: same tokens, same output matrix, same hidden states."""
+    """Make a student that is its own teacher: same tokens, output matrix and hidden states."""
     pair = random_pair(seed, rows, num_bytes)
     generator = torch.Generator().manual_seed(seed)
     sides = [
@@ -178,12 +178,12 @@ def same_pair(seed: int, rows: int = 3, num_bytes: int = 20) -> Pair:
 
 
 def rows_of(batch: AlignedBatch, rows: slice | list[int]) -> AlignedBatch:
-    """Some rows of a batch."""
+    """Select some rows of a batch."""
     return AlignedBatch(**{f.name: getattr(batch, f.name)[rows] for f in fields(AlignedBatch)})
 
 
 def tokenize(text: bytes, vocab: ByteVocab, generator: torch.Generator) -> list[int]:
-    """Bos, tokens of the text drawn at random among those that fit, and eos."""
+    """Tokenize as bos, tokens drawn at random among those that fit, and eos."""
     ids, place = [0], 0
     while place < len(text):
         fitting = [
@@ -202,7 +202,7 @@ def aligned_batch(
     student_vocab: ByteVocab,
     teacher_vocab: ByteVocab,
 ) -> AlignedBatch:
-    """The padded batch of tokenized texts; chunks end where tokens of both sides do."""
+    """Pad and align tokenized texts; chunks end where tokens of both sides do."""
     ends = [
         [_byte_ends(ids, vocab) for ids in side]
         for side, vocab in ((student, student_vocab), (teacher, teacher_vocab))
@@ -240,7 +240,7 @@ def aligned_batch(
 
 
 def _byte_ends(ids: list[int], vocab: ByteVocab) -> list[int]:
-    """End of each token in the text; that of eos lies one byte behind it."""
+    """End of each token in the text, in bytes; eos ends one byte after it."""
     lengths = [len(vocab.token_bytes[index] or b"") for index in ids]
     ends = torch.tensor(lengths).cumsum(0).tolist()
     return [*ends[:-1], ends[-1] + 1]
@@ -268,7 +268,7 @@ def _scores(view: ModelView, hidden: Tensor, ids: Tensor, attention_mask: Tensor
 
 
 def as_leaf(tensor: Tensor) -> Tensor:
-    """A copy that takes a gradient."""
+    """Copy a tensor as a leaf that takes a gradient."""
     return tensor.detach().clone().requires_grad_()
 
 

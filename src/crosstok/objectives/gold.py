@@ -4,25 +4,25 @@ Every chunk of bytes is one position. A chunk of tokens c_1..c_n has the *merged
 
     m(v) = p(c_1) p(c_2 | c_1) ... p(c_n-1 | ...) * p(v | ..., c_n-1)
 
-the next-token distribution in front of its last token, times the likelihood of the earlier ones
+the next-token distribution before its last token, times the likelihood of the earlier tokens
 (TRL's strategy "bayesian"). With q the student's and p the teacher's merged distribution:
 
-    hybrid:      w * JSD_beta(p, q)  +  (1 - w) * sorted L1 of the ids that have no partner
+    hybrid:      w * JSD_beta(p, q)  +  (1 - w) * sorted L1 of the ids without a partner
     not hybrid:  sorted L1 of all ids (see ``objectives/uld.py``)
 
 JSD compares ids of equal bytes, and one more class for all the rest: ids without a partner, and the
-texts that the earlier tokens ruled out. So both sides sum to 1 and it is a divergence.
+texts that the earlier tokens rule out. So both sides sum to 1, and it is a divergence.
 
-Deviations from TRL (trl.experimental.gold), all of them on purpose:
+Deliberate deviations from TRL (trl.experimental.gold):
 
 * Its default merging ("observed") reads each row one token late, so that multi-token chunks get
-  the wrong conditionals. Only the right strategy is here.
+  the wrong conditionals. Only the correct strategy is implemented here.
 * Its JSD leaves out the rest class: it can fall below 0, and pushes the logits of all ids without a
-  partner down, whatever the teacher thinks (arXiv 2605.21699).
+  partner down, whatever the teacher predicts (arXiv 2605.21699).
 * ``matched_weight``: w is the share of the *teacher's probability* that lies on ids with a partner,
   position by position. TRL takes the share of its *vocabulary*: ``"vocabulary"``, or any number.
-* Ids are paired by bytes, not by the tokenizers' own spelling; end of turn and of document by
-  role, and their positions count (TRL leaves out an answer's last token): a student learns to stop.
+* Ids are paired by bytes, not by the tokenizers' spelling; end of turn and end of document by role.
+  Their positions count (TRL leaves out an answer's last token), so the student learns to stop.
 * Sums over chunks are divided by the chunks of the global batch. TRL averages over texts (a short
   text's chunks then weigh more), and clamps single probabilities at 1e-8.
 """
@@ -53,24 +53,33 @@ from crosstok.ops.distributions import generalized_jsd, sorted_l1
 from crosstok.ops.divergences import log1mexp
 
 LOG_NOTHING = -80.0
-"""Stands for the log of a rest class that is empty: small, but a number in fp32."""
+"""Log-probability of an empty rest class: small, but finite in fp32."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GOLD:
-    """Merged chunk distributions: JSD on ids with a partner, sorted L1 on the others."""
+    """Merged chunk distributions: JSD on ids with a partner, sorted L1 on the others.
+
+    Requirements:
+        the teacher's whole distributions; with ``hybrid`` a token that both vocabularies share.
+
+    Relations:
+        ``hybrid=False`` is the distance of `ULD`, at chunk ends and between merged distributions.
+    """
 
     hybrid: bool = True
     """Compare ids of equal bytes by name; False: sorted L1 of everything ("extended ULD")."""
 
     beta: float = 0.5
-    """JSD between forward KL(teacher || student) at 0 and reverse KL at 1."""
+    """Interpolates the JSD: forward KL(teacher || student) at 0, reverse KL at 1."""
 
     matched_weight: Literal["mass", "vocabulary"] | float = "mass"
-    """Weight w of the JSD: teacher's mass on ids with a partner, their share of its ids, or w."""
+    """Weight w of the JSD: ``mass``, the teacher's probability on ids with a partner;
+    ``vocabulary``, their share of its ids; or a number.
+    """
 
     temperature: float = 1.0
-    """Divides the logits of both."""
+    """Divides the logits of both models."""
 
     name: ClassVar[str] = "gold"
     needs: ClassVar[Needs] = Needs(teacher=True, distributions=True)
@@ -100,10 +109,10 @@ class GOLD:
             )
 
     def bind(self, student: ModelView, teacher: ModelView) -> "BoundGOLD":
-        """Find the ids with a partner.
+        """Make the loss for this pair, with the ids that have a partner.
 
         Raises:
-            ValueError: there are none, and the loss is hybrid.
+            ValueError: the vocabularies share no token, and the loss is hybrid.
         """
         shared = SharedIds.of(student, teacher) if self.hybrid else None
         tau = self.temperature
@@ -124,7 +133,7 @@ class BoundGOLD:
         return count_true(batch.chunk_mask)
 
     def __call__(self, batch: AlignedBatch, student: Scores, teacher: Scores) -> LossSum:
-        """Sum over chunks."""
+        """Sum of the loss over chunks."""
         pairs = chunk_ends(batch)
         with torch.no_grad():
             teacher_prefix = self._prefixes(
@@ -179,7 +188,7 @@ class BoundGOLD:
         their_prefix: Tensor,
         *tensors: Tensor,
     ) -> Float[Tensor, " outputs"]:
-        """Loss of a block of chunks; hybrid: and the teacher's matched mass, and both parts."""
+        """Loss of a block of chunks; if hybrid, also the teacher's matched mass and both parts."""
         with torch.no_grad():
             teacher = torch.log_softmax(self.teacher.logits(theirs), -1)
         student = torch.log_softmax(self.student.logits(ours, *tensors), -1)
@@ -232,7 +241,7 @@ class _Merged:
 
 
 def log_complement(logprobs: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """``log(1 - exp(x))``; ``LOG_NOTHING``, without a slope, where x is 0: certain."""
+    """``log(1 - exp(x))``; ``LOG_NOTHING``, without a gradient, where x is 0 (certain)."""
     certain = logprobs >= 0
     return log1mexp(logprobs.masked_fill(certain, -1.0)).masked_fill(certain, LOG_NOTHING)
 

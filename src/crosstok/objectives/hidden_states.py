@@ -1,19 +1,19 @@
-r"""Hidden states at the ends of chunks: the same text read, the same state (arXiv 2503.20083).
+r"""Hidden states at the ends of chunks, where both models have read the same text (2503.20083).
 
-The hidden-state term that ALM's code adds for byte students. h_T and h_S are what enters the output
-matrix after the last token of a chunk, up to which both models have read the same bytes; W projects
-the student's width to the teacher's where they differ. With D_T channels c,
+This is the hidden-state term that ALM's code adds for byte students. h_T and h_S are the inputs of
+the output matrix after the last token of a chunk; W projects the student's width to the teacher's
+where they differ. With D_T channels c,
 
     L = sum over chunks of  1/D_T  sum over c of  (W h_S - h_T)_c^2 / s_c^2
 
-The projection goes from student to teacher, so that the target stays what it is. Projected the
-other way, teacher and student could agree on nothing at all (both zero).
+The projection goes from student to teacher, so that the target is fixed. Projecting the teacher
+would allow the trivial solution in which both sides are zero.
 
 s_c^2 is the teacher's mean square in channel c, because a few channels of a large model are many
-times larger than the rest and would be all of the loss. The code takes it over the batch, which
-makes a text's loss depend on its neighbours; here it is taken over the chunk ends of the text
-itself, with the text's mean over all channels as ``PRIOR`` more observations, so that the single
-chunk of a short text does not divide a channel by next to nothing.
+times larger than the rest and would dominate the loss. The code takes it over the batch, which
+makes a text's loss depend on the other texts; here it is taken over the chunk ends of the text
+itself, with the text's mean over all channels as ``PRIOR`` more observations, so that the scale of
+a channel is never close to zero in a short text with a single chunk.
 """
 
 from collections.abc import Mapping
@@ -38,18 +38,26 @@ from crosstok.objectives.projectors import apply, projector
 from crosstok.objectives.token_pairs import Pairs, chunk_ends
 
 PRIOR = 8.0
-"""Chunk ends that a text's mean over all channels counts for in the scale of each."""
+"""Weight of a text's mean over all channels in the scale of each channel, in chunk ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HiddenStates:
-    """Mean squared error between hidden states at chunk ends, in units of the teacher's."""
+    """Mean squared error between hidden states at chunk ends, in units of the teacher's.
+
+    Requirements:
+        the teacher's hidden states; where a projector is needed, a token that both vocabularies
+        share.
+
+    Relations:
+        an addition to `ALM` for byte students; by itself it does not train the output matrix.
+    """
 
     project: Literal["if_needed", "always"] = "if_needed"
-    """``if_needed``: where widths differ; ``always``: also for unrelated models of one width."""
+    """``if_needed``: if widths differ; ``always``: also for unrelated models of equal width."""
 
     learning_rate: float = 1e-3
-    """Of the projector, which is trained along and thrown away."""
+    """Learning rate of the projector, which is trained with the student and then discarded."""
 
     name: ClassVar[str] = "hidden_states"
     needs: ClassVar[Needs] = Needs(teacher=True, hidden_states=True)
@@ -66,10 +74,10 @@ class HiddenStates:
             )
 
     def bind(self, student: ModelView, teacher: ModelView) -> "BoundHiddenStates":
-        """With a new projector, where one is needed.
+        """Make the loss for this pair, with a new projector where one is needed.
 
         Raises:
-            ValueError: a projector is needed, and the vocabularies have no token in common.
+            ValueError: a projector is needed, and the vocabularies share no token.
         """
         return BoundHiddenStates(self, student, teacher)
 
@@ -91,9 +99,9 @@ class BoundHiddenStates(nn.Module):
         return count_true(batch.chunk_mask)
 
     def forward(self, batch: AlignedBatch, student: Scores, teacher: Scores) -> LossSum:
-        """Sum over chunks of the mean over channels; 1 is what a state of zero would have."""
+        """Sum over chunks of the mean over channels; a zero state has about 1."""
         ends = chunk_ends(batch)
-        # The states *after* the last tokens of chunks, not those that predict them.
+        # The states *after* the last tokens of chunks, not the states that predict these tokens.
         own = require_hidden(student)[ends.row, ends.student]
         target = require_hidden(teacher)[ends.row, ends.teacher]
         if self.projector is not None:

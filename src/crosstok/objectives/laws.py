@@ -1,8 +1,8 @@
-"""What every objective must satisfy, as functions: ``check_objective(MyLoss())`` tries them all.
+"""Laws that every objective must satisfy: ``check_objective(MyLoss())`` checks them all.
 
-They run on made-up texts and models (:mod:`crosstok.objectives.example_pairs`), in seconds. A loss
-that passes can be cut into micro-batches, padded, spread over ranks and trained in fp32; whether it
-teaches anything is another question.
+They run in seconds, on small artificial pairs (:mod:`crosstok.objectives.example_pairs`). A loss
+that passes can be split into micro-batches, padded, distributed over ranks and trained in fp32. The
+laws do not test whether it teaches anything.
 """
 
 import math
@@ -22,22 +22,22 @@ Law = Callable[[Objective], None]
 
 
 def check_objective(objective: Objective, *, is_divergence: bool = False) -> None:
-    """Try every law on an objective.
+    """Check every law on an objective.
 
     Args:
-        objective: with the options under which it is to be tried.
+        objective: with the options to check it under.
         is_divergence: it is 0 where the student equals the teacher, above 0 elsewhere, and a
             smooth function of the student's scores alone.
 
     Raises:
-        AssertionError: names every law that is broken, and how.
+        AssertionError: a law is broken; the message names every such law, and how it is broken.
     """
     laws = {**LAWS, **LAWS_OF_DIVERGENCES} if is_divergence else LAWS
     broken = []
     for sentence, law in laws.items():
         try:
             law(objective)
-        except Exception as error:  # whatever it does, it says so beside the law
+        except Exception as error:  # any error is reported with the law it breaks
             broken.append(f"- {sentence}: {_first_lines(error)}")
     if broken:
         raise AssertionError(
@@ -122,7 +122,7 @@ def _check_extremes(objective: Objective) -> None:
 
 
 def _check_needs(objective: Objective) -> None:
-    """With what the needs ask for and nothing else, the loss is the same."""
+    """The loss is the same with only what the needs ask for."""
     pair = random_pair(6)
     expected = pair.loss(pair.bind(objective))
     needs, nothing = objective.needs, _nothing()
@@ -185,7 +185,7 @@ LAWS: Mapping[str, Law] = MappingProxyType(
         "needs ask for all that is read": _check_needs,
     }
 )
-"""Laws of every objective, by what they say. Each raises ``AssertionError`` if it is broken."""
+"""Laws of every objective, by their statements. Each raises ``AssertionError`` if broken."""
 
 LAWS_OF_DIVERGENCES: Mapping[str, Law] = MappingProxyType(
     {
@@ -194,7 +194,7 @@ LAWS_OF_DIVERGENCES: Mapping[str, Law] = MappingProxyType(
         "gradients are the slopes of the loss": _check_slopes,
     }
 )
-"""Further laws of objectives that compare the student with the teacher and nothing else."""
+"""Further laws of objectives that only compare the student with the teacher."""
 
 
 def _check_same(one: LossSum, other: LossSum) -> None:
@@ -215,7 +215,7 @@ def _only_needed(scores: Scores, objective: Objective) -> Scores:
 
 
 def _nothing() -> Any:
-    """What an objective is given for a teacher that it does not ask for."""
+    """None, typed to pass as the teacher of an objective that does not need one."""
     return None
 
 

@@ -1,23 +1,24 @@
-r"""MinED: the teacher's distribution, moved to the student's vocabulary by edit distance.
+r"""MinED: the teacher's distribution, mapped to the student's vocabulary by edit distance.
 
-FuseLLM, arXiv 2401.10491, section 3. A map m, made once, gives every teacher id the student id of
-the same bytes, or of the least edit distance (:mod:`crosstok.alignment.edit_distance`). Where both
-tokenizers have the same single token, the student learns
+FuseLLM, arXiv 2401.10491, section 3. A map m, computed once, gives every teacher id the student id
+with the same bytes, or with the least edit distance (:mod:`crosstok.alignment.edit_distance`).
+Where both tokenizers have the same single token, the loss is
 
     KL( q || p_S )   with   q(u) = sum of p_T(v) over the teacher ids v with m(v) = u
 
-and everywhere else the paper's one-hot target of its own token, which is cross-entropy.
+and everywhere else cross-entropy, the paper's one-hot target of the student's own token.
 
-Deviations, all of them on purpose:
+Deliberate deviations:
 
 * Tokens are aligned by their bytes. The paper aligns by dynamic time warping over edit distances,
-  which has to guess only because it never looks at the text.
-* q is a sum: the paper's code keeps one of several teacher tokens that meet in a student id, other
-  code counts a teacher token once for every student id mapped to it. Here the mass of q is that of
-  p_T, always.
+  which is approximate, since it does not use the text itself.
+* q is a sum, so that it always has the mass of p_T. The paper's code keeps one of several teacher
+  tokens with the same student id; other code counts a teacher token once for every student id that
+  is mapped to it.
 * KL instead of cross-entropy to q: the same gradient, and zero at the optimum.
-* The paper stores the teacher's 10 largest logits (``top_k=10``); here all of them are at hand.
-* The paper's own cross-entropy term (weight 0.9) is an objective of its own: add ``cross_entropy``.
+* The paper stores the teacher's 10 largest logits (``top_k=10``); here all are available.
+* The paper's additional cross-entropy term (weight 0.9) is a separate objective: add
+  ``cross_entropy``.
 """
 
 from collections.abc import Mapping
@@ -46,16 +47,24 @@ from crosstok.ops.row_divergences import forward_kl_to
 
 @dataclass(frozen=True, kw_only=True)
 class MinED:
-    """Forward KL to the teacher's distribution after the minimum-edit-distance map."""
+    """Forward KL to the teacher's distribution after the minimum-edit-distance map.
+
+    Requirements:
+        the teacher's whole distributions. Works for any two vocabularies.
+
+    Relations:
+        the same one-to-one tokens as `Strict`, but over the whole vocabulary; other tokens as in
+        `CrossEntropy`.
+    """
 
     temperature: float = 1.0
-    """Divides the logits of both; the KL is multiplied by its square, to keep its scale."""
+    """Divides the logits of both models; the KL is multiplied by its square, to keep its scale."""
 
     top_k: int | None = None
-    """Most likely teacher tokens that are kept, renormalised (paper: 10); None: all."""
+    """Keep the k most likely teacher tokens, renormalised (paper: 10); None: all."""
 
     one_hot: bool = True
-    """Train all other tokens on themselves, as the paper does; False leaves them out."""
+    """Train all other tokens by cross-entropy, as the paper does; False leaves them out."""
 
     name: ClassVar[str] = "mined"
     needs: ClassVar[Needs] = Needs(teacher=True, distributions=True)
@@ -77,10 +86,10 @@ class MinED:
             )
 
     def bind(self, student: ModelView, teacher: ModelView) -> "BoundMinED":
-        """With the map of all teacher ids, which takes seconds (see ``nearest_tokens``)."""
+        """Make the loss for this pair; the map takes seconds (see ``nearest_tokens``)."""
         roles = (*student.ends, "bos")
         partners = nearest_tokens(teacher.byte_vocab, student.byte_vocab, roles=roles, workers=-1)
-        # Rows that are no tokens have probability 0: where it goes does not matter.
+        # Rows that are not tokens have probability 0: where they are mapped does not matter.
         ids = torch.zeros(teacher.head.weight.shape[0], dtype=torch.long)
         is_exact = torch.zeros(len(ids), dtype=torch.bool)
         ids[: len(partners.ids)] = torch.from_numpy(partners.ids).clamp(min=0)
@@ -94,8 +103,8 @@ class BoundMinED:
     """:class:`MinED` for one pair of models.
 
     Attributes:
-        partner: student id of every row of the teacher's output matrix.
-        is_exact: whether that is the same token.
+        partner: student id for every row of the teacher's output matrix.
+        is_exact: whether that id has the same bytes or role.
     """
 
     config: MinED
@@ -105,7 +114,7 @@ class BoundMinED:
     is_exact: Bool[Tensor, " Vt"]
 
     def count(self, batch: AlignedBatch, teacher: Scores) -> Float[Tensor, ""]:
-        """Number of trained student tokens (of one-to-one ones without ``one_hot``)."""
+        """Number of predicted student tokens; without ``one_hot``, of one-to-one tokens."""
         if self.config.one_hot:
             return count_true(batch.student_loss_mask)
         return count_true(one_to_one_mask(batch))

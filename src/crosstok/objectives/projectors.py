@@ -1,4 +1,4 @@
-"""Linear maps from the hidden states of one model to those of another width."""
+"""Linear maps from the hidden states of one model to the width of another."""
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +10,11 @@ _ROWS_PER_BLOCK = 8192
 
 
 def projector(source: ModelView, target: ModelView) -> nn.Linear:
-    """A trainable map W from the source's hidden states to the target's, started by least squares.
+    """Make a trainable map W from the source's hidden states to the target's width.
 
-    W is the one with which the target's output matrix gives the source's own logits, as far as it
-    can, on the tokens O that both have (DSKD-v2, arXiv 2504.11426):
+    It is initialised by least squares: on the tokens O that both models have, the target's output
+    matrix gives projected states the source's own logits, as nearly as possible (DSKD-v2, arXiv
+    2504.11426):
 
         minimise  | U_target[O] W - U_source[O] |,   so   W = pinv(U_target[O]) U_source[O]
 
@@ -23,7 +24,7 @@ def projector(source: ModelView, target: ModelView) -> nn.Linear:
         A linear layer without bias, in fp32 (fp64 for fp64 models), on the target's device.
 
     Raises:
-        ValueError: the vocabularies have no token in common.
+        ValueError: the vocabularies share no token.
     """
     shared = SharedIds.of(target, source)
     device, width = target.head.weight.device, target.head.weight.shape[1]
@@ -43,7 +44,7 @@ def projector(source: ModelView, target: ModelView) -> nn.Linear:
 
 
 def parameter_dtype(*models: ModelView) -> torch.dtype:
-    """fp32, or fp64 if a model is."""
+    """Return fp64 if a model is in fp64, otherwise fp32."""
     dtype = torch.float32
     for model in models:
         dtype = torch.promote_types(dtype, model.head.weight.dtype)
@@ -51,12 +52,12 @@ def parameter_dtype(*models: ModelView) -> torch.dtype:
 
 
 def apply(layer: nn.Linear, hidden: Tensor) -> Tensor:
-    """The layer on hidden states of any precision."""
+    """Apply the layer to hidden states of any precision."""
     output: Tensor = layer(hidden.to(layer.weight.dtype))
     return output
 
 
 def _rows(model: ModelView, ids: Tensor) -> Tensor:
-    """Rows of the output matrix in fp64, times what the model multiplies its logits by."""
+    """Rows of the output matrix in fp64, times the scale of the model's logits."""
     head = model.head
     return head.weight.detach()[ids].double() * head.scale

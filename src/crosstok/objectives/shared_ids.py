@@ -12,20 +12,20 @@ from crosstok.objectives.base import ModelView
 
 @dataclass(frozen=True, eq=False)
 class SharedIds:
-    """Pairs of ids that stand for the same bytes (or the same end), and all that are in no pair.
+    """Pairs of ids with the same bytes (or the same role as an end), and the ids in no pair.
 
     Each tensor is on the device of its model's output matrix.
     """
 
     student: Int[Tensor, " shared"]
     teacher: Int[Tensor, " shared"]
-    student_others: Int[Tensor, " Vs-shared"]  # tokens only
+    student_others: Int[Tensor, " Vs-shared"]  # tokens only, no padding rows
     teacher_others: Int[Tensor, " Vt-shared"]
     is_shared: Bool[Tensor, " Vs"]  # by student id
 
     @classmethod
     def of(cls, student: ModelView, teacher: ModelView) -> "SharedIds":
-        """Pair the ids of two models: by bytes, end of turn and end of document by role.
+        """Pair the ids of two models by bytes; end of turn and end of document by role.
 
         Raises:
             ValueError: no id is shared.
@@ -47,7 +47,7 @@ class SharedIds:
 def _pairs(student: ModelView, teacher: ModelView) -> tuple[Tensor, Tensor]:
     devices = student.head.weight.device, teacher.head.weight.device
     if student.byte_vocab.same_as(teacher.byte_vocab):
-        # One tokenizer: every id stands for itself, specials and doubly spelled bytes too.
+        # One tokenizer: every id is paired with itself, specials and duplicate spellings too.
         same = _real(student)[: len(student.byte_vocab)].nonzero().squeeze(1)
         return same.to(devices[0]), same.to(devices[1])
     overlap = overlapping_tokens(student.byte_vocab, teacher.byte_vocab, roles=student.ends)

@@ -6,8 +6,8 @@ predict that token from the same bytes, and only ids of the shared vocabulary ar
     L = sum over one-to-one tokens of  KL( q_K || p_K )
 
 with q_K and p_K the student's and the teacher's next-token distribution, renormalised on the
-student's K most likely shared ids (*student-selected support*). Which ids these are is a constant:
-no gradient flows through the choice. An id outside the shared vocabulary never gets a gradient, so
+student's K most likely shared ids (*student-selected support*). No gradient flows through the
+choice of these ids. An id outside the shared vocabulary never gets a gradient, so
 nothing pushes its probability up or down.
 
 Deviations from public code (KDFlow's ``simple_ctkd``): tokens are matched by their bytes and
@@ -40,21 +40,29 @@ from crosstok.ops import blockwise_sum
 from crosstok.ops.row_divergences import DivergenceName, row_divergence
 
 _MASS_SAMPLE = 16
-"""The teacher's mass on the shared vocabulary needs all its logits: taken at every 16th."""
+"""The teacher's mass on the shared vocabulary needs all its logits: measured at every 16th pair."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Strict:
-    """Shared-vocabulary KL at one-to-one tokens, in nats a token."""
+    """Shared-vocabulary KL at one-to-one tokens, in nats per token.
+
+    Requirements:
+        the teacher's whole distributions, and a token that both vocabularies share.
+
+    Relations:
+        with ``top_k=None`` and equal tokenizers it is the plain KL divergence. `MinED` compares
+        the same tokens over the whole vocabulary.
+    """
 
     divergence: DivergenceName = "reverse_kl"
-    """KL(student || teacher), the paper's; or forward KL, or Jensen-Shannon."""
+    """``reverse_kl``: KL(student || teacher), as in the paper; or forward KL, or Jensen-Shannon."""
 
     top_k: int | None = 16
-    """Ids compared: the student's most likely shared ones (paper: 16); null: all shared ids."""
+    """Compare the student's k most likely shared ids (paper: 16); null (None): all shared ids."""
 
     temperature: float = 1.0
-    """Divides the logits of both; the loss is multiplied by its square, to keep its scale."""
+    """Divides the logits of both models; the loss is multiplied by its square."""
 
     name: ClassVar[str] = "strict"
     needs: ClassVar[Needs] = Needs(teacher=True, distributions=True)
@@ -77,10 +85,10 @@ class Strict:
             )
 
     def bind(self, student: ModelView, teacher: ModelView) -> "BoundStrict":
-        """Find the shared vocabulary.
+        """Make the loss for this pair, with its shared vocabulary.
 
         Raises:
-            ValueError: the two vocabularies share no token.
+            ValueError: the vocabularies share no token.
         """
         return BoundStrict(self, student, teacher, SharedIds.of(student, teacher))
 
@@ -102,7 +110,7 @@ class BoundStrict:
         """Sum of the divergence over one-to-one tokens (nats, times temperature squared)."""
         mask = one_to_one_mask(batch)
         pairs, count = one_to_one(batch), count_true(mask)
-        number = (mask.cumsum(1) - 1)[pairs.row, pairs.chunk]  # of the pair in its text
+        number = (mask.cumsum(1) - 1)[pairs.row, pairs.chunk]  # index of the pair in its text
         teacher_rows = pairs.teacher_rows(require_hidden(teacher))
         rows = (pairs.student_rows(require_hidden(student)), teacher_rows.detach())
         total = self._on_all(*rows) if self.config.top_k is None else self._on_support(*rows)
@@ -116,7 +124,7 @@ class BoundStrict:
         )
 
     def _on_support(self, student_rows: Tensor, teacher_rows: Tensor) -> Tensor:
-        """On the student's most likely shared ids: few logits with a gradient."""
+        """Divergence on the student's most likely shared ids: few logits have a gradient."""
         top_k = min(self.config.top_k or 0, len(self.shared))
         teacher_ids = self._teacher_ids()
 
@@ -132,7 +140,7 @@ class BoundStrict:
         return blockwise_sum(block, rows, self.student.head.tensors(), vocab_size=width)[0]
 
     def _on_all(self, student_rows: Tensor, teacher_rows: Tensor) -> Tensor:
-        """On all shared ids: their rows of both output matrices, taken once."""
+        """Divergence on all shared ids; their rows of both output matrices are selected once."""
         student, teacher = self.student.head, self.teacher.head
         with torch.no_grad():
             teacher_head = teacher.rows(self.shared.teacher)
@@ -150,7 +158,7 @@ class BoundStrict:
         return row_divergence(name, teacher_logits / tau, student_logits / tau).sum()[None]
 
     def _teacher_ids(self) -> Int[Tensor, " Vs"]:
-        """Teacher's id by shared student id; 0 for the others, which are never asked for."""
+        """Teacher's id for each shared student id; 0 for the others, which are never looked up."""
         table = torch.zeros_like(self.shared.is_shared, dtype=torch.long)
         table[self.shared.student] = self.shared.teacher.to(table.device)
         return table.to(self.shared.teacher.device)

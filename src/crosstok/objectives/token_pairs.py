@@ -1,8 +1,8 @@
 """Which token of the student is compared with which token of the teacher.
 
 All indices are positions of the *predicted* token k; the row of ``Scores.hidden`` that predicts it
-is k - 1. Chunks that hold the first token of a sequence, which nothing predicts, are already out of
-``chunk_mask``, so that row always exists.
+is k - 1. That row always exists: ``chunk_mask`` excludes chunks with the first token of a sequence,
+which nothing predicts.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from crosstok.ops.chunk_sums import chunk_sums, last_tokens
 class Pairs:
     """N pairs of predicted tokens, one on each side, in row-major order of batch and chunk."""
 
-    row: Int[Tensor, " N"]  # of the batch
+    row: Int[Tensor, " N"]  # row of the batch
     chunk: Int[Tensor, " N"]
     student: Int[Tensor, " N"]
     teacher: Int[Tensor, " N"]
@@ -52,9 +52,9 @@ def chunk_ends(batch: AlignedBatch) -> Pairs:
 
 
 def answer_positions(batch: AlignedBatch) -> Pairs:
-    """The r-th trained token of the student and the r-th of the teacher, whatever they hold.
+    """The r-th predicted token of the student and the r-th of the teacher, whatever their bytes.
 
-    As far as the shorter side goes; ``chunk`` is r.
+    The pairs end with the shorter side; ``chunk`` is r.
     """
     counts = [m.sum(1, keepdim=True) for m in (batch.student_loss_mask, batch.teacher_loss_mask)]
     shorter = torch.minimum(*counts)

@@ -1,17 +1,17 @@
-r"""ULD: universal logit distillation, arXiv 2402.12030, a distance that knows no token's name.
+r"""ULD: universal logit distillation, arXiv 2402.12030, which ignores the identity of tokens.
 
 Both next-token distributions are sorted, and compared rank by rank:
 
     L = sum over positions of  sum over ranks i of | q_(i) - p_(i) |
 
-the shorter one padded with zeros. It is in [0, 2] a position. Any two vocabularies can be compared,
-because which token has which probability plays no part: a student that is as sure as the teacher,
-but of the wrong tokens, has loss 0.
+the shorter one padded with zeros. It is in [0, 2] per position. Any two vocabularies can be
+compared, because it does not matter which token has which probability: a student that is as certain
+as the teacher, but of the wrong tokens, has loss 0.
 
 Positions: the paper compares the r-th token of the student's answer with the r-th of the teacher's
-(``alignment="index"``), which drift apart after the first word that they cut differently.
+(``alignment="index"``), which drift apart after the first word that they segment differently.
 ``alignment="bytes"`` compares the first tokens of every chunk instead, which both models predict
-from the same text. The paper's cross-entropy term is an objective of its own: ``cross_entropy+uld``
+from the same text. The paper's cross-entropy term is a separate objective: ``cross_entropy+uld``
 with weights 1 and 1.5 is the paper's loss.
 """
 
@@ -40,13 +40,20 @@ from crosstok.ops.distributions import sorted_l1
 
 @dataclass(frozen=True, kw_only=True)
 class ULD:
-    """L1 distance between sorted next-token distributions, a position."""
+    """L1 distance between sorted next-token distributions, per position.
+
+    Requirements:
+        the teacher's whole distributions. Works for any two vocabularies.
+
+    Relations:
+        add `CrossEntropy` for the paper's full loss. `GOLD` also compares ids with equal bytes.
+    """
 
     alignment: Literal["index", "bytes"] = "index"
-    """Which positions meet: equal index in the answer (the paper), or equal text before them."""
+    """Which positions are compared: of equal index in the answer (paper), or after equal text."""
 
     temperature: float = 1.0
-    """Divides the logits of both."""
+    """Divides the logits of both models."""
 
     name: ClassVar[str] = "uld"
     needs: ClassVar[Needs] = Needs(teacher=True, distributions=True)
@@ -63,7 +70,7 @@ class ULD:
             )
 
     def bind(self, student: ModelView, teacher: ModelView) -> "BoundULD":
-        """Any pair will do."""
+        """Make the loss for this pair, whatever its vocabularies."""
         return BoundULD(self, student, teacher)
 
 
@@ -106,7 +113,7 @@ class BoundULD:
 
 
 def _same_text(batch: AlignedBatch, pairs: Pairs) -> Float[Tensor, ""]:
-    """How many pairs are predicted from the same text: both are the first token of one chunk."""
+    """Number of pairs predicted from the same text: both are the first token of one chunk."""
     sides = (batch.student_chunk_ids, pairs.student), (batch.teacher_chunk_ids, pairs.teacher)
     chunks = [ids[pairs.row, place] for ids, place in sides]
     before = [ids[pairs.row, place - 1] for ids, place in sides]

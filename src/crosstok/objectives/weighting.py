@@ -5,13 +5,13 @@ norm of objective i's gradient in the trainable parameters of the last transform
 
     w_i = (1 / n_i) / sum over j of (1 / n_j)
 
-so that every objective pulls equally hard there, whatever its scale. Fixed factors cancel.
+so that the weighted gradients of all objectives have the same norm there, whatever the scales of
+the losses. Constant factors cancel.
 
-The reference code takes the weights of each micro-batch from that micro-batch alone, so they change
-with the way a batch is cut for gradient accumulation. Here the norms are those of the whole global
-batch of an *earlier* optimizer step, measured every tenth step (the first step measures its own
-batch beforehand): one graph, one backward pass, and 1 x 8 micro-batches give the same weights as
-8 x 1.
+The reference code computes the weights of each micro-batch from that micro-batch alone, so they
+depend on how a batch is split for gradient accumulation. Here the norms are measured on the whole
+global batch of an *earlier* optimizer step, every tenth step (the first step measures its own batch
+beforehand): one graph, one backward pass, and 1 x 8 micro-batches give the same weights as 8 x 1.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,13 +27,13 @@ _EPS = 1e-8
 
 @dataclass(frozen=True, kw_only=True)
 class FixedWeights:
-    """Each objective times a constant, or a schedule; 1 where none is given."""
+    """Multiply each objective by a constant or a schedule; by default by 1."""
 
     weights: Mapping[str, float | Sequence[float]] | None = None
     """Weight by objective (``alm``) or by objective and teacher (``alm@llama``, which wins).
 
-    A sequence is a schedule: its values stand evenly over the run, the first at its start, the last
-    at its end, with straight lines between them: ``[1, 0]`` fades out.
+    A sequence is a schedule: its values are spread evenly over the run, the first at the start and
+    the last at the end, with linear interpolation between them; ``[1, 0]`` fades out.
     """
 
     measures_gradients: ClassVar[bool] = False
@@ -45,33 +45,33 @@ class FixedWeights:
                 raise ValueError(f"the schedule of weight {name!r} is empty; give it values.")
 
     def __call__(self, norms: Mapping[str, float], progress: float = 0.0) -> dict[str, float]:
-        """Weights of the terms named in ``norms``; the norms themselves play no part.
+        """Weights of the terms named in ``norms``; the norms themselves are not used.
 
         Args:
             norms: gradient norm by term.
             progress: share of the run that is done, in [0, 1].
 
         Raises:
-            ValueError: a weight is given for an objective that is not trained.
+            ValueError: there is a weight for an objective that is not trained.
         """
         weights = dict(self.weights or {})
         unknown = sorted(weights.keys() - norms.keys() - {_objective(name) for name in norms})
         if unknown:
             raise ValueError(
                 f"weights are given for {unknown}, but the objectives are {sorted(norms)}; "
-                "take them out, or add the objective with --objective."
+                "remove them, or add them to the option objective."
             )
         given = {name: weights.get(name, weights.get(_objective(name), 1.0)) for name in norms}
         return {name: _at(weight, progress) for name, weight in given.items()}
 
 
 def _objective(term: str) -> str:
-    """`alm` of `alm@teacher`."""
+    """Name of a term's objective: `alm` for `alm@teacher`."""
     return term.partition("@")[0]
 
 
 def _at(weight: float | Sequence[float], progress: float) -> float:
-    """A schedule's value at some share of the run."""
+    """Value of a schedule after this share of the run."""
     if not isinstance(weight, Sequence):
         return float(weight)
     place = min(max(progress, 0.0), 1.0) * (len(weight) - 1)
@@ -90,7 +90,7 @@ class GradientMagnitude:
     measures_gradients: ClassVar[bool] = True
 
     def __call__(self, norms: Mapping[str, float], progress: float = 0.0) -> dict[str, float]:
-        """Weights from each objective's gradient norm; they sum to 1."""
+        """Compute the weights from the gradient norm of each objective; they sum to 1."""
         inverse = {name: 1.0 / (norm + _EPS) for name, norm in norms.items()}
         return {name: value / sum(inverse.values()) for name, value in inverse.items()}
 
@@ -99,7 +99,7 @@ Weighting = FixedWeights | GradientMagnitude
 
 
 def last_layer_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """Trainable parameters of the last transformer layer: of the longest module list's last entry.
+    """Trainable parameters of the last transformer layer: the last entry of the longest list.
 
     Raises:
         ValueError: the model has no such layer, or nothing in it is trained.
@@ -116,7 +116,7 @@ def last_layer_parameters(model: nn.Module) -> list[nn.Parameter]:
 
 
 def gradient(loss: Float[Tensor, ""], parameters: Sequence[nn.Parameter]) -> Float[Tensor, " P"]:
-    """The loss's gradient in these parameters, flat, in fp32 or wider; the graph is kept."""
+    """Gradient of the loss in these parameters, flat, in fp32 or wider; the graph is kept."""
     parts: Sequence[Tensor | None] = [None] * len(parameters)
     if loss.requires_grad:
         parts = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)

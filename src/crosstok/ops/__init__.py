@@ -1,4 +1,4 @@
-"""Tensor operations on hidden states, probabilities and chunks (torch only; no tokenizer here)."""
+"""Tensor operations on hidden states, probabilities and chunks (torch only, no tokenizers)."""
 
 from crosstok.ops.blockwise import blockwise_sum
 from crosstok.ops.linear_logprobs import linear_logprobs

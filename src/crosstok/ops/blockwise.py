@@ -1,9 +1,9 @@
-"""Sums over rows too wide to be held at once: whole distributions, a block of rows at a time.
+"""Sum a function of whole distributions over rows, one block of rows at a time.
 
-A loss between distributions needs every logit of a row, but only one number of it survives. Each
-block's gradient is taken as soon as its value is known, while its logits are still there, so the
-logits of all rows never exist together, nothing is computed twice, and the cost of the backward
-pass is linear in the number of rows.
+A loss between distributions needs every logit of a row but keeps only one number. Each block's
+gradient is computed together with its value, while its logits are in memory, so the logits of all
+rows are never held at once, nothing is computed twice, and the cost of the backward pass is linear
+in the number of rows.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,28 +33,31 @@ def blockwise_sum(
     are metrics.
 
     Args:
-        function: a block of every tensor in ``rows``, then the whole of every tensor in
-            ``shared``, to a vector of outputs: the loss, then metrics. Must be a sum over rows, and
-            must not keep what it computes.
+        function: takes a block of every tensor in ``rows``, then every tensor in ``shared`` whole,
+            and returns a vector of outputs: the loss, then metrics. It must be a sum over rows and
+            must not keep the tensors that it computes.
         rows: tensors with N rows each, such as hidden states [N D] and labels [N].
-        shared: tensors that every row meets, such as output matrices [V D].
-        vocab_size: widest row that ``function`` makes; sets how many fit in a block.
-        rows_per_block: overrides that number.
+        shared: tensors that every row needs, such as output matrices [V D].
+        vocab_size: width of the widest row that ``function`` makes; it sets the rows per block.
+        rows_per_block: number of rows per block, instead of the default for ``vocab_size``.
 
     Returns:
-        The outputs' sums; zeros [1] if there are no rows.
+        The sums of the outputs; zeros [1] if there are no rows.
 
     Raises:
         ValueError: the tensors in ``rows`` have different numbers of rows.
     """
     lengths = {len(tensor) for tensor in rows}
     if len(lengths) != 1:
-        raise ValueError(f"rows have different lengths {sorted(lengths)}; give one row of each.")
+        raise ValueError(
+            f"the tensors in rows have different lengths {sorted(lengths)}; they must have the "
+            "same number of rows."
+        )
     size = lengths.pop()
     if rows_per_block is None:
         rows_per_block = default_tokens_per_block(rows[0].device, vocab_size, size)
     tensors = [*rows, *shared]
-    if not torch.is_grad_enabled():  # else gradients would be made, and thrown away
+    if not torch.is_grad_enabled():  # else gradients would be computed and thrown away
         tensors = [tensor.detach() for tensor in tensors]
     outputs: Tensor = _BlockwiseSum.apply(  # type: ignore[no-untyped-call]
         function, max(1, rows_per_block), len(rows), *tensors
@@ -63,7 +66,7 @@ def blockwise_sum(
 
 
 class _BlockwiseSum(torch.autograd.Function):
-    """`blockwise_sum` after its checks; gradients are made with the values."""
+    """`blockwise_sum` after its checks; gradients are computed together with the values."""
 
     @staticmethod
     def forward(

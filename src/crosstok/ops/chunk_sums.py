@@ -1,4 +1,4 @@
-"""From values of tokens to values of chunks: segment sums, no [tokens, chunks] matrix."""
+"""Sum values of tokens into values of chunks, without a [tokens, chunks] matrix."""
 
 import torch
 from jaxtyping import Float, Int
@@ -18,7 +18,7 @@ def chunk_sums(
 
 
 def last_tokens(chunk_ids: Int[Tensor, "B T"], num_chunks: int) -> Int[Tensor, "B C"]:
-    """Index of each chunk's last token; 0 for a chunk without tokens."""
+    """Return the index of each chunk's last token; 0 for a chunk without tokens."""
     index = torch.arange(chunk_ids.shape[1], device=chunk_ids.device).expand_as(chunk_ids)
     columns = torch.where(chunk_ids < 0, num_chunks, chunk_ids)
     last = torch.zeros(

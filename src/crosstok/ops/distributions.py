@@ -1,6 +1,6 @@
-r"""Distances between whole distributions, a row each: for use inside ``blockwise_sum``.
+r"""Distances between whole distributions, one per row, for use inside ``blockwise_sum``.
 
-Unlike ``ops/divergences.py``, where an outcome is "this chunk" or "anything else", a row here has a
+Unlike in ``ops/divergences.py``, where an outcome is "this chunk" or "anything else", a row has a
 probability for every id. Legend: N rows, V ids of the student, W ids of the teacher.
 """
 
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# On a CPU numpy sorts a row in a third of the time that torch takes, but on one thread only.
+# On a CPU, numpy sorts a row in a third of torch's time, but on one thread only.
 _FEW_THREADS = 4
 
 
@@ -21,9 +21,10 @@ def generalized_jsd(
 ) -> Float[Tensor, " N"]:
     r"""Generalised Jensen-Shannon divergence of each row (GKD, arXiv 2306.13649, equation 1).
 
-    ``beta KL(T || M) + (1 - beta) KL(S || M)`` with ``M = beta T + (1 - beta) S``, in nats. The two
-    ends stand for their limits (divided by ``beta`` and ``1 - beta``): 0 is the forward KL(T || S),
-    1 the reverse KL(S || T). The sum is over ids, so that a distribution may be given in parts.
+    ``beta KL(T || M) + (1 - beta) KL(S || M)`` with ``M = beta T + (1 - beta) S``, in nats. At the
+    two ends the limits are used (divided by ``beta`` and ``1 - beta``): 0 is the forward
+    KL(T || S), 1 the reverse KL(S || T). The sum is over ids, so a distribution may be passed in
+    parts.
     """
     if beta == 0:
         return _kl(teacher_logprobs, student_logprobs)
@@ -41,9 +42,10 @@ def sorted_l1(
 ) -> Float[Tensor, " N"]:
     """L1 distance of each row's probabilities in falling order, the shorter row padded with zeros.
 
-    Differentiable (once) in the student; the teacher is a constant. Probabilities at least 0.
+    Differentiable (once) in the student; the teacher is a constant. Probabilities must be at least
+    0.
 
-    Example: (.7, .2, .1) and (.4, .5, .1, 0) are .4 apart.
+    Example: the distance of (.7, .2, .1) and (.4, .5, .1, 0) is .4.
     """
     distance: Tensor = _SortedL1.apply(student_probs, teacher_probs)  # type: ignore[no-untyped-call]
     return distance
@@ -54,14 +56,14 @@ def _kl(p: Tensor, q: Tensor) -> Tensor:
 
 
 class _SortedL1(torch.autograd.Function):
-    """`sorted_l1`; its slope in a probability is +-1, by the teacher's at the same rank."""
+    """`sorted_l1`; its slope is the sign of the difference to the teacher at the same rank."""
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor) -> Tensor:
-        # Falling probabilities are rising negatives: numpy sorts upwards only.
+        # Negated, as numpy sorts in rising order only.
         order = _argsort(-student)
         gap = student.gather(-1, order)
-        # Teacher's probabilities behind the student's last rank meet zeros: their order is nothing.
+        # Teacher probabilities after the student's last rank meet zeros: their order is irrelevant.
         both = min(student.shape[-1], teacher.shape[-1])
         by_rank = _smallest_first(-teacher, both).neg_()
         gap[:, :both] -= by_rank[:, :both]
@@ -81,7 +83,7 @@ def _numpy_is_faster(rows: Tensor) -> bool:
 
 
 def _smallest_first(rows: Tensor, number: int) -> Tensor:
-    """Rows with their smallest ``number`` entries sorted in front, and the others behind, anyhow.
+    """Sort the smallest ``number`` entries of each row first; the others follow in any order.
 
     May overwrite ``rows``.
     """

@@ -12,11 +12,11 @@ appendix on temperature) are, multiplied by ``tau`` so that the scale does not d
   ``s log(s/r) - s + r`` with surprisals ``s = -log p``, ``r = -log q``
 
 **Bound on over-confidence.** The slope of the KL forms in ``log q`` lies in [-1, 0] where the
-student is too unlikely, but is unbounded where it is too sure: teacher -1, student -0.001 has
-slope 904 at ``tau = 100``. One such one-byte chunk would drown a batch. With ``max_slope = M`` the
-loss follows its tangent from the point where the slope reaches M on: it stays convex, smooth, zero
-only at the optimum, and pulls an over-confident student back with force M instead of 0 (as
-clamping ``log q`` would) or 994. ``max_slope=None`` gives the paper's form.
+student's likelihood is too low, but is unbounded where it is too high: teacher -1, student -0.001
+has slope 904 at ``tau = 100``. One such one-byte chunk would dominate a batch. With ``max_slope =
+M`` the loss follows its tangent beyond the point where the slope reaches M: it stays convex,
+smooth, and zero only at the optimum, and its gradient for an over-confident student is M instead of
+0 (with ``log q`` clamped) or 994. ``max_slope=None`` (or infinity) gives the paper's form.
 """
 
 import math
@@ -27,7 +27,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 SURPRISAL_FLOOR = 1e-6
-"""Nats. Log-likelihoods nearer to 0 than this count as certain: fp32 knows nothing closer."""
+"""Nats. Log-likelihoods nearer to 0 than this count as certain: fp32 is no more precise there."""
 
 
 def log1mexp(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -51,7 +51,7 @@ def binary_kl(
     def kl(q: Tensor) -> Tensor:
         return p.exp() * (p - q) - torch.expm1(p) * (log1mexp(p) - log1mexp(q))
 
-    if max_slope is None:
+    if max_slope is None or math.isinf(max_slope):
         return temperature * kl(q.clamp(max=-torch.finfo(q.dtype).tiny))
     # The slope (b - a) / (1 - b) is M where 1 - b = (1 - a) / (1 + M).
     start = log1mexp(log1mexp(p) - math.log1p(max_slope))
@@ -69,7 +69,7 @@ def surprisal_kl(
     def kl(q: Tensor) -> Tensor:
         return -p * torch.log(p / q) + p - q
 
-    if max_slope is None:
+    if max_slope is None or math.isinf(max_slope):
         return kl(q.clamp(max=-torch.finfo(q.dtype).tiny))
     return _tangent_beyond(kl, q, p / (1 + max_slope), max_slope)
 
@@ -85,10 +85,10 @@ def binary_total_variation(
 
 
 def _floored(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-    """Keep the teacher off 0, where log(1 - exp) has no value.
+    """Keep the teacher away from 0, where log(1 - exp) is not defined.
 
-    The student is kept off 0 only where the teacher is certain as well: there they agree. Anywhere
-    else a floor would take away the gradient that an over-confident student needs.
+    The student is kept away from 0 only where the teacher is certain too, so that they agree there.
+    Elsewhere a floor would remove the gradient that an over-confident student needs.
     """
     certain = p > -SURPRISAL_FLOOR
     q = torch.where(certain, q.clamp(max=-SURPRISAL_FLOOR), q)
@@ -98,5 +98,5 @@ def _floored(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
 def _tangent_beyond(
     loss: Callable[[Tensor], Tensor], q: Tensor, start: Tensor, slope: float
 ) -> Tensor:
-    """The loss up to ``start``, from there on its tangent of the given slope."""
+    """Replace the loss beyond ``start`` by its tangent there, which has this slope."""
     return loss(torch.minimum(q, start)) + slope * (q - start).clamp(min=0)

@@ -1,7 +1,7 @@
 """Log-probabilities of labels and of a set of ids, from hidden states and the output matrix.
 
-Logits are the largest tensor of a training step. Here they are made for a block of tokens at a
-time, two numbers a token are kept, and the backward pass makes them again.
+Logits are the largest tensor of a training step. Here they are computed for one block of tokens at
+a time, two numbers per token are kept, and the backward pass computes the logits again.
 Legend: N tokens, V vocabulary, D hidden width, K tokens in a block, S ids of the boundary set.
 """
 
@@ -16,12 +16,12 @@ from torch.autograd.function import once_differentiable
 
 from crosstok.ops.output_head import OutputHead
 
-# Bytes of one block of logits. CPU: measured, see benchmarks/linear_logprobs_cpu_202611.md.
+# Bytes of one block of logits. CPU: measured in benchmarks/linear_logprobs_cpu_202611.md.
 BLOCK_BYTES = {"cpu": 64 * 2**20}
 BLOCK_BYTES_ACCELERATOR = 512 * 2**20
 
-# Below this share of the probability a set's mass is taken by logsumexp over the set itself: the
-# single probabilities are then near the smallest numbers of fp32 and their sum would lose them.
+# Below this probability, the mass of a set is computed by logsumexp over the set itself: its
+# probabilities are then near the smallest numbers of fp32 and would be lost in a sum.
 TINY_MASS = 1e-30
 
 
@@ -34,28 +34,27 @@ def linear_logprobs(
     valid_ids: Bool[Tensor, "V"] | None = None,
     tokens_per_block: int | None = None,
 ) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"] | None]:
-    """Log-probability of each row's label, and of the boundary set, never holding [N V].
+    """Log-probability of each row's label, and of the boundary set, without an [N V] tensor.
 
-    Row n of ``hidden`` predicts ``labels[n]``: shifting and leaving out padding is the caller's
-    business, so that rows nobody needs cost nothing. N may be 0. Differentiable (once) in
-    ``hidden``, ``head.weight`` and ``head.bias``; what needs no gradient costs none.
+    Row n of ``hidden`` predicts ``labels[n]``: the caller shifts labels and leaves out padding, so
+    that unneeded rows cost nothing. N may be 0. Differentiable (once) in ``hidden``,
+    ``head.weight`` and ``head.bias``; a tensor that needs no gradient costs none.
 
-    Precision: operands of the matrix product are used in the dtype they come in (the wider of the
-    two where they differ); products are accumulated, and everything after them is computed, in
-    fp32, or in fp64 if the operands are fp64. Inside ``torch.autocast`` the operands (not fp64
-    ones) are rounded to the autocast dtype first, as autocast would for the model's own head;
-    nothing else follows autocast. On accelerators the gradient of a block's logits is rounded to
-    the operands' dtype before its two products, as in plain mixed precision; sums over blocks
-    stay in fp32.
+    Precision: operands of the matrix product keep their dtype (the wider of the two if they
+    differ); products are accumulated, and everything after them is computed, in fp32, or in fp64 if
+    the operands are fp64. Inside ``torch.autocast`` the operands (except fp64 ones) are first
+    rounded to the autocast dtype, as they would be for the model's own head; autocast affects
+    nothing else. On accelerators the gradient of a block's logits is rounded to the operands' dtype
+    before its two products, as usual in mixed precision; sums over blocks stay in fp32.
 
     Args:
-        hidden: What enters the output matrix.
-        head: The output matrix, its bias, scale and soft cap.
-        labels: Ids whose log-probability is asked for.
-        boundary_mask: True for the ids of the set, such as those that begin a word (ALM's boundary,
-            arXiv 2503.20083).
-        valid_ids: False for ids that are no tokens (padding rows, gaps): probability zero.
-        tokens_per_block: Rows of logits held at once; by default as many as fit in
+        hidden: input of the output matrix.
+        head: the output matrix, its bias, scale and soft cap.
+        labels: ids whose log-probability is computed.
+        boundary_mask: true for the ids of the boundary set, such as ids that begin a word (ALM's
+            boundary, arXiv 2503.20083).
+        valid_ids: false for ids that are not tokens (padding rows, gaps); their probability is 0.
+        tokens_per_block: rows of logits in memory at once; by default as many as fit in
             `BLOCK_BYTES` bytes.
 
     Returns:
@@ -63,7 +62,7 @@ def linear_logprobs(
         ``boundary_mask``), in nats, at most 0. fp32, or fp64 for fp64 operands.
 
     Raises:
-        ValueError: A shape does not fit, a label is outside the vocabulary or not valid, or the
+        ValueError: a shape does not fit, a label is outside the vocabulary or not valid, or the
             boundary set has no valid id.
     """
     _check_arguments(hidden, head, labels, boundary_mask, valid_ids)
@@ -88,9 +87,10 @@ def linear_logprobs(
 
 
 def default_tokens_per_block(device: torch.device, vocab_size: int, num_tokens: int) -> int:
-    """Rows of fp32 logits that fit in the device's block budget, but never over a quarter of all.
+    """Return how many rows of fp32 logits fit in the device's block budget, at most a quarter.
 
-    So the logits of all tokens are never held at once, however small the vocabulary.
+    Because of the quarter, the logits of all tokens are never in memory at once, however small the
+    vocabulary.
     """
     budget = BLOCK_BYTES.get(device.type, BLOCK_BYTES_ACCELERATOR)
     return max(1, min(budget // (4 * vocab_size), -(-num_tokens // 4)))
@@ -159,7 +159,7 @@ def _check_labels(labels: Tensor, valid_ids: Tensor | None, vocab_size: int) -> 
 
 @cache
 def _multiplies_into_fp32(device_type: str, dtype: torch.dtype) -> bool:
-    """Whether torch.mm takes operands of `dtype` and writes fp32 sums (CUDA, torch >= 2.8)."""
+    """Return whether torch.mm can multiply in `dtype` and sum in fp32 (CUDA, torch >= 2.8)."""
     if device_type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
         return False
     operand = torch.zeros(16, 16, dtype=dtype, device=device_type)
@@ -172,7 +172,7 @@ def _multiplies_into_fp32(device_type: str, dtype: torch.dtype) -> bool:
 
 @dataclass(frozen=True)
 class _Arithmetic:
-    """How a block is computed: fixed for the forward and the backward pass of one call."""
+    """How a block is computed; the same for the forward and backward pass of one call."""
 
     scale: float
     softcap: float | None
@@ -202,7 +202,7 @@ class _Arithmetic:
 
 
 class _Blocks:
-    """Makes the logits of one block of rows after another, in buffers used again and again."""
+    """Computes the logits of one block of rows after another, in buffers that are reused."""
 
     def __init__(
         self,
@@ -228,7 +228,7 @@ class _Blocks:
         return [slice(i, min(i + step, self.num_rows)) for i in range(0, self.num_rows, step)]
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Logits [K V] of rows [K D], valid until the next call."""
+        """Compute the logits [K V] of rows [K D], valid until the next call."""
         arithmetic = self.arithmetic
         logits = arithmetic.product(hidden, self.weight.T, out=self._logits[: hidden.shape[0]])
         if self.bias is not None:
@@ -242,13 +242,13 @@ class _Blocks:
         return logits
 
     def scratch(self, num_rows: int) -> Tensor:
-        """A third buffer [K V], made when first asked for."""
+        """Return a third buffer [K V], allocated on first use."""
         if self._scratch is None:
             self._scratch = torch.empty_like(self._logits)
         return self._scratch[:num_rows]
 
     def probs(self, logits: Tensor) -> Tensor:
-        """Softmax [K V] of the logits, valid until the next call."""
+        """Compute the softmax [K V] of the logits, valid until the next call."""
         return torch.softmax(logits, dim=-1, out=self._probs[: logits.shape[0]])
 
 
@@ -324,7 +324,7 @@ def _forward_blocks(
 
 @dataclass(frozen=True)
 class _Upstream:
-    """What the backward pass is told: gradients [N] of both outputs, and where they apply."""
+    """Inputs of the backward pass: gradients [N] of both outputs, and where they apply."""
 
     labels: Tensor
     grad_logprobs: Tensor | None

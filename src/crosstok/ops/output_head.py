@@ -1,4 +1,4 @@
-"""What stands between a model's last hidden state and its logits."""
+"""The step from a model's last hidden state to its logits."""
 
 from dataclasses import dataclass
 
@@ -9,17 +9,17 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class OutputHead:
-    """The output matrix of a language model and what the model does to its product.
+    """The output matrix of a language model, with the scale and soft cap of its logits.
 
     ``logits = scale * (hidden @ weight.T + bias)``, then, with a soft cap,
     ``logits = softcap * tanh(logits / softcap)`` (Gemma 2, arXiv 2408.00118, section 2).
 
     Attributes:
-        weight: Output matrix [V D], V ids (padding rows included), D hidden width. It may be the
-            very parameter of the input embedding (tied).
-        bias: Bias [V], or None.
-        scale: Factor of the product (Granite divides by ``logits_scaling``, Cohere multiplies).
-        softcap: Bound on the absolute logit, or None.
+        weight: output matrix [V D], V ids (padding rows included), D hidden width. It may be the
+            same parameter as the input embedding (tied).
+        bias: bias [V], or None.
+        scale: factor of the product (Granite divides by ``logits_scaling``, Cohere multiplies).
+        softcap: bound on the absolute logit, or None.
     """
 
     weight: Float[Tensor, "V D"]
@@ -41,11 +41,13 @@ class OutputHead:
     def logits(
         self, hidden: Float[Tensor, "N D"], valid_ids: Bool[Tensor, "V"] | None = None
     ) -> Float[Tensor, "N V"]:
-        """Logits of a block of rows, fp32 (fp64 for fp64 operands); for blocks, never for all rows.
+        """Compute the logits of a block of rows in fp32 (fp64 for fp64 operands).
+
+        Meant for blocks: the logits of all rows may not fit in memory.
 
         Args:
-            hidden: What enters the output matrix.
-            valid_ids: False for rows of the output matrix that are no tokens: their logit is -inf.
+            hidden: input of the output matrix.
+            valid_ids: false for rows of the output matrix that are not tokens; their logit is -inf.
         """
         dtype = torch.promote_types(hidden.dtype, self.weight.dtype)
         logits = hidden.to(dtype) @ self.weight.to(dtype).T
@@ -58,9 +60,9 @@ class OutputHead:
     def logits_at(
         self, hidden: Float[Tensor, "N D"], ids: Int[Tensor, "N K"]
     ) -> Float[Tensor, "N K"]:
-        """Logits of a few ids of each row's own, fp32 (fp64 for fp64 operands).
+        """Compute the logits of K ids chosen for each row, in fp32 (fp64 for fp64 operands).
 
-        The cost, also of the backward pass, goes with K, not with V; it makes [N K D].
+        The cost, also of the backward pass, grows with K, not with V; it makes a tensor [N K D].
         """
         dtype = torch.promote_types(hidden.dtype, self.weight.dtype)
         dtype = torch.promote_types(dtype, torch.float32)
@@ -77,18 +79,18 @@ class OutputHead:
         return logits
 
     def tempered(self, temperature: float) -> "OutputHead":
-        """The head whose logits are this one's, divided by the temperature."""
+        """Return the head whose logits are the logits of this one divided by the temperature."""
         softcap = None if self.softcap is None else self.softcap / temperature
         return OutputHead(self.weight, self.bias, self.scale / temperature, softcap)
 
     def tensors(self) -> tuple[Tensor, ...]:
-        """The tensors that gradients may flow to: the weight, and the bias if there is one."""
+        """Return the tensors that may receive gradients: the weight, and the bias if any."""
         return (self.weight,) if self.bias is None else (self.weight, self.bias)
 
     def of(self, weight: Tensor, bias: Tensor | None = None) -> "OutputHead":
-        """The same head over other tensors, such as detached ones or some of the rows."""
+        """Return the same head with other tensors, such as detached ones or some of the rows."""
         return OutputHead(weight, bias, self.scale, self.softcap)
 
     def rows(self, ids: Int[Tensor, " n"]) -> "OutputHead":
-        """The head of these ids alone; gradients flow back into the whole matrix."""
+        """Return the head of these ids only; gradients flow back into the whole matrix."""
         return self.of(self.weight[ids], None if self.bias is None else self.bias[ids])

@@ -1,8 +1,8 @@
-"""Divergences between next-token distributions, given as rows of logits; for blocks of rows.
+"""Divergences between next-token distributions, as blocks of rows of logits.
 
-Every one is in nats, one number a row, and zero, in value and gradient, where the two rows give the
-same distribution. Logits of -inf stand for ids that are no tokens. Where a teacher's row should
-take no gradient, hand it over detached.
+Each is in nats, one number per row, and zero, in value and gradient, if the two rows give the same
+distribution. Ids that are not tokens have logits of -inf. Detach a teacher's rows if they should
+get no gradient.
 """
 
 from typing import Literal
@@ -18,7 +18,7 @@ DivergenceName = Literal["forward_kl", "reverse_kl", "jensen_shannon"]
 _BETA: dict[DivergenceName, float] = {"forward_kl": 0.0, "jensen_shannon": 0.5, "reverse_kl": 1.0}
 
 _IMPOSSIBLE = -1e30
-"""Stands for log 0: its exponential is 0, and 0 times it is 0, which 0 times -inf is not."""
+"""Used as log 0: its exponential is 0, and 0 times it is 0, unlike 0 times -inf."""
 
 
 def row_divergence(
@@ -34,7 +34,7 @@ def row_divergence(
 def forward_kl_to(
     teacher_probs: Float[Tensor, "K V"], student_logits: Float[Tensor, "K V"]
 ) -> Float[Tensor, " K"]:
-    """KL of given probabilities, zeros among them, to the student's."""
+    """Forward KL(teacher || student) from teacher probabilities, which may contain zeros."""
     own = torch.special.xlogy(teacher_probs, teacher_probs)
     difference: Tensor = own - teacher_probs * finite_log_softmax(student_logits)
     return difference.sum(-1)

@@ -1,4 +1,4 @@
-"""Numbers about pairs of tokenizers, what they advise, and their pictures."""
+"""Reports about pairs of tokenizers and about runs: numbers, advice, tables and pages."""
 
 from crosstok.reports.advice import Advice, recommend
 from crosstok.reports.chunk_view import ChunkCell, ChunkView, chunk_view

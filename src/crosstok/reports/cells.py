@@ -1,4 +1,4 @@
-"""A text as two tokenizers cut it: cells in the order of the text, tokens spelled for eyes."""
+"""A text under two tokenizers: cells in the order of the text, with readable tokens."""
 
 import unicodedata
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _BLANKS = str.maketrans({" ": "␣", "\n": "⏎", "\t": "⇥"})
 
 @dataclass(frozen=True)
 class Cell:
-    """Tokens that are shown one above the other: a chunk, or a token without one."""
+    """Tokens in one column of the picture: those of a chunk, or a token in no chunk."""
 
     source: list[int]
     target: list[int]
@@ -23,12 +23,12 @@ class Cell:
 
     @property
     def is_chunk(self) -> bool:
-        """Whether both sides hold the same bytes here."""
+        """Whether both sides have the same bytes here."""
         return self.chunk >= 0
 
 
 def cells(source: Spans, target: Spans, alignment: Alignment) -> list[Cell]:
-    """Every token of both sides, in the order of the text."""
+    """Collect every token of both sides, in the order of the text."""
     ours = _tokens_by_chunk(alignment.source_chunk_ids, alignment.num_chunks)
     theirs = _tokens_by_chunk(alignment.target_chunk_ids, alignment.num_chunks)
     pairs = enumerate(zip(alignment.chunk_ends, ours[1:], theirs[1:], strict=True))
@@ -39,7 +39,7 @@ def cells(source: Spans, target: Spans, alignment: Alignment) -> list[Cell]:
 
 
 def spell_tokens(spans: Spans, tokens: list[int], vocab: ByteVocab) -> list[str]:
-    """Each token as text that can be seen; specials by their role."""
+    """Spell each token in visible characters, and special tokens by their role."""
     roles = dict(spans.specials)
     return [
         f"<{roles[token]}>" if token in roles else _readable(vocab.token_bytes[spans.ids[token]])
@@ -48,7 +48,7 @@ def spell_tokens(spans: Spans, tokens: list[int], vocab: ByteVocab) -> list[str]
 
 
 def _tokens_by_chunk(chunk_ids: Int[np.ndarray, " T"], num_chunks: int) -> list[list[int]]:
-    """Tokens in no chunk, then those of each chunk."""
+    """Group tokens: first the tokens in no chunk, then the tokens of each chunk."""
     tokens: list[list[int]] = [[] for _ in range(num_chunks + 1)]
     for token, chunk in enumerate(chunk_ids.tolist()):
         tokens[chunk + 1].append(token)
@@ -56,7 +56,7 @@ def _tokens_by_chunk(chunk_ids: Int[np.ndarray, " T"], num_chunks: int) -> list[
 
 
 def _readable(token: bytes | None) -> str:
-    r"""Text with blanks made visible; what is no text or cannot be seen as ``\x..``, ``\u....``."""
+    r"""Make blanks visible; other invisible bytes and characters become ``\x..``, ``\u....``."""
     if token is None:
         return "<unk>"
     text = token.decode("utf-8", errors="backslashreplace").translate(_BLANKS)

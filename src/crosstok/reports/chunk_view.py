@@ -1,4 +1,4 @@
-"""What a picture of chunks shows: spelled tokens and likelihood gaps, as plain values."""
+"""Contents of a picture of chunks: spelled tokens and likelihood gaps, as plain values."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from crosstok.reports.cells import Cell, cells, spell_tokens
 from crosstok.tokenizers import ByteVocab, Spans
 
 _SHOWN = 100  # cells of one text
-_LEAD = 8  # cells in front of the first that was measured: the end of a prompt
+_LEAD = 8  # cells before the first measured one: the end of a prompt
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,11 @@ class ChunkCell:
     """One column of the picture.
 
     Attributes:
-        source: its tokens on the one side, spelled so that every character can be seen.
-        target: the same on the other side.
-        kind: "chunk": both sides hold the same bytes; "special": both have this special token;
+        source: its tokens on the source side, spelled in visible characters.
+        target: the same on the target side.
+        kind: "chunk": both sides have the same bytes; "special": both have this special token;
             "uncovered": neighbouring tokens in no chunk.
-        gaps: for every measure, log p_source(chunk) - log p_target(chunk) in nats; None: not
+        gaps: for every measure, log p_source(chunk) - log p_target(chunk) in nats; None if not
             compared.
     """
 
@@ -36,18 +36,18 @@ class ChunkCell:
 
 @dataclass(frozen=True)
 class ChunkView:
-    """A text, or the part of it that is shown.
+    """A text, or the displayed part of it.
 
     Attributes:
-        label: where it is from.
-        source: who reads it above, such as "teacher".
-        target: who reads it below.
+        label: where the text is from.
+        source: name of the upper side, such as "teacher".
+        target: name of the lower side.
         measures: names of the gaps of a cell, such as ("before", "after").
-        mean_gaps: mean of their absolute values over all of the text's chunks that were compared.
-        num_compared: how many these are.
-        cells: what is shown.
-        num_before: cells in front of these.
-        num_after: cells behind them.
+        mean_gaps: mean absolute gap over all compared chunks of the text, for every measure.
+        num_compared: number of these chunks.
+        cells: the displayed cells.
+        num_before: number of cells before them.
+        num_after: number of cells after them.
     """
 
     label: str
@@ -69,16 +69,16 @@ def chunk_view(
     sides: tuple[str, str],
     gaps: Mapping[str, Float[np.ndarray, " C"]] | None = None,
 ) -> ChunkView:
-    """The beginning of a text, or what lies around the first chunk that was compared.
+    """Make a view of the beginning of a text, or from shortly before the first compared chunk.
 
     Args:
         label: where the text is from.
         spans: its tokens, source and target.
-        alignment: of the two.
-        vocabs: of the two.
-        sides: what they are called.
-        gaps: by measure: log p_source - log p_target in nats of every chunk, NaN where it was not
-            compared; it may end early.
+        alignment: alignment of the two.
+        vocabs: vocabularies of the two.
+        sides: names of the two.
+        gaps: by measure: log p_source - log p_target in nats for every chunk, NaN where it was not
+            compared; may be shorter than the number of chunks.
     """
     gaps = gaps or {}
     found = _join_uncovered(cells(*spans, alignment))
@@ -108,7 +108,7 @@ def chunk_view(
 
 
 def _join_uncovered(found: Iterable[Cell]) -> list[Cell]:
-    """Neighbouring tokens in no chunk as one cell, so that both sides' stand above each other."""
+    """Join neighbouring tokens in no chunk, so that the tokens of both sides share a cell."""
     joined: list[Cell] = []
     for cell in found:
         if joined and not cell.is_chunk and not joined[-1].is_chunk:
@@ -129,7 +129,7 @@ def _kind(cell: Cell, alignment: Alignment) -> Literal["chunk", "special", "unco
 
 
 def _gaps(cell: Cell, gaps: Mapping[str, Float[np.ndarray, " C"]]) -> tuple[float | None, ...]:
-    """Rounded to what can be meant: a thousandth of a nat."""
+    """Gaps of a cell, rounded to a thousandth of a nat."""
     return tuple(
         round(float(values[cell.chunk]), 3)
         if 0 <= cell.chunk < len(values) and np.isfinite(values[cell.chunk])

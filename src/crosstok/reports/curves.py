@@ -1,4 +1,4 @@
-"""Curves of a run from its log: as many points as a page can show, and axes with round numbers."""
+"""Curves of a run from its log: a limited number of points, and axes with round numbers."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,20 +18,20 @@ _NUM_TICKS = 4
 
 @dataclass(frozen=True)
 class Curve:
-    """One metric over a run: points, each the mean of some neighbouring log lines.
+    """One metric over a run, as points: each is the mean of some neighbouring log lines.
 
     Attributes:
-        name: as it is logged.
-        label: what it is called.
-        form: how its values are written.
-        steps: of the points; the last of the log lines that a point stands for.
-        means: of these log lines.
-        lows: their smallest values.
-        highs: their largest values.
-        first: the first value that was logged.
-        last: the last one.
+        name: name in the log.
+        label: name on the page.
+        form: format string of its values.
+        steps: step of each point, from the last of its log lines.
+        means: mean of the log lines of each point.
+        lows: smallest value of the log lines of each point.
+        highs: largest value of the log lines of each point.
+        first: first logged value.
+        last: last logged value.
         is_log: whether the vertical axis is logarithmic.
-        ticks: of the vertical axis.
+        ticks: ticks of the vertical axis.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class StepTick:
-    """A round number of steps, and what the student had read by then (None: not logged)."""
+    """A round number of steps, and the tokens and bytes read by then (None: not logged)."""
 
     step: int
     tokens_seen: int | None
@@ -60,7 +60,7 @@ class StepTick:
 class RunCurves:
     """All curves of a run over one horizontal axis.
 
-    ``num_logged`` counts the log lines of training, not those of held-out texts.
+    ``num_logged`` is the number of log lines of training, without those of held-out texts.
     """
 
     first_step: int
@@ -73,13 +73,13 @@ class RunCurves:
 def run_curves(
     log_history: Sequence[Mapping[str, Any]], labels: Labels = NO_LABELS
 ) -> RunCurves | None:
-    """The curves of every number in the training log; None where nothing was logged.
+    """Make the curves of every number in the training log; None if nothing was logged.
 
     Args:
-        log_history: as transformers' ``TrainerState`` keeps it; lines with neither a loss nor
-            figures of held-out texts (the summary at the end) are left out, and so are values that
-            are no finite numbers.
-        labels: what objectives call their figures, and how they are written.
+        log_history: as in transformers' ``TrainerState``; lines with neither a loss nor metrics of
+            held-out texts (the summary at the end) are left out, and so are values that are not
+            finite numbers.
+        labels: labels and format strings of the objectives' metrics.
     """
     lines = [line for line in log_history if "step" in line and _is_of_curves(line)]
     num_logged = sum("loss" in line for line in lines)
@@ -108,7 +108,7 @@ def _curve(name: str, lines: Sequence[Mapping[str, Any]], labels: Labels) -> Cur
         tuple(float(pick(values[group])) for group in groups) for pick in (np.min, np.max)
     )
     low, high = float(values.min()), float(values.max())
-    if low == high:  # a level line is read against zero
+    if low == high:  # a constant curve is drawn against zero
         low, high = min(low, 0.0), max(high, 0.0)
     is_log = low > 0 and high / low > _LOG_RANGE
     label, form = label_and_form(name, labels)
@@ -142,7 +142,7 @@ def _step_ticks(lines: Sequence[Mapping[str, Any]]) -> tuple[StepTick, ...]:
 def _seen(
     name: str, lines: Sequence[Mapping[str, Any]], steps: Sequence[int]
 ) -> list[int] | list[None]:
-    """What had been read at these steps, from the log lines around them."""
+    """Tokens or bytes read at these steps, interpolated between log lines."""
     known = [line for line in lines if _is_number(line.get(name))]
     if not known:
         return [None] * len(steps)
@@ -151,7 +151,7 @@ def _seen(
 
 
 def round_ticks(low: float, high: float) -> list[float]:
-    """About four round numbers from ``low`` or below to ``high`` or above.
+    """Choose about four round numbers, from at most ``low`` to at least ``high``.
 
     Example: 0.13 and 0.88 give 0, 0.2, 0.4, 0.6, 0.8, 1.
     """
@@ -174,6 +174,6 @@ def _powers(low: float, high: float) -> list[float]:
 
 
 def as_array(values: Sequence[float], *, is_log: bool) -> Float[np.ndarray, " N"]:
-    """The values as the axis places them: their logarithms on a logarithmic one."""
+    """Return the values as placed on the axis: logarithms if it is logarithmic."""
     array = np.asarray(values, dtype=np.float64)
     return np.log10(array) if is_log else array

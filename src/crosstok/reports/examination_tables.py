@@ -1,4 +1,4 @@
-"""The examination of a teacher and a student as tables of text, from ``Examination.as_json``."""
+"""Tables of the examination of a teacher and a student, from ``Examination.as_json``."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,9 +7,9 @@ from crosstok.reports.tables import Figures, Row
 
 NONE = "—"
 
-# What it means, by key of ``examples``.
+# Row by key of ``examples``.
 _CAUSES = {
-    "cut_bytes": "{:,} bytes lie behind max_length",
+    "cut_bytes": "{:,} bytes lie beyond max_length",
     "unknown_bytes": "{:,} bytes are an unknown token to one side",
     "changed_bytes": "{:,} bytes are changed or dropped by a normaliser or template",
     "unmatched_bytes": "{:,} bytes are in no chunk for another reason",
@@ -19,7 +19,7 @@ _CAUSES = {
 
 
 def examination_figures(numbers: Mapping[str, Any]) -> list[Figures]:
-    """The tables in their order; those that there is nothing to say in are left out."""
+    """Make the tables, in order; empty ones are left out."""
     title = f"{numbers['teacher']}  teaches  {numbers['student']}"
     tables = [Figures(title, list(_pair(numbers)))]
     if numbers["template"]:
@@ -33,7 +33,7 @@ def examination_figures(numbers: Mapping[str, Any]) -> list[Figures]:
 
 
 def advice_command(advice: Mapping[str, Any]) -> str:
-    """The flags that the advice comes to."""
+    """Write the advice as flags of the command line."""
     options = "".join(
         f" --options {name}={'null' if value is None else value}"
         for name, value in advice["options"].items()

@@ -1,6 +1,6 @@
-"""Numbers about examples as a teacher and a student read them: what the one can teach the other.
+"""Numbers about examples under two tokenizers: what a teacher can teach a student.
 
-Counted on what training would see: the same spans, the same chunks, cut at the same byte.
+They are counted on what training would use: the same spans, the same chunks, cut at the same byte.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,21 +16,20 @@ from crosstok.tokenizers import TEMPLATE, ByteVocab, Spans
 
 @dataclass(frozen=True)
 class VocabularyNumbers:
-    """Two vocabularies; an id counts if it stands for bytes or is a special token."""
+    """Sizes and overlap of two vocabularies; ids count if they have bytes or are special tokens."""
 
     teacher_ids: int
     student_ids: int
-    shared_ids: int  # with equal bytes, or the same end (of turn, of a document)
+    shared_ids: int  # with equal bytes, or the same end (of turn or document)
     jaccard: float  # shared / (teacher + student - shared)
     is_same: bool  # id by id
 
 
 @dataclass(frozen=True)
 class ExampleNumbers:
-    """What a sample of examples says of a pair; shares are between 0 and 1.
+    """Counts and shares of a sample of examples for a pair; shares are between 0 and 1.
 
-    Bytes are those that the loss is taken on; tokens those that are predicted there, as far as
-    ``max_length`` reaches.
+    Bytes are the bytes in the loss; tokens are the tokens predicted there, within ``max_length``.
     """
 
     examples: int
@@ -38,24 +37,24 @@ class ExampleNumbers:
     teacher_tokens: int
     student_tokens: int
     chunks: int
-    coverage: float  # of bytes that are not cut: in a chunk
-    one_to_one_chunks: float  # of chunks: a single token on both sides
+    coverage: float  # share of the bytes within max_length that lie in a chunk
+    one_to_one_chunks: float  # share of chunks with a single token on both sides
     one_to_one_teacher_tokens: float
     one_to_one_student_tokens: float
-    cut_bytes: int  # behind max_length
-    unknown_bytes: int  # under an unknown token, of either side
-    changed_bytes: int  # changed by a normaliser, or dropped by a template, of either side
+    cut_bytes: int  # beyond max_length
+    unknown_bytes: int  # under an unknown token on either side
+    changed_bytes: int  # changed by a normaliser or dropped by a template on either side
     unmatched_bytes: int  # in no chunk for another reason
-    tool_call_tokens: int  # the student's, trained, spelt by its template alone
-    template_tokens: int  # the student's, written by its template alone, not trained
-    teacher_only_tokens: float  # of the teacher's tokens: not in the student's vocabulary
-    teacher_ends: int  # of turns and documents, that are trained
+    tool_call_tokens: int  # the student's, in the loss, written by its template alone
+    template_tokens: int  # the student's, not in the loss, written by its template alone
+    teacher_only_tokens: float  # share of the teacher's tokens not in the student's vocabulary
+    teacher_ends: int  # ends of turns and documents in the loss
     student_ends: int
     matched_ends: int
 
     @property
     def cut_share(self) -> float:
-        """Share of bytes behind ``max_length``."""
+        """Share of bytes beyond ``max_length``."""
         return self.cut_bytes / max(1, self.bytes)
 
 
@@ -65,7 +64,7 @@ _SUMS = tuple(field.name for field in fields(ExampleNumbers) if field.type is in
 def compare_vocabularies(
     teacher: ByteVocab, student: ByteVocab, ends: Sequence[str] = ENDS_OF_TEXTS
 ) -> VocabularyNumbers:
-    """Count what two vocabularies share; ``ends`` are roles of what ends an example."""
+    """Count the ids that two vocabularies share; ``ends`` are roles of tokens that end examples."""
     num_teacher, num_student = len(_real_ids(teacher)), len(_real_ids(student))
     is_same = teacher.same_as(student)
     shared = len(shared_teacher_ids(teacher, student, ends))
@@ -76,7 +75,7 @@ def compare_vocabularies(
 def shared_teacher_ids(
     teacher: ByteVocab, student: ByteVocab, ends: Sequence[str] = ENDS_OF_TEXTS
 ) -> Int[np.ndarray, " shared"]:
-    """The teacher's ids that the student has, too: by bytes, what ends an example by role."""
+    """Find the teacher's ids that the student has, too: by bytes, ends of examples by role."""
     if teacher.same_as(student):
         return np.array(_real_ids(teacher), dtype=np.int64)
     return overlapping_tokens(teacher, student, roles=ends).source_ids
@@ -88,14 +87,14 @@ def _real_ids(vocab: ByteVocab) -> list[int]:
 
 
 class ExampleCounts:
-    """Adds examples up; ``numbers`` divides.
+    """Sums over examples; ``numbers`` has the shares.
 
     Args:
         teacher: vocabulary of the teacher.
         student: vocabulary of the student.
-        max_length: tokens of an example that the student is given.
-        teacher_max_length: the same for the teacher; as many if not given.
-        ends: roles of what ends an example, the likelier first.
+        max_length: most tokens of an example for the student.
+        teacher_max_length: the same for the teacher; by default equal.
+        ends: roles of tokens that end an example, the most likely first.
     """
 
     def __init__(
@@ -140,7 +139,7 @@ class ExampleCounts:
 
     @property
     def numbers(self) -> ExampleNumbers:
-        """The sums, and the shares between them."""
+        """The sums, and their shares."""
         s = self._sums
 
         def share(part: str, whole: str) -> float:
@@ -157,7 +156,7 @@ class ExampleCounts:
         )
 
     def _add_bytes(self, theirs: "_Side", ours: "_Side", trained: Bool[np.ndarray, " C"]) -> None:
-        """Every byte of the loss: covered, or why not."""
+        """Count every byte of the loss as covered, or by the reason why it is not."""
         widths = ours.spans.ends - ours.spans.starts
         is_cut = ours.in_loss & ~ours.is_kept
         is_covered = ours.in_loss & ours.is_kept & _of_chunks(trained, ours.chunk_ids)
@@ -220,7 +219,7 @@ class _Side:
 
     @property
     def predicted(self) -> Bool[np.ndarray, " T"]:
-        """Tokens of the loss that training sees; nothing predicts the first."""
+        """Tokens of the loss within ``max_length``; nothing predicts the first."""
         predicted: np.ndarray = self.in_loss & self.is_kept
         predicted[:1] = False
         return predicted
@@ -230,21 +229,21 @@ class _Side:
         return chunks
 
     def ends_in_loss(self, num_chunks: int) -> Bool[np.ndarray, " C"]:
-        """Which chunks have tokens on this side, the last of them one of the loss."""
+        """Which chunks have tokens on this side, the last of which is in the loss."""
         ends = np.zeros(num_chunks, dtype=np.bool_)
         placed = np.flatnonzero(self.is_kept & (self.chunk_ids >= 0))
         ends[self.chunk_ids[placed]] = self.in_loss[placed]  # later tokens overwrite earlier ones
         return ends
 
     def over_bytes(self, values: Bool[np.ndarray, " T"]) -> Bool[np.ndarray, " bytes"]:
-        """For each byte of the text the value of the token over it; False where there is none."""
+        """For each byte of the text the value of its token; False if it has none."""
         if not (self.spans.ends > self.spans.starts).any():
             return np.zeros(self.spans.num_bytes, dtype=np.bool_)
         repeated: np.ndarray = np.repeat(values, self.spans.ends - self.spans.starts)
         return repeated
 
     def ends(self) -> Iterator[int]:
-        """First token of each end of a turn or document that is kept and trained."""
+        """First token of each end of a turn or document that is kept and in the loss."""
         roles = dict(self.spans.specials)
         for token, role in roles.items():
             is_first = roles.get(token - 1) != role

@@ -1,7 +1,7 @@
-"""Pages for a browser: one file each, with everything in it. Computes nothing.
+"""Pages for a browser: one self-contained file each. Computes nothing.
 
-What the pages say comes from the same values as the JSON and the terminal's tables; Jinja escapes
-every text. There is no script in a page, and nothing that it loads.
+The pages are made from the same values as the JSON and the terminal's tables; Jinja escapes every
+text. A page has no scripts and loads nothing.
 """
 
 import math
@@ -27,9 +27,9 @@ from crosstok.reports.tables import (
 )
 
 LEVELS = (0.25, 1.0, 2.0, 4.0)
-"""Nats from which a gap has the next stronger colour."""
+"""Gaps in nats at which the colour becomes stronger."""
 
-_NUMBER_ROWS = 12  # of the table that says the curves in numbers
+_NUMBER_ROWS = 12  # of the table with the curves in numbers
 _NUM_HIGHLIGHTS = 4
 _HIGHLIGHTS = (
     "chunk_gap_nats", "bits_per_byte", "coverage", "loss", "tokens_per_second", "steps",
@@ -38,19 +38,19 @@ _HIGHLIGHTS = (
 
 @dataclass(frozen=True)
 class RunNumbers:
-    """What the page of a training run says.
+    """Contents of the page of a training run.
 
     Attributes:
-        title: of the page.
+        title: title of the page.
         summary: one sentence.
-        metrics: the final figures.
-        counts: where the embedding rows came from; empty where nothing was transplanted.
-        curves: None where nothing was logged.
-        views: a few texts, with the likelihood gaps.
-        note: what is to be known of the gaps.
+        metrics: the final metrics.
+        counts: where the embedding rows came from; empty if nothing was transplanted.
+        curves: the curves; None if nothing was logged.
+        views: a few texts with their likelihood gaps.
+        note: explanation of the gaps.
         settings: the recipe.
         environment: hardware, versions, date.
-        labels: what objectives call their figures, and how they are written.
+        labels: labels and format strings of the objectives' metrics.
     """
 
     title: str
@@ -68,7 +68,7 @@ class RunNumbers:
 def pair_page(
     numbers: Mapping[str, Any], source: str, target: str, views: Sequence[ChunkView]
 ) -> str:
-    """Two tokenizers: the numbers of ``PairReport.as_json``, and texts as both cut them."""
+    """Make the page of two tokenizers: numbers of ``PairReport.as_json``, and texts under both."""
     return _render(
         "pair.html",
         title=f"{_short(source)} → {_short(target)}",
@@ -79,7 +79,7 @@ def pair_page(
 
 
 def examination_page(numbers: Mapping[str, Any]) -> str:
-    """A teacher and a student before a distillation, from ``Examination.as_json``."""
+    """Make the page of a teacher and a student, from ``Examination.as_json``."""
     return _render(
         "examination.html",
         title=f"{_short(numbers['teacher'])} teaches {_short(numbers['student'])}",
@@ -91,7 +91,7 @@ def examination_page(numbers: Mapping[str, Any]) -> str:
 
 
 def run_page(run: RunNumbers) -> str:
-    """A training run: curves, figures, settings, and chunks before and after."""
+    """Make the page of a training run: curves, figures, settings, chunks before and after."""
     return _render(
         "run.html",
         title=run.title,
@@ -103,7 +103,7 @@ def run_page(run: RunNumbers) -> str:
 
 
 def write_page(file: str | Path, page: str) -> None:
-    """Write it as UTF-8, and make the folder that it stands in."""
+    """Write a page as UTF-8, creating its folder."""
     path = Path(file).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
@@ -128,7 +128,7 @@ def _render(template: str, **values: Any) -> str:
 
 
 def _view(values: Mapping[str, Any]) -> ChunkView:
-    """A view again, from plain values."""
+    """Restore a view from plain values."""
     return ChunkView(**{**values, "cells": [ChunkCell(**cell) for cell in values["cells"]]})
 
 
@@ -138,7 +138,7 @@ def _short(name: str) -> str:
 
 
 def _code(text: str) -> Markup:
-    """Text with what stands between backticks as code."""
+    """Mark text between backticks as code."""
     parts = [
         Markup("<code>{}</code>").format(part) if i % 2 else escape(part)
         for i, part in enumerate(text.split("`"))
@@ -147,7 +147,7 @@ def _code(text: str) -> Markup:
 
 
 def _gap(nats: float) -> str:
-    """A gap in as few characters as say it."""
+    """Write a gap in few characters."""
     if abs(nats) < 0.05:
         return "0"
     shown = f"{abs(nats):.1f}" if abs(nats) < 9.95 else f"{abs(nats):.0f}"
@@ -155,7 +155,7 @@ def _gap(nats: float) -> str:
 
 
 def _level(nats: float) -> str:
-    """The class of a gap's colour: p where the student gives too little, n where too much."""
+    """Class of a gap's colour: p if the target's likelihood is too low, n if too high."""
     strength = sum(abs(nats) >= least for least in LEVELS)
     return f"{'p' if nats > 0 else 'n'}{strength}" if strength else "z"
 
@@ -168,7 +168,7 @@ def _in_words(nats: float, names: tuple[str, str]) -> str:
 
 
 def _highlights(run: RunNumbers) -> list[tuple[str, str, str]]:
-    """Label, number and unit of what is looked for first."""
+    """Label, number and unit of the most important metrics."""
     shown = []
     for name in (name for name in _HIGHLIGHTS if name in run.metrics):
         label, form = label_and_form(name, run.labels)
@@ -184,7 +184,7 @@ def _curve_svg(curve: Curve, run: RunCurves) -> Markup:
 
 
 def _number_tables(run: RunCurves | None) -> list[tuple[str, list[tuple[str, ...]]]]:
-    """The curves' means at some of the points, for those who would rather read numbers."""
+    """Means of the curves at some of the points, as tables."""
     curves = () if run is None else run.curves
     parts = [
         ("Means of neighbouring log lines", [c for c in curves if not is_held_out(c.name)]),
@@ -194,7 +194,7 @@ def _number_tables(run: RunCurves | None) -> list[tuple[str, list[tuple[str, ...
 
 
 def _number_rows(curves: Sequence[Curve]) -> list[tuple[str, ...]]:
-    """Those of the most points, with a header."""
+    """Rows of the curves with the most points, after a header."""
     steps = max((curve.steps for curve in curves), key=len)
     whole = [curve for curve in curves if curve.steps == steps]
     number = min(_NUMBER_ROWS, len(steps))

@@ -1,4 +1,4 @@
-"""Numbers about a pair of tokenizers on real text: what a change from one to the other means."""
+"""Numbers about a pair of tokenizers on real text."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -14,7 +14,7 @@ _BATCH = 64
 
 @dataclass
 class PairCounts:
-    """Sums over texts; the shares are worked out from them."""
+    """Sums over texts; the shares are computed from them."""
 
     num_bytes: int = 0
     covered_bytes: int = 0
@@ -25,7 +25,7 @@ class PairCounts:
     target_tokens: int = 0
 
     def add(self, source: Spans, target: Spans, alignment: Alignment) -> None:
-        """Add one text (encoded without specials)."""
+        """Add one text, encoded without special tokens."""
         source_sizes = _tokens_per_chunk(alignment.source_chunk_ids, alignment.num_chunks)
         target_sizes = _tokens_per_chunk(alignment.target_chunk_ids, alignment.num_chunks)
         self.num_bytes += alignment.num_bytes
@@ -38,19 +38,19 @@ class PairCounts:
 
     @classmethod
     def sum(cls, parts: Iterable["PairCounts"]) -> "PairCounts":
-        """The counts of all parts together."""
+        """Add up the counts of all parts."""
         parts = list(parts)
         names = [f.name for f in fields(cls)]
         return cls(**{name: sum(getattr(part, name) for part in parts) for name in names})
 
     @property
     def coverage(self) -> float:
-        """Share of bytes in chunks; 1.0 where there are no bytes."""
+        """Share of bytes in chunks; 1.0 if there are no bytes."""
         return self.covered_bytes / self.num_bytes if self.num_bytes else 1.0
 
     @property
     def comparable(self) -> float:
-        """Share of bytes that neither tokenizer's normaliser changed; 1.0 where there are none.
+        """Share of bytes that neither tokenizer's normaliser changed; 1.0 if there are no bytes.
 
         Unknown tokens count as changed.
         """
@@ -58,13 +58,13 @@ class PairCounts:
 
     @property
     def one_to_one_share(self) -> float:
-        """Share of chunks with one token on both sides; 0.0 where there are no chunks."""
+        """Share of chunks with one token on both sides; 0.0 if there are no chunks."""
         return self.num_one_to_one / self.num_chunks if self.num_chunks else 0.0
 
 
 @dataclass
 class PairReport:
-    """The pair's numbers, in all and by file."""
+    """Numbers of a pair, in total and by file."""
 
     overlapping_tokens: int
     by_file: dict[str, PairCounts] = field(default_factory=dict)
@@ -75,7 +75,7 @@ class PairReport:
         return PairCounts.sum(self.by_file.values())
 
     def as_json(self) -> dict[str, object]:
-        """Plain values; shares are of bytes, except ``one_to_one_share`` (of chunks)."""
+        """Return plain values; shares are of bytes, except ``one_to_one_share`` (of chunks)."""
         total = self.total
         return {
             "coverage": total.coverage,
@@ -94,11 +94,11 @@ class PairReport:
 def compare_tokenizers(
     source: TextEncoder, target: TextEncoder, files: Mapping[str, Iterable[str]]
 ) -> PairReport:
-    """Align every text of every file and count.
+    """Align every text of every file, and count.
 
     Args:
-        source: encoder of one side.
-        target: encoder of the other.
+        source: encoder of the source side.
+        target: encoder of the target side.
         files: texts by file name.
     """
     report = PairReport(len(overlapping_tokens(source.byte_vocab, target.byte_vocab)))
@@ -136,7 +136,7 @@ def _comparable_bytes(source: Spans, target: Spans) -> int:
 
 
 def _exact_bytes(spans: Spans) -> Bool[np.ndarray, " bytes"]:
-    """For each byte of the text, whether the token over it spells it as it was written."""
+    """For each byte of the text, whether its token spells it as it was written."""
     if not len(spans.ids):
-        return np.zeros(spans.num_bytes, dtype=np.bool_)  # a text of which nothing is kept
+        return np.zeros(spans.num_bytes, dtype=np.bool_)  # every byte of the text was dropped
     return np.repeat(spans.exact, spans.ends - spans.starts)

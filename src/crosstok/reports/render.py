@@ -1,4 +1,4 @@
-"""Pictures of what others computed: the chunks of a text, and tables. Computes nothing."""
+"""The chunks of a text and tables, for the terminal. Computes nothing."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,10 +27,10 @@ def print_chunks(
     source_vocab: ByteVocab,
     target_vocab: ByteVocab,
 ) -> None:
-    """Print the text cut by both tokenizers: source above target, a column for each chunk.
+    """Print a text under both tokenizers: source above target, a column for each chunk.
 
-    Tokens of a chunk are parted by a middle dot, chunks by a bar; tokens in no chunk are red, and
-    marked by ``~`` for those who see no colours. A chunk wider than the console ends in ``…``.
+    Tokens are separated by a middle dot, chunks by a bar. Tokens in no chunk are red, and marked by
+    ``~`` for readers without colours. A chunk wider than the console ends in ``…``.
     """
     console.print("Chunks of the text: source above target.", style="dim", highlight=False)
     top, bottom = Text("source".ljust(_MARGIN)), Text("target".ljust(_MARGIN))
@@ -52,19 +52,19 @@ def print_chunks(
 
 
 def pair_table(numbers: Mapping[str, Any], source: str, target: str) -> Table:
-    """The pair's numbers as ``PairReport.as_json`` gives them."""
+    """Make the table of a pair from ``PairReport.as_json``."""
     return rich_table(pair_figures(numbers, source, target))
 
 
 def outcome_table(
     counts: Mapping[str, Any], metrics: Mapping[str, float], labels: Labels = NO_LABELS
 ) -> Table:
-    """What a run did: where the embedding rows came from (if any), and its metrics at the end.
+    """Make the table of a run: where the embedding rows came from, if any, and final metrics.
 
     Args:
-        counts: of embedding rows.
-        metrics: by the names under which they are logged.
-        labels: what objectives call theirs, and how they are written.
+        counts: counts of embedding rows.
+        metrics: values by the names under which they are logged.
+        labels: labels and format strings of the objectives' metrics.
     """
     table = Table(show_header=False)
     for part in outcome_figures(counts, metrics, labels):
@@ -76,7 +76,7 @@ def outcome_table(
 
 
 def rich_table(figures: Figures) -> Table:
-    """A table for the terminal; figures stand right where there is a header."""
+    """Make a table for the terminal; with a header, numbers are aligned right."""
     table = Table(title=escape(figures.title), show_header=bool(figures.header))
     for i, name in enumerate(figures.header):
         is_number = i in figures.numeric

@@ -1,4 +1,4 @@
-"""Pictures of the examination of a teacher and a student. Computes nothing."""
+"""The examination of a teacher and a student, for the terminal. Computes nothing."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ _LEVELS = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 
 def print_examination(console: Console, numbers: Mapping[str, Any]) -> None:
-    """Print what ``Examination.as_json`` gives: tables, advice, and a line for each flag."""
+    """Print the tables, the advice and the flags of ``Examination.as_json``."""
     for figures in examination_figures(numbers):
         console.print(rich_table(figures))
     _print_advice(console, numbers["advice"])

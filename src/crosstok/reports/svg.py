@@ -1,4 +1,4 @@
-"""A curve as inline SVG: a line of means in a band of extremes. Colours come from the page."""
+"""A curve as inline SVG: the line of means, and the band from lowest to highest value."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 10, 40
 
 
 def curve_svg(curve: Curve, run: RunCurves, description: str) -> Markup:
-    """The picture, named by its description for those who do not see it."""
+    """Draw a curve; the description is its accessible name."""
     low, high = as_array((curve.ticks[0], curve.ticks[-1]), is_log=curve.is_log)
     span = max(1, run.last_step - run.first_step)
 
@@ -42,7 +42,7 @@ def curve_svg(curve: Curve, run: RunCurves, description: str) -> Markup:
 
 
 def short(value: float) -> str:
-    """A number for an axis: 12 M or 1.5 k or 0.05 or 1e-06."""
+    """Write a number for an axis: 12 M or 1.5 k or 0.05 or 1e-06."""
     for size, unit in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
         if abs(value) >= size:
             return f"{value / size:.3g}{unit}"
@@ -60,7 +60,7 @@ def _left_axis(curve: Curve, ys: list[float]) -> str:
 
 
 def _bottom_axis(run: RunCurves, xs: list[float]) -> str:
-    """Steps, and below them the bytes that were read by then."""
+    """Steps, and below them the bytes read by then."""
     base = HEIGHT - _BOTTOM
     texts = []
     for tick, x in zip(run.ticks, xs, strict=True):

@@ -1,4 +1,4 @@
-"""The tables of terminal and page as text: one place says what a number is called and how it reads.
+"""Labels and formats of all numbers in tables, for the terminal and for pages.
 
 Computes nothing but shares of sums.
 """
@@ -12,13 +12,13 @@ Row = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Figures:
-    """A table of text, nothing escaped.
+    """A table of text, without escapes.
 
     Attributes:
-        title: above it.
-        rows: an empty one parts two groups. Without a header the first cell names the row.
+        title: title above the table.
+        rows: rows; an empty one separates two groups. Without a header the first cell is a label.
         header: names of the columns, or empty.
-        numeric: columns of numbers, which stand right.
+        numeric: indices of columns of numbers, which are aligned right.
     """
 
     title: str
@@ -28,7 +28,7 @@ class Figures:
 
 
 def pair_figures(numbers: Mapping[str, Any], source: str, target: str) -> Figures:
-    """The pair's numbers as ``PairReport.as_json`` gives them."""
+    """Make the table of a pair from ``PairReport.as_json``."""
     return Figures(f"{source}  →  {target}", list(_pair_rows(numbers)))
 
 
@@ -72,10 +72,10 @@ OUTCOMES: dict[str, tuple[str, str]] = {
     "peak_memory_gib": ("peak memory", "{:.2f} GiB"),
     "grad_norm": ("gradient norm", "{:.4g}"),
 }
-"""Label and form of each figure, in the order of the table; others follow as they are."""
+"""Label and format string of each metric, in the order of the table; others come last."""
 
 Labels = Mapping[str, tuple[str, str]]
-"""Label and form of the figures of objectives, which say themselves what they are called."""
+"""Label and format string of the objectives' own metrics, by name."""
 
 NO_LABELS: Labels = {}
 
@@ -83,13 +83,13 @@ NO_LABELS: Labels = {}
 def outcome_figures(
     counts: Mapping[str, Any], metrics: Mapping[str, float], labels: Labels = NO_LABELS
 ) -> list[Figures]:
-    """What a run did: where the embedding rows came from (if any), and its metrics at the end.
+    """Make the tables of a run: where the embedding rows came from, if any, and final metrics.
 
     Args:
-        counts: as ``TransplantReport.as_dict`` gives them: its ``labels`` say what was done to the
-            rows of each count. Counts without labels are called by their names.
-        metrics: name to value.
-        labels: what objectives call their figures, with units.
+        counts: ``TransplantReport.as_dict()``; its ``labels`` are the labels of the counts. Counts
+            without a label are called by their names.
+        metrics: value by name.
+        labels: labels and format strings of the objectives' metrics.
     """
     rows = {name: f"rows {label}" for name, label in counts.get("labels", {}).items()}
     counts = {name: value for name, value in counts.items() if name != "labels"}
@@ -117,7 +117,7 @@ def _outcomes(values: Mapping[str, Any], labels: Labels, rows: Mapping[str, str]
 
 
 def label_and_form(name: str, labels: Labels = NO_LABELS) -> tuple[str, str]:
-    """What a metric is called, with the ``@teacher`` that may follow it, and how it reads."""
+    """Return the label of a metric, with the teacher after ``@``, and its format string."""
     plain, _, teacher = name.partition("@")
     form = OUTCOMES["bits_per_byte"][1] if is_held_out(name) else "{:.4g}"
     label, form = {**labels, **OUTCOMES}.get(plain, (plain_label(plain), form))
@@ -125,7 +125,7 @@ def label_and_form(name: str, labels: Labels = NO_LABELS) -> tuple[str, str]:
 
 
 def in_order(names: Mapping[str, Any], labels: Labels = NO_LABELS) -> list[str]:
-    """Metrics in the order of the table, those of objectives after the loss, unknown ones last."""
+    """Sort metrics as in the table: the objectives' own after the loss, unknown ones last."""
     first = list(OUTCOMES).index("loss") + 1
     known = [*list(OUTCOMES)[:first], *labels, *list(OUTCOMES)[first:]]
     place = {name: i for i, name in enumerate(known)}
@@ -138,12 +138,12 @@ def in_order(names: Mapping[str, Any], labels: Labels = NO_LABELS) -> list[str]:
 
 
 def is_held_out(name: str) -> bool:
-    """Whether a metric is of held-out texts: ``eval_wiki_bits_per_byte``."""
+    """Whether a metric is of held-out texts, such as ``eval_wiki_bits_per_byte``."""
     return name.startswith("eval_")
 
 
 def plain_label(name: str) -> str:
-    """``loss_strict`` in words."""
+    """Write the name of a metric in words: ``loss of strict`` for ``loss_strict``."""
     if is_held_out(name):
         held_out = name.removeprefix("eval_")
         texts = held_out.removesuffix("_bits_per_byte")

@@ -1,13 +1,8 @@
-"""Models that say how likely a text is."""
+"""Teachers: models that score texts."""
 
 from crosstok.teachers.base import Teacher, TeacherRequest
 from crosstok.teachers.cached import CachedTeacher, cached_teacher
-from crosstok.teachers.local import (
-    LocalTeacher,
-    SharedTeacher,
-    short_name,
-    vocabulary_masks,
-)
+from crosstok.teachers.local import LocalTeacher, SharedTeacher, short_name
 from crosstok.teachers.needs import check_needs
 from crosstok.teachers.opening import TEACHERS, TeacherName, open_teacher
 from crosstok.teachers.shared_mass import SharedMass, shared_mass
@@ -26,5 +21,4 @@ __all__ = [
     "open_teacher",
     "shared_mass",
     "short_name",
-    "vocabulary_masks",
 ]

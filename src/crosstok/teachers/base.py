@@ -1,4 +1,4 @@
-"""What a teacher is: something that scores texts in its own tokens, whatever it runs on."""
+"""Interface of teachers: anything that scores texts in its own tokens, wherever it runs."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -18,16 +18,16 @@ from crosstok.tokenizers import ByteVocab
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherRequest:
-    """What a teacher is opened with.
+    """Arguments for opening a teacher.
 
     Attributes:
-        name: what a recipe calls it, without its kind: of a local model, its name or folder.
-        byte_vocab: of its tokenizer.
-        device: where training runs.
-        dtype: of its weights, where it runs in this process.
+        name: its name in a recipe, without the kind; for a local model, hub name or folder.
+        byte_vocab: vocabulary of its tokenizer.
+        device: device that training runs on.
+        dtype: dtype of its weights, if it runs in this process.
         arithmetic: that dtype in words; scores in different arithmetic are never mixed.
         options: further options for loading it (``teacher_options`` of a recipe).
-        trust_remote_code: whether Python code that comes with it may be executed.
+        trust_remote_code: whether Python code from its folder or repository may be executed.
     """
 
     name: str
@@ -43,11 +43,11 @@ class Teacher(ABC):
     """Scores texts in its own tokens. A kind of teacher is a subclass.
 
     Attributes:
-        name: what errors and metrics call it.
-        supports: what it can be asked for.
-        view: the model itself, for objectives that look into it; None where only scores can be had.
-        num_parameters: of its model; None where that is not known.
-        advice: the next step for a user whose objective needs what it does not give.
+        name: its name in errors and metrics.
+        supports: the scores that it can compute.
+        view: the model itself, for objectives that use it; None if only scores are available.
+        num_parameters: number of parameters of its model; None if unknown.
+        advice: the next step for a user whose objective needs more than it supports.
     """
 
     name: str
@@ -62,29 +62,29 @@ class Teacher(ABC):
     def scores(
         self, input_ids: Int[Tensor, "B T"], attention_mask: Int[Tensor, "B T"], needs: Needs
     ) -> Scores:
-        """What the needs ask for: log-probabilities (nats), hidden states; without a gradient.
+        """Score a batch: log-probabilities (nats) and what else is needed; without a gradient.
 
         Args:
             input_ids: ids of its own tokenizer, padded on the right.
             attention_mask: 1 for tokens, 0 for padding.
-            needs: at most what it supports.
+            needs: what to compute; at most what it supports.
         """
 
     def metrics(self) -> dict[str, tuple[float, float]]:
-        """Figures of the run as (sum, count); both are added over ranks before they are divided."""
+        """Metrics of the run as (sum, count); both are added over ranks before the division."""
         return {}
 
     @classmethod
     def tokenizer_of(cls, name: str) -> str:
-        """The tokenizer that this kind reads texts with, as a name or folder."""
+        """Return the hub name or folder of the tokenizer for a teacher of this name."""
         return name
 
     @classmethod
     def check(cls, name: str) -> None:
-        """Find out whether there is such a teacher, without loading it.
+        """Check that a teacher of this name exists, without loading it.
 
         Raises:
-            ValueError: there is none.
+            ValueError: it does not exist.
         """
         if not name:
             raise ValueError(
@@ -93,10 +93,10 @@ class Teacher(ABC):
 
     @classmethod
     def open(cls, request: TeacherRequest) -> "Teacher":
-        """Make a teacher of this kind.
+        """Open a teacher of this kind.
 
         Raises:
-            ValueError: it cannot be had.
+            ValueError: it cannot be opened.
         """
         raise ValueError(
             f"a {cls.__name__} cannot be opened by name; define its class method `open`."
@@ -104,14 +104,14 @@ class Teacher(ABC):
 
     @classmethod
     def identify(cls, request: TeacherRequest, notes: Path) -> Fingerprint:
-        """What makes its scores its own, without loading it; for scores that are stored.
+        """Compute its fingerprint, which identifies stored scores, without loading it.
 
         Args:
             request: as for `open`.
-            notes: a file where digests of large files may be kept.
+            notes: a file in which digests of large files may be stored.
 
         Raises:
-            ValueError: this kind cannot say.
+            ValueError: teachers of this kind have no fingerprint.
         """
         raise ValueError(
             f"the scores of a {cls.__name__} cannot be stored, since nothing says when two of them "

@@ -1,18 +1,18 @@
-"""A teacher that is asked once: what it said is kept on disk, and read from there ever after.
+"""A teacher that scores every row once: scores are stored on disk, and read from there afterwards.
 
-ALM needs two numbers of every token of the teacher. They depend on the token ids alone, so a row of
-ids that was scored before needs no teacher: it is loaded when the first row is missing, and never
-where nothing is.
+ALM needs two numbers for every token of the teacher. They depend on the token ids alone, so a row
+of ids that was scored before needs no teacher: the model is loaded for the first row that is not
+stored, and not at all if every row is.
 
-A folder of one teacher holds
+The folder of a teacher contains
 
-    teacher.json         the fingerprint: whose scores these are
-    files_seen.json      digests of its weights' files, with their sizes and times of change
-    KEY-*.scores|.index  the scores, see crosstok.teachers.score_store; KEY is of the fingerprint
+    teacher.json         the fingerprint of the teacher that the scores are from
+    files_seen.json      digests of its weight files, with their sizes and modification times
+    KEY-*.scores|.index  the scores (crosstok.teachers.score_store); KEY is from the fingerprint
 
-Scores are kept in float32, in which they are computed: reading them rounds nothing (those of a
-teacher in float64 are rounded to 1 part in 2^24). Rows are scored in the batch they are asked in;
-in another batch the model itself would give numbers that differ in the last digits.
+Scores are computed and stored in float32, so storing them is exact (scores of a teacher in float64
+are rounded to 1 part in 2^24). Rows are scored in the batch in which they are first needed; in
+another batch the scores of the model itself would differ in the last digits.
 """
 
 import hashlib
@@ -39,21 +39,21 @@ log = logging.getLogger("crosstok")
 
 _TEACHER, _FILES_SEEN = "teacher.json", "files_seen.json"
 _FORMAT = 1
-_SHOWN = 60  # characters of a row, in errors
+_SHOWN = 60  # characters of a row in errors
 
 
 class CachedTeacher(Teacher):
-    """A teacher's stored scores, and the teacher behind them.
+    """A teacher's stored scores, and the teacher itself for rows that are not stored.
 
     Args:
-        store: what it said before.
-        byte_vocab: of its tokenizer.
-        name: what errors and metrics call it.
-        load: the teacher itself; called when the first row is missing.
+        store: the stored scores.
+        byte_vocab: vocabulary of its tokenizer.
+        name: its name in errors and metrics.
+        load: loads the teacher itself; called for the first row that is not stored.
 
     Attributes:
-        rows: how many it was asked for.
-        hits: how many of them were stored.
+        rows: number of rows scored.
+        hits: number of these rows that were stored.
     """
 
     supports = Needs(teacher=True, boundary_mass=True)
@@ -82,12 +82,12 @@ class CachedTeacher(Teacher):
         self.rows += len(rows)
         self.hits += len(rows) - len(missing)
         if missing:
-            asked = self._ask(input_ids, attention_mask, rows, missing)
-            for i, scores in zip(missing, asked, strict=True):
+            computed = self._compute(input_ids, attention_mask, rows, missing)
+            for i, scores in zip(missing, computed, strict=True):
                 found[i] = scores
-            told = {digests[i]: scores for i, scores in zip(missing, asked, strict=True)}
-            # NaN is an accident (an overflow in half precision), not something to keep.
-            self.store.add({d: s for d, s in told.items() if not np.isnan(s).any()})
+            new = {digests[i]: scores for i, scores in zip(missing, computed, strict=True)}
+            # NaN is a fault (an overflow in half precision), and is not stored.
+            self.store.add({d: s for d, s in new.items() if not np.isnan(s).any()})
         stacked = np.zeros((*input_ids.shape, 2), np.float32)
         for i, row in enumerate(found):
             assert row is not None
@@ -96,17 +96,17 @@ class CachedTeacher(Teacher):
         return Scores(both[..., 0], both[..., 1] if needs.boundary_mass else None)
 
     def metrics(self) -> dict[str, tuple[float, float]]:
-        """Of the rows that it was asked for in this run, the share that was stored."""
+        """Share of the rows of this run that were stored."""
         return {"teacher_cache_hits": (float(self.hits), float(self.rows))}
 
-    def _ask(
+    def _compute(
         self,
         input_ids: Int[Tensor, "B T"],
         attention_mask: Int[Tensor, "B T"],
         rows: Sequence[np.ndarray],
         missing: Sequence[int],
     ) -> list[Float[np.ndarray, "T 2"]]:
-        """What the teacher itself says of the missing rows."""
+        """Score the missing rows by the teacher itself."""
         teacher = self._teacher_for(rows[missing[0]])
         if len(missing) < len(rows):
             chosen = torch.tensor(missing, device=input_ids.device)
@@ -122,10 +122,10 @@ class CachedTeacher(Teacher):
                 self._teacher = self._load()
             except ValueError as error:
                 raise ValueError(
-                    f"teacher {self.name!r} cannot be asked for the row of {len(row)} tokens that "
-                    f"begins {self._spelled(row)!r}: it is not among the {len(self.store):,} that "
-                    f"{self.store.folder} holds, and the model does not load ({error}) Run the "
-                    "same data with teacher_cache where the model is, and copy the folder."
+                    f"teacher {self.name!r} cannot score the row of {len(row)} tokens that begins "
+                    f"{self._spelled(row)!r}: it is not among the {len(self.store):,} rows stored "
+                    f"in {self.store.folder}, and the model does not load ({error}) Run the same "
+                    "data with teacher_cache where the model is, and copy the folder."
                 ) from error
         return self._teacher
 
@@ -141,16 +141,16 @@ def cached_teacher(
     identify: Callable[[Path], Fingerprint],
     load: Callable[[], Teacher],
 ) -> CachedTeacher:
-    """A teacher with a folder of its own for what it says.
+    """Open a teacher whose scores are stored in a folder of its own.
 
-    The model need not be there: then the folder must hold scores made with the same vocabulary.
+    The model need not be available: then the folder must hold scores with the same vocabulary.
 
     Args:
-        folder: made if it is not there.
-        model: the teacher's name on the hub, or its folder.
-        byte_vocab: of its tokenizer.
-        identify: its fingerprint, given a file where digests of large files may be kept.
-        load: the teacher itself.
+        folder: folder of the scores; created if it does not exist.
+        model: hub name or folder of the teacher.
+        byte_vocab: vocabulary of its tokenizer.
+        identify: computes its fingerprint, with a file in which digests of large files are stored.
+        load: loads the teacher itself.
 
     Raises:
         ValueError: the folder holds scores of another teacher, or there are neither scores nor
@@ -170,7 +170,7 @@ def cached_teacher(
     stored = _read_fingerprint(file)
     _check_same(name, own, stored, folder)
     if own.weights is None:
-        log.info("teacher %s is not here: its stored scores alone are read", name)
+        log.info("teacher %s is not available: only its stored scores are used", name)
     return CachedTeacher(ScoreStore(folder, stored.key), byte_vocab, name, load)
 
 
@@ -181,8 +181,8 @@ def _read_fingerprint(file: Path) -> Fingerprint:
             return Fingerprint(**{f.name: about[f.name] for f in fields(Fingerprint)})
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{file} does not say whose scores lie beside it ({error!r}). Give another "
-            f"teacher_cache, or remove {file.parent}: the teacher is asked again."
+            f"{file} does not say which teacher the scores beside it are from ({error!r}). Give "
+            f"another teacher_cache, or remove {file.parent}: the rows are then scored again."
         ) from error
     raise ValueError(
         f"{file} is of format {about['format']}, and this crosstok reads format {_FORMAT}. Give "
@@ -191,7 +191,7 @@ def _read_fingerprint(file: Path) -> Fingerprint:
 
 
 def _check_same(name: str, own: Fingerprint, stored: Fingerprint, folder: Path) -> None:
-    """Without the model there is its vocabulary alone to compare."""
+    """Compare the fingerprints; without the model, only the vocabularies."""
     compared = ["vocabulary"] if own.weights is None else [f.name for f in fields(Fingerprint)]
     other = [n for n in compared if getattr(own, n) != getattr(stored, n)]
     if not other:
@@ -208,7 +208,7 @@ def _check_same(name: str, own: Fingerprint, stored: Fingerprint, folder: Path) 
 
 
 def _short(value: str) -> str:
-    is_digest = len(value) == 64 and " " not in value  # of SHA-256, in hexadecimal
+    is_digest = len(value) == 64 and " " not in value  # SHA-256 in hexadecimal
     return value[:12] if is_digest else value
 
 

@@ -1,4 +1,4 @@
-"""What makes two teachers one: their scores may be mixed only where all of this is equal."""
+"""Fingerprints of teachers: scores may be mixed only where the whole fingerprint is equal."""
 
 import contextlib
 import hashlib
@@ -25,13 +25,14 @@ _WORTH_A_WORD = 1 << 30  # bytes of weights
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """A teacher in four lines.
+    """What identifies a teacher.
 
     Attributes:
-        weights: digest of the files, or the commit on the hub; None: they are not at hand.
-        configuration: the same of the configuration, and of Python code beside it.
-        vocabulary: digest of every id's bytes and of the special ids, which make the boundary set.
-        arithmetic: the dtype that the teacher computes in.
+        weights: digest of the weight files, or the commit on the hub; None if not available.
+        configuration: the same for the configuration and the Python code beside it.
+        vocabulary: digest of the bytes of every id and of the special ids; these determine the
+            boundary set.
+        arithmetic: dtype that the teacher computes in, in words.
     """
 
     weights: str | None
@@ -41,7 +42,7 @@ class Fingerprint:
 
     @property
     def key(self) -> str:
-        """Twelve characters of a digest of all."""
+        """First twelve characters of a digest of the fingerprint."""
         return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:12]
 
 
@@ -53,16 +54,16 @@ def fingerprint(
     *,
     trust_remote_code: bool = False,
 ) -> Fingerprint:
-    """The fingerprint of a teacher, without loading it.
+    """Compute the fingerprint of a teacher, without loading it.
 
-    Every byte of a folder's weights is read once; after that, a file of the same size and time of
-    change is taken to be the same. What is on the hub is known by its commit.
+    The weight files of a folder are read in full once; afterwards, a file of the same size and
+    modification time counts as unchanged. Models on the hub are identified by their commit.
 
     Args:
         name: folder, or repository on the hub.
-        byte_vocab: of its tokenizer.
-        arithmetic: the dtype that it computes in.
-        notes: file that keeps the digests of weights.
+        byte_vocab: vocabulary of its tokenizer.
+        arithmetic: dtype that it computes in, in words.
+        notes: file that stores the digests of weight files.
         trust_remote_code: whether its Python code may be executed.
     """
     folder = Path(name).expanduser()
@@ -74,7 +75,7 @@ def fingerprint(
 
 
 def replace_file(file: Path, content: str) -> None:
-    """Write a small file that is whole or not there."""
+    """Write a small file atomically: it is complete or unchanged."""
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{uuid.uuid4().hex}")
     partial.write_text(content, encoding="utf-8")
@@ -109,13 +110,13 @@ def _of_vocabulary(byte_vocab: ByteVocab) -> str:
 
 
 class _Notes:
-    """Digests of large files, kept with what tells whether a file has changed."""
+    """Stored digests of large files, with sizes and times that show whether a file has changed."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._known: dict[str, list[int | str]] = {}
         self._is_changed = False
-        with contextlib.suppress(OSError, ValueError):  # then every file is read anew
+        with contextlib.suppress(OSError, ValueError):  # then every file is read again
             self._known = json.loads(file.read_text(encoding="utf-8"))
 
     def digest(self, file: Path) -> str:
@@ -125,7 +126,7 @@ class _Notes:
         if noted is not None and noted[:2] == [status.st_size, status.st_mtime_ns]:
             return str(noted[2])
         if status.st_size > _WORTH_A_WORD:
-            log.info("reading %s once, to know it again", file)
+            log.info("reading %s once, to compute its digest", file)
         digest = _digest(file)
         self._known[path] = [status.st_size, status.st_mtime_ns, digest]
         self._is_changed = True
@@ -134,7 +135,7 @@ class _Notes:
     def save(self) -> None:
         if not self._is_changed:
             return
-        with contextlib.suppress(OSError):  # a folder to read from only
+        with contextlib.suppress(OSError):  # a read-only folder
             replace_file(self._file, json.dumps(self._known, indent=2) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""Teachers that run in this process: a model of their own, or the student's first weights."""
+"""Teachers that run in this process: a separate model, or the student's original weights."""
 
 import json
 from collections.abc import Iterator
@@ -18,6 +18,7 @@ from crosstok.models import (
     load_model,
     output_head,
     token_scores,
+    vocabulary_masks,
 )
 from crosstok.objectives import ModelView, Needs
 from crosstok.ops import OutputHead
@@ -26,16 +27,16 @@ from crosstok.teachers.fingerprint import Fingerprint, fingerprint
 from crosstok.tokenizers import ByteVocab
 
 EVERYTHING = Needs(teacher=True, boundary_mass=True, distributions=True, hidden_states=True)
-"""What a teacher that runs in this process supports."""
+"""Needs that a teacher in this process supports: all."""
 
 
 class LocalTeacher(Teacher):
     """A frozen model with its own tokenizer.
 
     Args:
-        model: it is put into evaluation mode and its parameters are frozen.
-        byte_vocab: of its tokenizer.
-        name: what errors and metrics call it; the model's own name if not given.
+        model: put into evaluation mode, with its parameters frozen.
+        byte_vocab: vocabulary of its tokenizer.
+        name: its name in errors and metrics; by default the model's own name.
     """
 
     supports = EVERYTHING
@@ -53,7 +54,7 @@ class LocalTeacher(Teacher):
 
     @classmethod
     def check(cls, name: str) -> None:
-        """Find out whether there is such a model; see `Teacher`."""
+        """Check that the model exists; see `Teacher`."""
         check_model_exists(name)
 
     @classmethod
@@ -61,7 +62,7 @@ class LocalTeacher(Teacher):
         """Load the model; see `Teacher`.
 
         Raises:
-            ValueError: there is no such model, or its tokenizer has ids that it has no rows for.
+            ValueError: the model does not exist, or its tokenizer has ids without a row.
         """
         model = load_model(
             request.name,
@@ -77,7 +78,7 @@ class LocalTeacher(Teacher):
     def identify(cls, request: TeacherRequest, notes: Path) -> Fingerprint:
         """Digests of weights, configuration and vocabulary; see `Teacher`."""
         arithmetic = request.arithmetic
-        if request.options:  # a quantised model, or another attention, says something else
+        if request.options:  # quantisation or another attention changes the scores
             arithmetic += f", {json.dumps(dict(request.options), sort_keys=True, default=str)}"
         return fingerprint(
             request.name,
@@ -104,13 +105,16 @@ class LocalTeacher(Teacher):
 
 
 class SharedTeacher(Teacher):
-    """The student's own weights with adapters off and the original embeddings: one copy for both.
+    """The student's own weights, without adapters and with the original embeddings.
+
+    Teacher and student share one copy of the weights.
 
     Args:
-        model: the student, whose adapters ``adapters_off`` switches off and on again.
+        model: the student; its adapters are switched off while the teacher scores.
         input_embeddings: the original input embeddings, frozen.
+        output_embeddings: the original output embeddings, frozen.
         head: the original output head, frozen.
-        byte_vocab: of the original tokenizer.
+        byte_vocab: vocabulary of the original tokenizer.
     """
 
     supports = EVERYTHING
@@ -161,7 +165,7 @@ class SharedTeacher(Teacher):
 
 @contextmanager
 def adapters_off(model: nn.Module) -> Iterator[None]:
-    """Run the model without its LoRA adapters."""
+    """Switch the LoRA adapters of a model off within a ``with`` block."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
@@ -175,16 +179,5 @@ def adapters_off(model: nn.Module) -> Iterator[None]:
 
 
 def short_name(name_or_path: str | None) -> str:
-    """The last part of a hub name or folder; "teacher" where there is no name."""
+    """Return the last part of a hub name or folder; "teacher" if there is no name."""
     return (name_or_path or "").rstrip("/").split("/")[-1] or "teacher"
-
-
-def vocabulary_masks(byte_vocab: ByteVocab, head: OutputHead) -> tuple[Tensor, Tensor | None]:
-    """Boundary set and real tokens among the rows of an output matrix (None: all are real).
-
-    Rows that pad the matrix, and gaps in the ids, are no outcomes: the softmax leaves them out.
-    """
-    rows, device = head.weight.shape[0], head.weight.device
-    boundary = torch.from_numpy(byte_vocab.boundary_mask(rows)).to(device)
-    valid = torch.from_numpy(byte_vocab.token_mask(rows))
-    return boundary, None if bool(valid.all()) else valid.to(device)

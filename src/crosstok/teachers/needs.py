@@ -1,4 +1,4 @@
-"""Whether the teachers have what the objectives ask for."""
+"""Check that the teachers support what the objectives need."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -8,10 +8,10 @@ from crosstok.teachers.base import Teacher
 
 
 def check_needs(objectives: Sequence[Objective], teachers: Sequence[Teacher]) -> None:
-    """Compare what the objectives ask for with what each teacher has, before the first step.
+    """Compare what the objectives need with what each teacher supports, before the first step.
 
     Raises:
-        ValueError: names the objective, the teacher, what is needed and what to do.
+        ValueError: a teacher is missing, or does not support what an objective needs.
     """
     for objective in objectives:
         if objective.needs.teacher and not teachers:
@@ -28,5 +28,5 @@ def check_needs(objectives: Sequence[Objective], teachers: Sequence[Teacher]) ->
             if missing:
                 raise ValueError(
                     f"objective {objective.name!r} needs {' and '.join(missing)}, which teacher "
-                    f"{teacher.name!r} does not give. {teacher.advice}"
+                    f"{teacher.name!r} does not support. {teacher.advice}"
                 )

@@ -1,8 +1,8 @@
-"""The one place that opens what a recipe calls a teacher.
+"""Open teachers by the names that recipes use.
 
 some/model               a model that runs in this process (the kind ``model``)
 KIND:NAME                a teacher of another kind, from the table below or an installed package
-package.module:Class     a class of your own, or with a name for it package.module:Class:NAME
+package.module:Class     a class of your own; with a name: package.module:Class:NAME
 """
 
 import re
@@ -17,18 +17,18 @@ TEACHERS = {"model": "crosstok.teachers.local:LocalTeacher"}
 """Kinds of teachers: name -> ``module:Class``, a subclass of `Teacher`."""
 
 GROUP = "crosstok.teachers"
-"""The entry points by which installed packages add kinds."""
+"""Entry points by which installed packages add kinds: ``name = "package.module:Class"``."""
 
 _OWN_CLASS = re.compile(r"([A-Za-z_][\w.]*:[A-Za-z_]\w*)(?::(.*))?")
 
 
 @dataclass(frozen=True)
 class TeacherName:
-    """What a recipe calls a teacher, taken apart.
+    """The name of a teacher in a recipe, parsed.
 
     Attributes:
-        kind: its class.
-        name: what the class makes of the rest: of a local model, its name or folder.
+        kind: class of the teacher.
+        name: the rest, for the class to read; for a local model, hub name or folder.
     """
 
     kind: type[Teacher]
@@ -36,10 +36,10 @@ class TeacherName:
 
     @classmethod
     def parse(cls, text: str) -> "TeacherName":
-        """Take a recipe's text apart.
+        """Parse the name of a teacher in a recipe.
 
         Raises:
-            ValueError: the class that it names cannot be imported, or is no teacher.
+            ValueError: the class in it cannot be imported, or is not a teacher.
         """
         prefix, colon, rest = text.partition(":")
         if colon and prefix in names(TEACHERS, GROUP):
@@ -51,14 +51,14 @@ class TeacherName:
 
     @property
     def tokenizer(self) -> str:
-        """The name or folder of its tokenizer."""
+        """Hub name or folder of its tokenizer."""
         return self.kind.tokenizer_of(self.name)
 
     def check(self) -> None:
-        """Find out whether there is such a teacher, without loading it.
+        """Check that the teacher exists, without loading it.
 
         Raises:
-            ValueError: there is none.
+            ValueError: it does not exist.
         """
         self.kind.check(self.name)
 
@@ -70,13 +70,13 @@ def open_teacher(
     cache: Path | None = None,
     running: Teacher | None = None,
 ) -> Teacher:
-    """Open a teacher that a recipe names.
+    """Open a teacher by its name in a recipe.
 
     Args:
-        teacher: as the recipe calls it.
-        request: what it is opened with; its name is filled in.
-        cache: folder for this teacher's scores: what it holds is read, the rest is added.
-        running: a teacher that is at hand and stands for it, such as the student's own weights.
+        teacher: its name in the recipe.
+        request: arguments for opening it; the name in it is replaced.
+        cache: folder for its scores: stored rows are read, others are added.
+        running: a running teacher to use instead, such as the student's own weights.
 
     Raises:
         ValueError: it cannot be opened, or the folder holds scores of another teacher.

@@ -1,13 +1,13 @@
-"""Rows of numbers on disk, found by a digest: plain arrays that any numpy reads.
+"""Rows of scores on disk, found by a digest: plain arrays that numpy can read.
 
-Every process writes a pair of files of its own, so that ranks and runs never meet in one:
+Every process writes its own pair of files, so that ranks and runs never share one:
 
-    KEY-WRITER.scores   [tokens, 2] float32, little-endian: 8 bytes a token
-    KEY-WRITER.index    one `ENTRY` a row: 32 bytes
+    KEY-WRITER.scores   [tokens, 2] float32, little-endian: 8 bytes per token
+    KEY-WRITER.index    one `ENTRY` per row: 32 bytes
 
-Scores are appended first, then the entry that speaks of them. A process that is killed leaves at
-most scores without an entry, or a part of an entry: neither is ever read, and nothing is written
-behind them. An entry carries the checksum of its scores; those that do not match count as missing.
+Scores are appended first, then the entry for them. A process that is killed leaves at most scores
+without an entry, or part of an entry: neither is ever read, and nothing is written after it. An
+entry contains the checksum of its scores; rows with a wrong checksum count as missing.
 """
 
 import logging
@@ -22,7 +22,7 @@ from jaxtyping import Float
 log = logging.getLogger("crosstok")
 
 ENTRY = np.dtype([("digest", "V16"), ("start", "<u8"), ("length", "<u4"), ("checksum", "<u4")])
-"""Digest of a row's ids; its first token and its number of tokens in the scores file; CRC-32."""
+"""Digest of a row's ids; its first token and number of tokens in the scores file; CRC-32."""
 
 SCORES, INDEX = ".scores", ".index"
 _BYTES_PER_TOKEN = 8
@@ -32,27 +32,27 @@ Place = tuple[Path, int, int, int]
 
 
 class ScoreStore:
-    """What is in a folder under one key.
+    """The rows that a folder stores under one key.
 
     Args:
-        folder: made when the first row is added.
-        key: of the files that are read and written; those of other keys are passed over.
+        folder: created when the first row is added.
+        key: key of the files to read and write; files with other keys are ignored.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
         self.folder, self.key = folder, key
         self._places: dict[bytes, Place] = {}
         self._new_writer()
-        # Of a row that is there twice the newer counts: it may stand in for a damaged one.
+        # Of two entries for a row the newer counts: it may replace a damaged one.
         for index in sorted(folder.glob(f"{key}-*{INDEX}"), key=lambda file: file.stat().st_mtime):
             self._read(index)
 
     def __len__(self) -> int:
-        """Rows."""
+        """Number of stored rows."""
         return len(self._places)
 
     def get(self, digest: bytes) -> Float[np.ndarray, "T 2"] | None:
-        """The scores of a row; None where there are none, or none that are whole."""
+        """Return the scores of a row; None if it is not stored, or damaged."""
         place = self._places.get(digest)
         if place is None:
             return None
@@ -63,16 +63,16 @@ class ScoreStore:
         except (OSError, ValueError):  # gone, or shorter than its index says
             scores = np.empty(0, "<f4")
         if len(scores) != 2 * length or zlib.crc32(scores.tobytes()) != checksum:
-            log.warning("%s is damaged: rows that cannot be read are asked again", file)
+            log.warning("%s is damaged: rows that cannot be read are scored again", file)
             del self._places[digest]
             return None
         return scores.reshape(length, 2)
 
     def add(self, rows: Mapping[bytes, Float[np.ndarray, "T 2"]]) -> None:
-        """Append rows; those that are there already stay as they are.
+        """Append rows; rows that are already stored are not changed.
 
         Raises:
-            OSError: the folder cannot be written; says what stands.
+            OSError: the folder cannot be written; rows stored before are kept.
         """
         new = {digest: row for digest, row in rows.items() if digest not in self._places}
         if not new:
@@ -88,10 +88,10 @@ class ScoreStore:
             _append(self._file(SCORES), b"".join(blocks))
             _append(self._file(INDEX), entries.tobytes())
         except OSError as error:
-            self._new_writer()  # the half-written tail stays where it is, and is not read
+            self._new_writer()  # a partly written row stays in the file, and is not read
             raise OSError(
-                f"could not write to the teacher cache {self.folder}: {error}. What it held before "
-                "stands. Make room, or run without teacher_cache; resume goes on from the last "
+                f"could not write to the teacher cache {self.folder}: {error}. Rows stored before "
+                "are kept. Make room, or run without teacher_cache; resume continues from the last "
                 "checkpoint."
             ) from error
         self._take(self._file(SCORES), entries)
@@ -103,7 +103,7 @@ class ScoreStore:
         return self.folder / f"{self.key}-{self._writer}{suffix}"
 
     def _read(self, index: Path) -> None:
-        """Take in another process's entries, as many as are whole."""
+        """Read another process's entries, as far as they are complete."""
         content = index.read_bytes()
         entries = np.frombuffer(content, ENTRY, count=len(content) // ENTRY.itemsize)
         self._take(index.with_suffix(SCORES), entries)

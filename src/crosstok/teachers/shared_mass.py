@@ -1,4 +1,4 @@
-"""How much of what a teacher says can be said in another vocabulary."""
+"""How much of a teacher's probability is on tokens that the student has, too."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,11 +17,18 @@ _NEEDS = Needs(teacher=True, distributions=True)
 
 @dataclass(frozen=True)
 class SharedMass:
-    """The teacher's next-token probability on ids that the student has, too: means over tokens."""
+    """Mean next-token probability of the teacher on ids that the student has, too.
+
+    Attributes:
+        everywhere: mean over all tokens.
+        num_tokens: number of these tokens.
+        one_to_one: mean over one-to-one tokens, which Strict compares; None if there are none.
+        num_one_to_one: number of these tokens.
+    """
 
     everywhere: float
     num_tokens: int
-    one_to_one: float | None  # at one-to-one tokens only, where Strict looks; None: there are none
+    one_to_one: float | None
     num_one_to_one: int
 
 
@@ -32,13 +39,13 @@ def shared_mass(
     batches: Iterable[AlignedBatch],
     max_tokens: int = 4096,
 ) -> SharedMass:
-    """Measure it on batches, until ``max_tokens`` of the teacher's tokens were looked at.
+    """Measure it on batches, until they hold ``max_tokens`` tokens of the teacher.
 
     Args:
         teacher: the teacher.
         shared_ids: its ids that the student has, too.
-        batches: on any device.
-        max_tokens: enough for a mean; no further batch is read.
+        batches: batches on any device.
+        max_tokens: tokens that are enough for a mean; then no further batch is read.
     """
     device = teacher.head.weight.device
     ids = shared_ids.to(device)

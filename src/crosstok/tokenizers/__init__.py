@@ -1,4 +1,4 @@
-"""Bytes of any fast tokenizer: of its ids (`ByteVocab`), and of texts under it."""
+"""The byte view of any fast tokenizer: bytes of its ids (`ByteVocab`), byte spans of its tokens."""
 
 from crosstok.tokenizers.byte_tokenizer import (
     BYTES,

@@ -1,9 +1,9 @@
-"""No subwords: the 256 bytes, with the special tokens and the chat template of another tokenizer.
+"""Byte tokenizers: the 256 bytes, with the special tokens and chat template of another tokenizer.
 
-The result is a plain ``tokenizer.json``: BPE over the byte alphabet, without a merge. Only special
-tokens are more than a byte. What a chat template writes between them (``user``, line breaks) is
-spelt in bytes, so that the same words in a text are the same ids (the byte tokenizers of arXiv
-2503.20083 turn them into template tokens wherever they stand).
+The result is a plain ``tokenizer.json``: BPE over the byte alphabet, without merges. Only special
+tokens are longer than a byte. The text that a chat template writes between them (``user``, line
+breaks) is encoded as bytes, with the same ids as the same words in a text (the byte tokenizers of
+arXiv 2503.20083 turn such words into template tokens wherever they occur).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from crosstok.tokenizers.pieces import BYTE_ALPHABET
 logger = logging.getLogger(__name__)
 
 BYTES = "bytes"
-"""Where a target tokenizer is named: the bytes, with the specials of the model's own tokenizer."""
+"""As the name of a target tokenizer: the 256 bytes, with the specials of the model's tokenizer."""
 
 _ROLES = ("bos", "eos", "pad", "unk", "sep", "cls", "mask")
 
@@ -39,22 +39,22 @@ _ROLES = ("bos", "eos", "pad", "unk", "sep", "cls", "mask")
 def load_target_tokenizer(
     name: str, source: str, *, trust_remote_code: bool = False
 ) -> PreTrainedTokenizerFast:
-    """Load the tokenizer that a model is to have.
+    """Load the tokenizer that a model is to be moved to.
 
     Args:
-        name: As for `load_tokenizer`, or ``bytes`` for `byte_tokenizer` of the source's.
-        source: The model, or its tokenizer: name or folder.
-        trust_remote_code: Run code that comes with the tokenizer.
+        name: as for `load_tokenizer`, or ``bytes`` for the `byte_tokenizer` of the source.
+        source: the model, or its tokenizer: name or folder.
+        trust_remote_code: run code that comes with the tokenizer.
 
     Raises:
-        ValueError: As `load_tokenizer` and `byte_tokenizer`.
+        ValueError: as for `load_tokenizer` and `byte_tokenizer`.
     """
     if name != BYTES:
         return load_tokenizer(name, trust_remote_code=trust_remote_code)
     if Path(BYTES).exists():
         logger.warning(
-            "%r means the 256 bytes as a tokenizer, not what is here under that name; "
-            "for that give './%s'",
+            "%r means the 256 bytes as a tokenizer, not the file or folder of that name here; "
+            "for that, pass './%s'",
             BYTES,
             BYTES,
         )
@@ -62,15 +62,15 @@ def load_target_tokenizer(
 
 
 def byte_tokenizer(original: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
-    """A tokenizer of bytes that marks up texts and chats as another one does.
+    """Make a tokenizer of bytes that marks up texts and chats as another one does.
 
-    Id ``b`` is the byte ``b``; from 256 on stand the special tokens of the original, in the order
-    of their ids. Their strings, their flags (a special that swallows the white space behind it
-    does so here), what stands around a text (bos, eos) and the chat template are the original's.
-    A tokenizer of bytes already is returned as it is, copied.
+    Id ``b`` is the byte ``b``; the special tokens of the original follow from 256 on, in the order
+    of their ids. Their strings, their flags (a special that swallows the white space after it still
+    does), the specials around a text (bos, eos) and the chat template are the original's. The byte
+    tokenizer of a byte tokenizer is a copy of it.
 
     Raises:
-        ValueError: A special token of the original is one character that stands for a byte.
+        ValueError: a special token of the original is one character that stands for a byte.
     """
     vocab = ByteVocab.from_tokenizer(original)
     backend = _byte_backend()
@@ -91,7 +91,7 @@ def byte_tokenizer(original: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast
 
 
 def is_byte_tokenizer(vocab: ByteVocab) -> bool:
-    """Whether every id is one byte or special, as `byte_tokenizer` makes them."""
+    """Return whether the ids are the 256 bytes followed by specials, as in `byte_tokenizer`."""
     ids = range(256)
     return len(vocab) >= 256 and all(
         vocab.token_bytes[i] == bytes([i]) if i in ids else vocab.token_bytes[i] is None
@@ -102,7 +102,7 @@ def is_byte_tokenizer(vocab: ByteVocab) -> bool:
 def _byte_backend() -> Tokenizer:
     pieces = {character: byte for byte, character in BYTE_ALPHABET.items()}
     backend = Tokenizer(models.BPE(vocab=pieces, merges=[]))
-    byte_level: Any = pre_tokenizers.ByteLevel  # whose stub lacks trim_offsets
+    byte_level: Any = pre_tokenizers.ByteLevel  # its stub lacks trim_offsets
     backend.pre_tokenizer = byte_level(add_prefix_space=False, use_regex=False, trim_offsets=False)
     backend.decoder = decoders.ByteLevel()
     return backend
@@ -113,9 +113,9 @@ def _add_specials(backend: Tokenizer, original: PreTrainedTokenizerFast, vocab: 
     for index, content in vocab.special_tokens.items():
         if backend.token_to_id(content) is not None:
             raise ValueError(
-                f"special token {content!r} (id {index}) of {original.name_or_path!r} is the "
-                "character that stands for a byte, or another special's; no byte tokenizer can "
-                "hold it. Rename it in tokenizer.json."
+                f"special token {content!r} (id {index}) of {original.name_or_path!r} has the "
+                "string of a byte or of another special token, so a byte tokenizer cannot hold "
+                "it. Rename it in tokenizer.json."
             )
         known = flags.get(index)
         token = AddedToken(
@@ -130,7 +130,7 @@ def _add_specials(backend: Tokenizer, original: PreTrainedTokenizerFast, vocab: 
 
 
 def _add_post_processor(backend: Tokenizer, original: Tokenizer) -> None:
-    """Put around one text, and around two, the specials that the original puts there."""
+    """Add the specials that the original puts around one text and around a pair of texts."""
     plain = Tokenizer.from_str(original.to_str())
     plain.no_truncation()
     plain.no_padding()
@@ -146,7 +146,7 @@ def _add_post_processor(backend: Tokenizer, original: Tokenizer) -> None:
 
 
 def _template(encoding: Encoding) -> list[str]:
-    """Specials by their strings, each text once, as ``$A`` or ``$B``."""
+    """List the specials by their strings, and each text once, as ``$A`` or ``$B``."""
     places: list[str] = []
     for token, sequence in zip(encoding.tokens, encoding.sequence_ids, strict=True):
         place = token if sequence is None else f"${'AB'[sequence]}"
@@ -156,6 +156,6 @@ def _template(encoding: Encoding) -> list[str]:
 
 
 def _named(original: PreTrainedTokenizerFast) -> dict[str, str]:
-    """The specials that the tokenizer has a name for."""
+    """Collect the specials that the tokenizer has a name for, such as ``bos_token``."""
     named = {f"{role}_token": getattr(original, f"{role}_token", None) for role in _ROLES}
     return {name: str(token) for name, token in named.items() if token is not None}

@@ -1,4 +1,4 @@
-"""The bytes of every token id: the one view in which any two vocabularies compare."""
+"""The bytes of every token id, the form in which any two vocabularies can be compared."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class ByteVocab:
     """The bytes and the special ids of one tokenizer.
 
     Attributes:
-        token_bytes: The bytes of every id, indexed by id; the length is the highest id plus one.
+        token_bytes: the bytes of every id, indexed by id; the length is the highest id plus one.
             ``None`` for a special id and for an id that no token has (a gap). For SentencePiece
             and WordPiece, a piece that begins a word begins with a space.
-        special_ids: Ids that stand for no text: declared special, or the unknown token.
-        roles: Role -> the ids that spell it. ``bos``, ``eos``, ``pad``, ``unk``, ``sep``, ``cls``,
-            ``mask`` where the tokenizer names them; from the chat template, where it shows them,
-            ``end_of_turn``, ``start_header``, ``end_header`` and the role names ``system``,
-            ``user``, ``assistant`` (see `crosstok.tokenizers.roles`).
-        special_tokens: Special id -> its display string.
-        shadowed_ids: Ids that the encoder does not emit for their bytes because another id has the
+        special_ids: ids that stand for no text: declared special, or the unknown token.
+        roles: role -> the ids that spell it. ``bos``, ``eos``, ``pad``, ``unk``, ``sep``, ``cls``,
+            ``mask`` if the tokenizer names them; ``end_of_turn``, ``start_header``,
+            ``end_header`` and the role names ``system``, ``user``, ``assistant`` if the chat
+            template writes them (see `crosstok.tokenizers.roles`).
+        special_tokens: special id -> its display string.
+        shadowed_ids: ids that the encoder does not emit for their bytes because another id has the
             same bytes (``<0x61>`` beside ``a``).
     """
 
@@ -45,13 +45,13 @@ class ByteVocab:
         """Read the bytes of every id from a fast tokenizer.
 
         Raises:
-            ValueError: The tokenizer has no fast backend.
+            ValueError: the tokenizer has no fast backend.
         """
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:
             raise ValueError(
                 f"tokenizer {type(tokenizer).__name__} has no fast backend, and the bytes of its "
-                "ids can only be read from one; load it with crosstok.tokenizers.load_tokenizer"
+                "ids can only be read from one; load it with crosstok.tokenizers.load_tokenizer."
             )
         table = VocabularyTable.from_json(backend.to_str())
         special = _special_tokens(tokenizer, table)
@@ -87,17 +87,17 @@ class ByteVocab:
         return found
 
     def ids_of(self, token_bytes: bytes) -> tuple[int, ...]:
-        """Ids that have exactly these bytes, the one that the encoder emits first; may be empty."""
+        """Return the ids with exactly these bytes; the one that the encoder emits comes first."""
         return self._ids_by_bytes.get(token_bytes, ())
 
     def boundary_mask(self, size: int | None = None) -> Bool[np.ndarray, " V"]:
-        """Ids that may stand after a word boundary.
+        """Mark the ids [V] that may follow a word boundary.
 
-        They begin with space, newline or tab, or are special. This is the set of the
-        outcome-chunk debiasing of Minixhofer et al. 2025 (arXiv 2503.20083).
+        They begin with a space, newline or tab, or are special. Outcome-chunk debiasing
+        (Minixhofer et al. 2025, arXiv 2503.20083) uses this set.
 
         Args:
-            size: Length of the mask, for an output matrix with more rows than the tokenizer has
+            size: length of the mask, for an output matrix with more rows than the tokenizer has
                 ids; the rows past the last id are False. Default: the number of ids.
 
         Raises:
@@ -110,12 +110,13 @@ class ByteVocab:
         return mask
 
     def token_mask(self, size: int | None = None) -> Bool[np.ndarray, " V"]:
-        """Ids that stand for a token: for bytes, or for a special token.
+        """Mark the ids [V] that stand for a token: for bytes, or for a special token.
 
-        The others are no outcomes of a model: gaps in the ids, and rows that pad the output matrix.
+        The others are gaps in the ids and padding rows of the output matrix; a model should never
+        predict them.
 
         Args:
-            size: Length of the mask, for an output matrix with more rows than the tokenizer has
+            size: length of the mask, for an output matrix with more rows than the tokenizer has
                 ids; the rows past the last id are False. Default: the number of ids.
 
         Raises:
@@ -128,18 +129,18 @@ class ByteVocab:
         return mask
 
     def _no_rows(self, size: int, asked: str) -> Bool[np.ndarray, " V"]:
-        """A mask that is False everywhere, where all ids have a place in it."""
+        """Make a mask that is False everywhere, after checking that it has room for all ids."""
         if size < len(self):
             raise ValueError(
                 f"{asked} got size {size}, but the tokenizer has ids up to {len(self) - 1}; "
-                f"pass at least {len(self)}, or resize the model's embeddings to hold every id"
+                f"pass at least {len(self)}, or resize the model's embeddings to hold every id."
             )
         return np.zeros(size, dtype=np.bool_)
 
     def same_as(self, other: ByteVocab) -> bool:
-        """Whether every id has the same bytes in both, and both have the same special tokens.
+        """Return whether every id has the same bytes and special tokens in both vocabularies.
 
-        Roles are not compared: a base model and its chat version may name another id as eos.
+        Roles are not compared: a base model and its chat version may name different ids as eos.
         """
         return (
             self.token_bytes == other.token_bytes
@@ -149,15 +150,15 @@ class ByteVocab:
 
     @property
     def document_start(self) -> int | None:
-        """The id that begins a document: bos, else what parts documents, else None."""
+        """The id that begins a document: bos, else the document separator, else None."""
         return self._single("bos") if "bos" in self.roles else self.document_end
 
     @property
     def document_end(self) -> int | None:
         """The id that ends a document: eos, or None.
 
-        A chat tokenizer without bos whose eos ends a *turn* (Qwen's ``<|im_end|>``) parts documents
-        by its pad (``<|endoftext|>``), as its base model did.
+        A chat tokenizer without bos whose eos ends a *turn* (Qwen's ``<|im_end|>``) separates
+        documents with its pad (``<|endoftext|>``), as its base model did.
         """
         end, pad = self._single("eos"), self._single("pad")
         ends_turns = end in self.roles.get("end_of_turn", ())
@@ -171,7 +172,7 @@ class ByteVocab:
 
 
 def _special_tokens(tokenizer: PreTrainedTokenizerFast, table: VocabularyTable) -> dict[int, str]:
-    """Special id -> string: declared special in the backend, named by the tokenizer, or unknown."""
+    """Map special ids to strings: declared special in the backend, named by the tokenizer, unk."""
     special = dict(table.special_pieces)
     named = list(tokenizer.all_special_ids)
     if table.unknown_id is not None:
@@ -184,10 +185,10 @@ def _special_tokens(tokenizer: PreTrainedTokenizerFast, table: VocabularyTable) 
 
 
 def _shadowed(token_bytes: list[bytes | None], table: VocabularyTable) -> frozenset[int]:
-    """Ids with the bytes of another id that the encoder prefers.
+    """Find the ids with the same bytes as another id that the encoder prefers.
 
-    The encoder looks for added tokens first, then for pieces of the model, and spells with single
-    bytes what is left.
+    The encoder looks for added tokens first, then for pieces of the model, and spells the rest with
+    single bytes.
     """
 
     def rank(index: int) -> tuple[int, int]:

@@ -1,8 +1,8 @@
 """Byte spans of a text that the tokenizer changed before cutting it.
 
-A normaliser, an unknown token or dropped white space breaks the equality of the tokens' bytes with
-the text's, so that the cuts must come from the encoder's character offsets. These are repaired
-here: they may overlap, leave gaps, and lump several tokens on the same characters.
+After a normaliser, an unknown token or dropped white space, the bytes of the tokens no longer join
+to the text, so the cuts must come from the encoder's character offsets. These may overlap, leave
+gaps, or put several tokens on the same characters; they are repaired here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ TokenBytes = Sequence[bytes | None]
 
 
 def char_to_byte(text: str) -> Int64[np.ndarray, " chars+1"]:
-    """Byte offset of every character of a text, and of its end."""
+    """Return the byte offset of every character of a text, and of its end."""
     if text.isascii():
         return np.arange(len(text) + 1, dtype=np.int64)
     codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
@@ -31,24 +31,23 @@ def cut_by_offsets(
     text: str,
     may_drop_space: Bool[np.ndarray, " T"],
 ) -> tuple[Int64[np.ndarray, " T"], Bool[np.ndarray, " T"]]:
-    """Ends of the byte spans of the tokens of one text, and which of them are exact.
+    """Find the ends of the byte spans of one text's tokens, and which spans are exact.
 
     Tokens whose characters overlap form a cluster. A cluster covers the bytes from the end of the
-    one before to the end of its last character, so that dropped white space belongs to what
-    follows it; other dropped characters belong to what they follow. Where the bytes of a cluster's
-    tokens are the bytes it covers, it is cut exactly;
-    otherwise from both sides as far as the bytes agree, and of the tokens between the first takes
-    what is left of the characters they share.
+    cluster before it to the end of its last character, so that dropped white space belongs to the
+    text after it; other dropped characters belong to the text before them. A cluster whose tokens'
+    bytes are the bytes it covers is cut exactly. Otherwise it is cut from both sides as far as the
+    bytes agree, and the first of the tokens between takes the remaining bytes.
 
     Args:
-        token_bytes: Bytes of every token, None for the unknown token.
-        offsets: Half-open character offsets of every token into `text`, in the encoder's order.
-        text: The original text.
-        may_drop_space: Whether a token's first space may be one that the tokenizer put there.
+        token_bytes: bytes of every token, None for the unknown token.
+        offsets: half-open character offsets of every token into `text`, in the encoder's order.
+        text: the original text.
+        may_drop_space: whether a token's first space may be one that the tokenizer added.
 
     Returns:
-        The ends, non-decreasing, the last one the number of bytes (a token starts where the one
-        before it ends); and whether the token's bytes are those of its span.
+        The ends, non-decreasing, the last one the number of bytes (a token starts where the token
+        before it ends); and whether each token's bytes are the bytes of its span.
     """
     payload, to_byte, size = text.encode(), char_to_byte(text), len(offsets)
     edges = np.fromiter(chain.from_iterable(offsets), np.int64, 2 * size).reshape(size, 2)
@@ -76,10 +75,10 @@ def cut_by_offsets(
 def _reach(
     begins: Int64[np.ndarray, " T"], ends: Int64[np.ndarray, " T"], text: str
 ) -> Int64[np.ndarray, " T"]:
-    """The furthest character end up to every token, dropped marks included.
+    """Find the furthest character end up to every token, dropped marks included.
 
-    Of the characters that no token covers, those before the first white space go with the token
-    before them: an accent that was composed with its letter, or stripped from it.
+    Characters that no token covers, up to the first white space, go with the token before them: an
+    accent that was composed with its letter, or stripped from it.
     """
     reach: Int64[np.ndarray, " T"] = np.maximum.accumulate(ends)
     for token in np.flatnonzero(reach[:-1] < begins[1:]).tolist():
@@ -101,8 +100,8 @@ def _compare(
     """Compare the bytes of K clusters of tokens with the bytes of the text that they cover.
 
     Returns:
-        Where each cluster begins in the joined bytes of the tokens; how many spaces to leave out
-        at its start (0 or 1); and whether the rest is what the cluster covers.
+        The place where each cluster begins in the joined bytes of the tokens; the number of spaces
+        to leave out at its start (0 or 1); and whether the rest equals the bytes it covers.
     """
     (first, last), (low, high) = tokens, region
     joined = b"".join(piece or b"" for piece in token_bytes)
@@ -135,8 +134,8 @@ def _cut_from_both_sides(
 ) -> None:
     """Cut a cluster whose bytes do not all agree; writes into `ends` and `exact`.
 
-    Only cuts between characters count as agreement: a byte in common inside two different
-    characters means nothing.
+    Only cuts between characters count as agreement: two different characters may share a byte by
+    chance.
     """
     (one, past), (low, high) = tokens, region
     cuts: list[int] = []
@@ -176,12 +175,12 @@ def _share_the_rest(
     ends: Int64[np.ndarray, " T"],
     exact: Bool[np.ndarray, " T"],
 ) -> None:
-    """Give the bytes on which no token agrees to tokens `left` to `right`; none is exact."""
+    """Give the bytes that match no token to tokens `left` to `right`, none of which is exact."""
     (left, right, past), (low, high) = tokens, region
     if left < right:
         ends[left:right] = np.clip(ends[left:right], low, high)
         ends[right - 1] = high
-    elif low < high:  # bytes that no token stands for: they belong to what follows
+    elif low < high:  # bytes that no token stands for: they belong to the token after them
         exact[min(right, past - 1)] = False
         if right == past:
             ends[past - 1] = high

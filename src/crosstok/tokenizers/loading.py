@@ -1,4 +1,4 @@
-"""Load a tokenizer, or say what is wrong with it."""
+"""Load a tokenizer, with errors that say what is wrong with it."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _FILES = (
 
 
 def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> PreTrainedTokenizerFast:
-    """Load a fast tokenizer by hub name or folder; a slow one is converted where that is possible.
+    """Load a fast tokenizer by hub name or folder; a slow one is converted if possible.
 
     Args:
-        name: Name on the Hugging Face hub, a folder with tokenizer files (a model's folder will
-            do), or a ``tokenizer.json`` file.
-        trust_remote_code: Run code that comes with the tokenizer. Off unless the person asks.
+        name: name on the Hugging Face hub, a folder with tokenizer files (such as a model's
+            folder), or a ``tokenizer.json`` file.
+        trust_remote_code: run code that comes with the tokenizer; off by default.
 
     Raises:
-        ValueError: There is no tokenizer under this name, its files cannot be read, or it is a slow
+        ValueError: there is no tokenizer under this name, its files cannot be read, or it is a slow
             tokenizer that cannot be made fast.
     """
     path = Path(name)
@@ -52,28 +52,28 @@ def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> PreTrainedT
         raise ValueError(str(error)) from None
     except (
         Exception
-    ) as error:  # every file format brings its own errors, all of them the files' fault
+    ) as error:  # every file format has its own errors; all of them mean faulty files
         raise ValueError(_explain(name, path, error)) from error
     if not getattr(tokenizer, "is_fast", False):
         raise ValueError(
-            f"tokenizer {name!r} is a slow tokenizer ({type(tokenizer).__name__}), which says "
-            "nothing about bytes and spans, and transformers cannot make it fast; use a "
-            "tokenizer that has a tokenizer.json (often a converted one is on the hub)"
+            f"tokenizer {name!r} is a slow tokenizer ({type(tokenizer).__name__}), which gives "
+            "neither bytes nor spans, and transformers cannot convert it to a fast one; use a "
+            "tokenizer that has a tokenizer.json (the hub often has a converted one)."
         )
     specials = len(tokenizer.all_special_ids)
     if len(tokenizer) <= specials:
         raise ValueError(
             f"tokenizer {name!r} has an empty vocabulary ({len(tokenizer)} tokens, all special): "
-            f"its vocabulary file is missing; the folder needs one of {', '.join(_FILES)}"
+            f"its vocabulary file is missing; the folder needs one of {', '.join(_FILES)}."
         )
     return _as_written(name, cast(PreTrainedTokenizerFast, tokenizer))
 
 
 def _as_written(name: str, loaded: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
-    """The tokenizer of the model's tokenizer.json, also where transformers makes up another.
+    """Return the tokenizer of the model's tokenizer.json, even if transformers builds another.
 
-    Beside models of some families ``AutoTokenizer`` passes over that file and rebuilds the family's
-    own tokenizer: other ids than the model was trained on.
+    For models of some families ``AutoTokenizer`` ignores that file and rebuilds the family's own
+    tokenizer, with other ids than the model was trained on.
     """
     file = cached_file(
         name,
@@ -87,8 +87,8 @@ def _as_written(name: str, loaded: PreTrainedTokenizerFast) -> PreTrainedTokeniz
     if _cuts(written) == _cuts(loaded.backend_tokenizer):
         return loaded
     logger.warning(
-        "%s: transformers reads it as %s, which gives other ids than its tokenizer.json; crosstok "
-        "takes the file",
+        "%s: transformers loads it as %s, which gives other ids than its tokenizer.json; crosstok "
+        "uses the file",
         name,
         type(loaded).__name__,
     )
@@ -101,7 +101,7 @@ def _cuts(backend: Tokenizer) -> list[int]:
 
 
 class _Explained(Exception):
-    """An error whose message already says what to do."""
+    """An error whose message already gives the next step."""
 
 
 def _check_folder(name: str, path: Path) -> None:
@@ -109,17 +109,17 @@ def _check_folder(name: str, path: Path) -> None:
     if looks_local and not path.is_dir():
         raise _Explained(
             f"there is no tokenizer folder {name!r}; check the path, or give a name on the hub "
-            "such as 'gpt2'"
+            "such as 'gpt2'."
         )
     if path.is_dir() and not any(found for glob in _FILES for found in path.glob(glob)):
-        # Tokenizers that bring their own code or need no vocabulary have a config of their own.
+        # Tokenizers with their own code, or without a vocabulary, have only a config of their own.
         if (path / "tokenizer_config.json").is_file():
             return
         there = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
         raise _Explained(
-            f"folder {name!r} holds no tokenizer (there is: {there}); it needs one of "
+            f"folder {name!r} holds no tokenizer (it holds: {there}); it needs one of "
             f"{', '.join(_FILES)}; save one there with tokenizer.save_pretrained({name!r}), or "
-            "name the folder that has it"
+            "name the folder that has it."
         )
 
 
@@ -136,30 +136,31 @@ def _explain(name: str, path: Path, error: Exception) -> str:
     if path.is_file():
         return (
             f"file {name!r} is not a tokenizer.json that the tokenizers library can read "
-            f"({reason}); give a folder saved by tokenizer.save_pretrained, or a hub name"
+            f"({reason}); give a folder saved by tokenizer.save_pretrained, or a hub name."
         )
     if _is_gated(error):
         return (
             f"tokenizer {name!r} is gated on the Hugging Face hub. Accept its conditions at "
-            f"https://huggingface.co/{name}, then log in with `hf auth login`"
+            f"https://huggingface.co/{name}, then log in with `hf auth login`."
         )
     if not path.is_dir():
         return (
-            f"no tokenizer {name!r}: there is no such folder, and the hub did not give one "
-            f"({reason}); check the name, log in for a gated one, or give a folder"
+            f"no tokenizer {name!r}: there is no such folder, and none could be fetched from the "
+            f"hub ({reason}); check the name, log in for a gated one, or give a folder."
         )
     if (path / "tokenizer.json").is_file():
         return (
-            f"the tokenizer in {name!r} cannot be loaded ({reason}); its tokenizer.json may be cut "
-            "short or of a newer tokenizers version: fetch it again, or upgrade tokenizers"
+            f"the tokenizer in {name!r} cannot be loaded ({reason}); its tokenizer.json may be "
+            "truncated, or from a newer version of tokenizers: fetch it again, or upgrade "
+            "tokenizers."
         )
     if trust := next((word for word in ("trust_remote_code",) if word in str(error)), None):
         return (
-            f"tokenizer {name!r} brings its own code ({reason}); read that code, and pass "
-            f"{trust}=True to run it"
+            f"tokenizer {name!r} comes with its own code ({reason}); read that code, and pass "
+            f"{trust}=True to run it."
         )
     return (
-        f"tokenizer {name!r} has no tokenizer.json and cannot be made fast here ({reason}); "
+        f"tokenizer {name!r} has no tokenizer.json and cannot be converted here ({reason}); "
         "install what the conversion needs (pip install sentencepiece tiktoken protobuf) and try "
-        "again, or use a folder with a tokenizer.json"
+        "again, or use a folder with a tokenizer.json."
     )

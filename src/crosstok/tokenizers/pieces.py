@@ -1,8 +1,8 @@
-"""What the strings of a vocabulary stand for, read from the tokenizer's own description.
+"""The bytes that the strings of a vocabulary stand for, read from the tokenizer's description.
 
-A vocabulary stores display strings, not text: ``Ġhello``, ``▁hello``, ``<0x0A>``, ``##ing``. Which
-of these conventions holds is stated by the parts of the tokenizer (model, normaliser,
-pre-tokenizer, decoder), so it is read there and never guessed from a class or model name.
+A vocabulary stores display strings, not text: ``Ġhello``, ``▁hello``, ``<0x0A>``, ``##ing``. The
+parts of the tokenizer (model, normaliser, pre-tokenizer, decoder) state which of these conventions
+holds, so it is read there and never guessed from a class or model name.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _CHILDREN = ("normalizers", "pretokenizers", "decoders", "processors")
 
 
 def _byte_alphabet() -> dict[int, str]:
-    """The character that byte-level BPE shows for each byte (Radford et al. 2019).
+    """Map each byte to the character that byte-level BPE shows for it (Radford et al. 2019).
 
-    Printable Latin-1 bytes show as themselves; the others take the next free character from
+    Printable Latin-1 bytes are shown as themselves; the others take the next free character from
     U+0100 on, in the order of the bytes.
     """
     shown = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
@@ -31,7 +31,7 @@ def _byte_alphabet() -> dict[int, str]:
 
 
 BYTE_ALPHABET: Mapping[int, str] = _byte_alphabet()
-# Latin-1 characters outside the alphabet must not pass for bytes, so they map to a character
+# Latin-1 characters outside the alphabet must not be read as bytes, so they map to a character
 # that Latin-1 cannot hold.
 _TO_LATIN1 = {code: "\uffff" for code in range(256) if chr(code) not in BYTE_ALPHABET.values()} | {
     ord(character): chr(byte) for byte, character in BYTE_ALPHABET.items()
@@ -53,12 +53,12 @@ class PieceFormat:
     """How the strings of one vocabulary spell bytes.
 
     Attributes:
-        byte_level: Every character stands for one byte (`BYTE_ALPHABET`).
-        space_markers: Characters that stand for a space (SentencePiece: ``▁``).
+        byte_level: every character stands for one byte (`BYTE_ALPHABET`).
+        space_markers: characters that stand for a space (SentencePiece: ``▁``).
         byte_fallback: ``<0xNN>`` stands for one byte.
-        subword_prefix: Marks a piece that continues a word (WordPiece: ``##``); a piece without
-            it begins a word, and its bytes begin with a space. Empty where there is no such mark.
-        word_suffix: Marks a piece that ends a word (``</w>``); it stands for no bytes.
+        subword_prefix: marks a piece that continues a word (WordPiece: ``##``); a piece without
+            it begins a word, and its bytes begin with a space. Empty if there is no such mark.
+        word_suffix: marks a piece that ends a word (``</w>``); it stands for no bytes.
     """
 
     byte_level: bool
@@ -95,11 +95,11 @@ class PieceFormat:
         )
 
     def is_byte_piece(self, piece: str) -> bool:
-        """Whether the piece is a single byte written ``<0xNN>``."""
+        """Return whether the piece is a single byte written ``<0xNN>``."""
         return self.byte_fallback and _BYTE_PIECE.fullmatch(piece) is not None
 
     def to_bytes(self, piece: str) -> bytes:
-        """The bytes that a piece of the model's vocabulary stands for."""
+        """Return the bytes that a piece of the model's vocabulary stands for."""
         if self.byte_fallback and (found := _BYTE_PIECE.fullmatch(piece)):
             return bytes([int(found[1], 16)])
         if self.word_suffix and piece != self.word_suffix:
@@ -124,10 +124,10 @@ class VocabularyTable:
 
     Attributes:
         model_pieces: id -> string, for the ids of the model.
-        added_pieces: id -> string, for the tokens that were added and are ordinary text.
-        special_pieces: id -> string, for the tokens that were declared special.
-        unknown_id: The id of the model's unknown token, if it has one.
-        format: What the model's strings stand for.
+        added_pieces: id -> string, for added tokens that are ordinary text.
+        special_pieces: id -> string, for tokens declared special.
+        unknown_id: the id of the model's unknown token, if it has one.
+        format: how the model's strings spell bytes.
     """
 
     model_pieces: Mapping[int, str]
@@ -157,11 +157,11 @@ class VocabularyTable:
         )
 
     def added_bytes(self, index: int) -> bytes:
-        """The bytes of an added token that is ordinary text.
+        """Return the bytes of an added token that is ordinary text.
 
-        They are the UTF-8 of its content, which is what the encoder looks for in a text. Where the
-        same string is also a piece of a SentencePiece-like model (Gemma's ``▁▁``), the model's
-        reading holds, as it does in decoding.
+        They are the UTF-8 of its content, which the encoder looks for in a text. If the same string
+        is also a piece of a SentencePiece-like model (Gemma's ``▁▁``), it is read as that piece, as
+        in decoding.
         """
         content = self.added_pieces[index]
         if self.model_pieces.get(index) == content and not self.format.byte_level:

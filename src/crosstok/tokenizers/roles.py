@@ -1,14 +1,14 @@
 """Find the roles of special tokens: bos, eos, end of turn, headers, role names.
 
-Nothing here knows a model family. The tokenizer names some roles itself. The rest is read off its
-chat template: conversations with sentinel contents are rendered, and what stands between the
-contents is compared. With ``user U, assistant A, user U, assistant A`` a template writes ::
+No model family is named here. The tokenizer names some roles itself. The others are read from its
+chat template: conversations with sentinel contents are rendered, and the texts between the contents
+are compared. For ``user U, assistant A, user U, assistant A`` a template writes ::
 
     U  end_of_turn  start_header assistant end_header  A  end_of_turn  start_header user ...
 
-so that `end_of_turn` is what the gap after an inner ``A`` and what follows the last ``A`` have in
-common at their start, and the two headers differ only in the role's name. Comparison is by ids of
-the rendered text, as the model would see them, never by characters.
+so `end_of_turn` is the common prefix of the text after an inner ``A`` and the text after the last
+``A``, and the two headers differ only in the role's name. The ids of the rendered text are
+compared, as the model would read them, never its characters.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ Ids = tuple[int, ...]
 
 
 def find_roles(tokenizer: PreTrainedTokenizerFast) -> dict[str, Ids]:
-    """Role -> the ids that spell it, in the order in which they stand in a conversation.
+    """Find the ids that spell each role, in the order in which they occur in a conversation.
 
-    Always present where the tokenizer names them: ``bos eos pad unk sep cls mask``. From a chat
-    template, where it has them: ``end_of_turn`` (ends an assistant's turn, with the line break that
-    the template writes after it), ``start_header``, ``end_header`` (around the role's name) and the
-    role names ``system user assistant``; and ``end_of_chat`` where the last turn of an assistant
-    ends in another token than those before it (the one that a model itself writes). A role that the
-    template does not show is left out; a template that marks turns by plain text only (``[INST]``)
-    has no headers and no role names.
+    Returns:
+        Role -> ids. If the tokenizer names them: ``bos eos pad unk sep cls mask``. If the chat
+        template writes them: ``end_of_turn`` (ends an assistant's turn, with the line break that
+        the template writes after it), ``start_header``, ``end_header`` (around the role's name) and
+        the role names ``system user assistant``; ``end_of_chat`` if the last assistant turn ends
+        with another token than earlier turns (a model itself writes this one). Roles that the
+        template does not write are left out; a template that marks turns by plain text only
+        (``[INST]``) has no headers and no role names.
     """
     roles: dict[str, Ids] = {}
     for role in _NAMED:
@@ -81,18 +82,16 @@ def _chat_roles(tokenizer: PreTrainedTokenizerFast, *, bos: Ids) -> dict[str, Id
 def _gaps(
     tokenizer: PreTrainedTokenizerFast, messages: Sequence[dict[str, str]]
 ) -> list[Ids] | str:
-    """Ids before, between and after the contents of a rendered conversation, or why there are none.
+    """Return the ids before, between and after the contents of a rendering, or why there are none.
 
     A token that reaches into a content (a space that belongs to the next word) is in no gap.
     """
     try:
         rendered = tokenizer.apply_chat_template(list(messages), tokenize=False)
-    except (
-        Exception
-    ) as error:  # a template is a program of the tokenizer's author: it raises anything
+    except Exception as error:  # a template is a program, which may raise anything
         return f"{type(error).__name__}: {error}"
     if not isinstance(rendered, str):
-        return f"it renders to {type(rendered).__name__}, not to text"
+        return f"it renders {type(rendered).__name__} instead of text"
     edges = [0]
     for message in messages:
         start = rendered.find(message["content"], edges[-1])
@@ -133,28 +132,28 @@ def _encode_with_specials(tokenizer: PreTrainedTokenizerFast, text: str) -> Any:
 
 
 class _Marks:
-    """Which ids can mark a turn: the special ones and the added ones."""
+    """The ids that can mark a turn: special and added tokens."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self._ids = set(tokenizer.all_special_ids)
         self._ids.update(tokenizer.backend_tokenizer.get_added_tokens_decoder())
 
     def end_of_turn(self, after_user: Ids, after_assistant: Ids, tail: Ids) -> Ids:
-        """What ends an assistant's turn, in the middle of a conversation as at its end."""
+        """Find the ids that end an assistant's turn both inside a conversation and at its end."""
         common = self._from_first_mark(_common_prefix(after_assistant, tail))
         if common:
             return common
-        # The last turn ends in another way (a "return" token): take what ends both inner turns.
+        # The last turn ends differently (a "return" token): take what ends both inner turns.
         return self._from_first_mark(_common_prefix(after_assistant, after_user))[:1]
 
     def end_of_chat(self, after_assistant: Ids, tail: Ids) -> Ids:
-        """What ends the last turn of an assistant, where that is not what ends the others."""
+        """Find the ids that end the last assistant turn, if they differ from earlier ones."""
         if self._from_first_mark(_common_prefix(after_assistant, tail)):
             return ()
         return self._from_first_mark(tail)[:1]
 
     def headers(self, *, assistant: Ids, user: Ids) -> dict[str, Ids]:
-        """Split two turn headers into what they share and the role's name."""
+        """Split two turn headers into their common parts and the role's name."""
         if not (self._ids.intersection(assistant) and self._ids.intersection(user)):
             return {}
         start = _common_prefix(assistant, user)
@@ -168,13 +167,13 @@ class _Marks:
         return found | {"assistant": names[0], "user": names[1]}
 
     def _from_first_mark(self, ids: Ids) -> Ids:
-        """Drop what stands before the first mark: a space in front of it is no part of it."""
+        """Drop the ids before the first mark: a space before a mark is not part of it."""
         first = next((place for place, index in enumerate(ids) if index in self._ids), len(ids))
         return ids[first:]
 
 
 def _system_role(before: Ids, after: Ids, roles: dict[str, Ids]) -> dict[str, Ids]:
-    """The system's name, where a system message is a turn of its own."""
+    """Find the name of the system role, if a system message is a turn of its own."""
     start, end = roles.get("start_header", ()), roles.get("end_header", ())
     end_of_turn = roles.get("end_of_turn", ())
     if after != end_of_turn + start + roles["user"] + end:

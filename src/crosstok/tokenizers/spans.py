@@ -18,11 +18,11 @@ from crosstok.tokenizers.inexact_spans import cut_by_offsets
 # Ends of the spans of a text's tokens, and which of them are exact (True: all).
 _Cut = tuple[Int64[np.ndarray, " T"], bool | Bool[np.ndarray, " T"]]
 
-# The role of tokens that one chat template writes and no other tokenizer's is asked for.
+# The role of tokens that one chat template writes and that are never matched with another's.
 TEMPLATE = "template"
 
 # A tokenizer that keeps these bytes keeps nearly every text: case, runs of white space, line
-# breaks, punctuation against a word, an accent, a ligature.
+# breaks, punctuation next to a word, an accent, a ligature.
 _PROBE = "A  b\n\nCaf\u00c9, \ufb01\tx "
 
 
@@ -30,27 +30,27 @@ _PROBE = "A  b\n\nCaf\u00c9, \ufb01\tx "
 class Spans:
     """One text under one tokenizer: ids with half-open byte spans.
 
-    The spans are a view of the **original** text, `text.encode()`, also where a normaliser (NFC,
-    NFKC, lower-casing, accent stripping) changed it before it was cut; `exact` says where the
-    token's bytes are those of its span. Text tokens cover `[0, num_bytes)` without gap or overlap:
-    each starts where the one before it ends. White space that the tokenizer drops belongs to the
-    token after it (at the end of the text to the last one), a dropped or composed accent to the
-    token before it. A dummy prefix space, which the
-    tokenizer puts there and the text does not have, takes no bytes. Of several tokens on the same
-    characters, where their bytes do not say how to cut these, the first has them and the others
-    are empty. A text of which the tokenizer keeps nothing has no text tokens.
+    The spans refer to the **original** text, `text.encode()`, even if a normaliser (NFC, NFKC,
+    lower-casing, accent stripping) changed it before it was cut; `exact` marks the tokens whose
+    bytes are the bytes of their span. Text tokens cover `[0, num_bytes)` without gap or overlap:
+    each starts where the token before it ends. White space that the tokenizer drops belongs to the
+    token after it (at the end of the text, to the last token), a dropped or composed accent to the
+    token before it. A dummy prefix space, which the tokenizer adds to the text, takes no bytes. If
+    several tokens share characters and their bytes do not show where to cut, the first token gets
+    all of these characters and the others are empty. A text that the tokenizer drops entirely has
+    no text tokens.
 
     Attributes:
-        ids: Token ids, specials included.
-        starts: First byte of every token. A special token is zero-width where it stands.
-        ends: One past the last byte of every token; non-decreasing.
-        exact: Whether the token's bytes, less a dummy prefix space, are `text.encode()[start:end]`.
-            True for the specials that we placed. False where a normaliser changed the text, for
-            the unknown token, and where dropped white space lies in the span.
-        specials: (token index, role) of the specials that we placed, ascending. `TEMPLATE` is the
-            role of what only this tokenizer's chat template writes: it is matched with nothing.
-        num_bytes: Length of the text in bytes.
-        loss_mask: Tokens that are to be learned; None: all of them.
+        ids: token ids, specials included.
+        starts: first byte of every token. A special token is zero-width, at its place in the text.
+        ends: one past the last byte of every token; non-decreasing.
+        exact: whether the token's bytes, less a dummy prefix space, are `text.encode()[start:end]`.
+            True for the specials that we placed. False for tokens of text that a normaliser
+            changed, for the unknown token, and for spans that contain dropped white space.
+        specials: (token index, role) of the specials that we placed, ascending. Text that only this
+            tokenizer's chat template writes has the role `TEMPLATE` and is never matched.
+        num_bytes: length of the text in bytes.
+        loss_mask: tokens that the loss covers; None: all tokens.
     """
 
     ids: Int64[np.ndarray, " T"]
@@ -66,10 +66,10 @@ class Spans:
 
 
 class TextEncoder:
-    """Encodes plain text: what looks like a special token in a text is text.
+    """Encodes plain text: a string that looks like a special token is encoded as text.
 
     Works on a copy of the tokenizer's backend without truncation and padding; the tokenizer itself
-    stays as it is. Can be pickled, and used in the workers of a data loader.
+    is not changed. Can be pickled, and used in the workers of a data loader.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -102,16 +102,16 @@ class TextEncoder:
         """Encode a batch of texts.
 
         Args:
-            texts: Any number of texts; an empty text gives no text tokens.
-            add_start: Begin with `ByteVocab.document_start` where there is one, in the role "bos".
-            add_end: End with `ByteVocab.document_end` where there is one, in the role "eos".
+            texts: any number of texts; an empty text gives no text tokens.
+            add_start: begin with `ByteVocab.document_start` if there is one, in the role "bos".
+            add_end: end with `ByteVocab.document_end` if there is one, in the role "eos".
 
         Raises:
             TypeError: `texts` is one string, or holds something that is not a string.
-            ValueError: A text has a lone surrogate, which no encoding of text to bytes can hold.
+            ValueError: a text has a lone surrogate, which has no bytes in any encoding.
         """
         if isinstance(texts, str):
-            raise TypeError("TextEncoder takes a list of texts, not one text; pass [text]")
+            raise TypeError("TextEncoder takes a list of texts, not one text; pass [text].")
         texts = list(texts)
         payloads = [_utf8(text, row) for row, text in enumerate(texts)]
         encodings = self._encode(texts, offsets=not self._mostly_exact)
@@ -143,7 +143,7 @@ class TextEncoder:
     def _cut_exactly(
         self, ids: list[int], array: Int64[np.ndarray, " T"], payload: bytes
     ) -> _Cut | None:
-        """Ends of the spans, where the tokens' bytes join to the text's; None where they do not."""
+        """Return the ends of the spans if the tokens' bytes join to the text's, else None."""
         token_bytes = self.byte_vocab.token_bytes
         try:
             joined = b"".join([token_bytes[index] for index in ids])  # type: ignore[misc]
@@ -206,24 +206,24 @@ def _utf8(text: str, row: int) -> bytes:
         raise ValueError(
             f"text {row} holds the lone surrogate U+{ord(text[error.start]):04X} at character "
             f"{error.start}, which is half of a character and has no bytes; repair the text, "
-            "for example with text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
+            "for example with text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')."
         ) from None
     except AttributeError:
         raise TypeError(
-            f"text {row} is {type(text).__name__}, not a string; leave out rows without text"
+            f"text {row} is {type(text).__name__}, not a string; leave out rows without text."
         ) from None
 
 
 def _begins_words_with_space(backend: Tokenizer) -> bool:
-    """Whether a word's first piece has a space by convention, text or no text (WordPiece)."""
+    """Return whether a word's first piece always begins with a space by convention (WordPiece)."""
     return bool(getattr(backend.model, "continuing_subword_prefix", None))
 
 
 def text_backend(backend: Tokenizer, vocab: ByteVocab) -> Tokenizer:
-    """A tokenizer with the ids of `backend` that takes every string as text.
+    """Make a tokenizer with the ids of `backend` that encodes every string as text.
 
     It shares the model, which makes it cheap, except for Unigram: there the model itself finds
-    its special pieces in a text, so they are spelt anew in a copy, as nothing that anybody types.
+    its special pieces in a text, so a copy renames them to strings that no text contains.
     """
     if type(backend.model).__name__ == "Unigram":
         return _unigram_text_backend(backend, vocab)
@@ -233,9 +233,9 @@ def text_backend(backend: Tokenizer, vocab: ByteVocab) -> Tokenizer:
 
 
 def copy_backend(backend: Tokenizer) -> Tokenizer:
-    """A tokenizer with the same ids, without truncation, padding and post-processor.
+    """Copy a tokenizer with the same ids, without truncation, padding and post-processor.
 
-    It shares the model where the ids come out the same, which makes it cheap.
+    The copy shares the model if the ids are then the same, which makes it cheap.
     """
     copy = Tokenizer(backend.model)
     if backend.normalizer is not None:

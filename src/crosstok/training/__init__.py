@@ -6,6 +6,7 @@ from crosstok.training.cross_tokenizer_trainer import CrossTokenizerTrainer
 from crosstok.training.distillation_collator import DistillationCollator
 from crosstok.training.distillation_loss import DistillationLoss, alm_loss
 from crosstok.training.rows import chat_rows
+from crosstok.training.sides import Sides
 from crosstok.training.step_cost import StepCost, step_cost
 from crosstok.training.student import (
     Lora,
@@ -27,6 +28,7 @@ __all__ = [
     "Lora",
     "NonFiniteLossError",
     "OriginalEmbeddings",
+    "Sides",
     "StepCost",
     "Student",
     "add_lora",

@@ -29,7 +29,7 @@ def saving(folder: Path) -> Iterator[None]:
         kept = f"The checkpoint {stands} stands" if stands else "No earlier checkpoint was saved"
         raise SaveError(
             f"could not save {folder}: {error}. {kept}; the half-written one is gone. Make room "
-            "(or choose another --output), then run the same command with --resume."
+            "(or choose another output), then run the same again with resume."
         ) from error
 
 

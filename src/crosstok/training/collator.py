@@ -36,7 +36,7 @@ OF_EACH_TEACHER = (
 """Fields of an ``AlignedBatch`` that each teacher has its own of; the others are the student's."""
 
 EXTRA = "student_extra."
-"""In front of the names of what the student is given besides ids and mask."""
+"""Prefix of the names of what the student is given besides ids and mask."""
 
 
 @dataclass(frozen=True)

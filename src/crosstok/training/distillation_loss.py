@@ -133,7 +133,7 @@ class DistillationLoss:
         Args:
             model: the student as the trainer has wrapped it.
             inputs: what `DistillationCollator` made.
-            return_outputs: return the loss with an empty dict; there are no outputs to be had.
+            return_outputs: return the loss with an empty dict; there are no outputs.
             num_items_in_batch: as the trainer passes it.
         """
         loss = self._divided(self._sums(model, inputs))

@@ -1,4 +1,4 @@
-"""The folder a run leaves behind: plain files that load anywhere, and how it was made."""
+"""The output folder of a run: plain files that load anywhere, and how it was made."""
 
 import json
 import os
@@ -26,14 +26,14 @@ def check_output_folder(folder: Path, *, resume: bool = False, overwrite: bool =
         ValueError: it is a file or cannot be made, or it is not empty and neither flag is given.
     """
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--output {folder} is a file; give the path of a folder.")
+        raise ValueError(f"output {folder} is a file; give the path of a folder.")
     nearest = next(
         path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()
     )
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         why = "may not be written to" if nearest.is_dir() else "is a file"
         raise ValueError(
-            f"--output {folder} cannot be made: {nearest} {why}. Give a folder elsewhere."
+            f"output {folder} cannot be made: {nearest} {why}. Give a folder elsewhere."
         )
     if resume or overwrite or not folder.is_dir():
         return
@@ -41,11 +41,11 @@ def check_output_folder(folder: Path, *, resume: bool = False, overwrite: bool =
     if held:
         more = f" and {len(held) - 3} more" if len(held) > 3 else ""
         stands = (
-            " It holds a checkpoint: --resume goes on from it." if _has_checkpoint(folder) else ""
+            " It holds a checkpoint: resume continues from it." if _has_checkpoint(folder) else ""
         )
         raise ValueError(
-            f"--output {folder} already holds {', '.join(held[:3])}{more}. Choose another folder, "
-            f"or pass --overwrite to replace what is there.{stands}"
+            f"output {folder} already holds {', '.join(held[:3])}{more}. Choose another folder, "
+            f"or use overwrite to replace what is there.{stands}"
         )
 
 
@@ -88,7 +88,7 @@ def save_outputs(
         if not is_io_error(error):
             raise
         checkpoint = last_checkpoint(folder / CHECKPOINTS)
-        stands = f"The checkpoint {checkpoint} stands: --resume" if checkpoint else "A rerun"
+        stands = f"The checkpoint {checkpoint} stands: resume" if checkpoint else "A rerun"
         raise SaveError(
             f"could not save the model to {folder}: {error}. {stands} saves it without training "
             "again, once there is room."

@@ -30,7 +30,7 @@ class StepCost:
         student_seconds: median time of the student's passes and of the loss.
         optimizer_seconds: median time of the update.
         peak_memory_gib: on a GPU what was allocated on it, on a CPU what the whole process holds;
-            None where the system does not tell.
+            None where the system does not report it.
     """
 
     objective: str

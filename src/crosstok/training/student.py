@@ -9,10 +9,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from crosstok.alignment import ENDS_OF_TEXTS
-from crosstok.models import output_head, plain_model
+from crosstok.models import output_head, plain_model, vocabulary_masks
 from crosstok.objectives import ModelView
 from crosstok.ops import OutputHead
-from crosstok.teachers import SharedTeacher, vocabulary_masks
+from crosstok.teachers import SharedTeacher
 from crosstok.tokenizers import TextEncoder
 from crosstok.training.terms import detach_modules
 from crosstok.transplants import TransplantReport
@@ -114,8 +114,8 @@ def add_lora(student: Student, lora: Lora) -> Student:
         import peft
     except ImportError as error:
         raise ValueError(
-            "--lora needs the package peft, which is not installed; "
-            "run `pip install 'crosstok[lora]'`, or train without --lora."
+            "lora needs the package peft, which is not installed; "
+            "run `pip install 'crosstok[lora]'`, or train without lora."
         ) from error
     config = peft.LoraConfig(
         r=lora.rank,

@@ -8,7 +8,6 @@ step (two numbers a token), so the divisor of the whole global batch is known, a
 adds up to the same gradient however the batch is cut.
 """
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,12 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from crosstok.corpora import distinct_names
 from crosstok.objectives import Needs, Objective
-from crosstok.objectives.weighting import Weighting, gradient, last_layer_parameters
+from crosstok.objectives.weighting import Weighting
 from crosstok.reports.tables import is_held_out
 from crosstok.teachers import Teacher, check_needs
 from crosstok.training.checkpoints import mark_complete, saving
 from crosstok.training.collator import batch_of
+from crosstok.training.gradient_norms import GradientNorms
 from crosstok.training.loss_sums import loss_sums, seen_by, student_scores
 from crosstok.training.meters import Meters
 from crosstok.training.student import Student
@@ -35,8 +35,6 @@ from crosstok.training.terms import (
     bind,
     own_rates,
 )
-
-_NORMS_FILE = "objective_norms.json"
 
 
 class NonFiniteLossError(RuntimeError):
@@ -78,12 +76,9 @@ class DistillationTrainer(Trainer):
         attach_modules(student.model, self.terms)
         self.weighting = weighting
         self.meters = Meters()
-        self._norms: dict[str, float] = dict.fromkeys(self.terms, 1.0)
-        self._gradients: dict[str, Tensor] = {}
+        self.norms = GradientNorms(self.terms, weighting)
         self._counts: dict[str, Tensor] = {}
-        self._weights = weighting(self._norms)
-        self._norms_are_measured = False
-        self._is_measuring = False
+        self._weights = self.norms.weights()
         super().__init__(model=student.model, args=args, **kwargs)
         self.loss_is_scaled_for_ga = True  # by the counts of the global batch
 
@@ -101,14 +96,11 @@ class DistillationTrainer(Trainer):
             counts += torch.stack([t.objective.count(*seen_by(t, inputs)) for t in self._terms()])
         counts = self._over_ranks(counts).clamp(min=1)
         self._counts = dict(zip(self.terms, counts, strict=True))
-        if self.weighting.measures_gradients and not self._norms_are_measured:
+        if self.norms.must_be_measured:
             self._measure_norms(scored)
-        self._is_measuring = (
-            self.weighting.measures_gradients
-            and self.state.global_step % self.weighting.measure_every == 0
-        )
+        self.norms.begin_step(self.state.global_step)
         progress = self.state.global_step / max(1, self.state.max_steps)
-        self._weights = self.weighting(self._norms, progress)
+        self._weights = self.norms.weights(progress)
         return scored, counts.sum()
 
     def compute_loss(
@@ -120,8 +112,8 @@ class DistillationTrainer(Trainer):
     ) -> Any:
         """This micro-batch's share of the loss of the global batch."""
         losses = self._losses(model, inputs)
-        if self._is_measuring:
-            self._add_gradients(losses)
+        if self.norms.is_measuring:
+            self.norms.add(losses, self.student.model)
         loss = torch.stack([self._weights[name] * losses[name] for name in losses]).sum()
         if isinstance(model, DistributedDataParallel) and not self._reads_outputs:
             loss = loss + _nothing_of(self.student.head.tensors())
@@ -131,8 +123,8 @@ class DistillationTrainer(Trainer):
     def training_step(self, model: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
         """One forward and backward pass; after the last of a step the norms are renewed."""
         loss: Tensor = super().training_step(model, *args, **kwargs)
-        if self._is_measuring and self.accelerator.sync_gradients:
-            self._update_norms()
+        if self.norms.is_measuring and self.accelerator.sync_gradients:
+            self.norms.update(self._over_ranks, self.accelerator.num_processes)
         return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -259,28 +251,9 @@ class DistillationTrainer(Trainer):
         self.student.model.train()
         for inputs in scored:
             with self.compute_loss_context_manager():
-                self._add_gradients(self._losses(self.student.model, inputs))
-        self._update_norms()
+                self.norms.add(self._losses(self.student.model, inputs), self.student.model)
+        self.norms.update(self._over_ranks, self.accelerator.num_processes)
         self.meters = meters
-
-    def _add_gradients(self, losses: dict[str, Tensor]) -> None:
-        parameters = last_layer_parameters(self.student.model)
-        for name, loss in losses.items():
-            part = gradient(loss, parameters)
-            self._gradients[name] = (
-                self._gradients[name] + part if name in self._gradients else part
-            )
-
-    def _update_norms(self) -> None:
-        for name, grad in self._gradients.items():
-            mean = self._over_ranks(grad) / self.accelerator.num_processes
-            norm = float(mean.norm())
-            # A batch in which an objective finds nothing to compare says nothing of its norm; 0
-            # would give it all the weight, and the others none, until the next measurement.
-            if norm > 0:
-                self._norms[name] = norm
-        self._gradients = {}
-        self._norms_are_measured = True
 
     def _over_ranks(self, value: Tensor) -> Tensor:
         reduced: Tensor = self.accelerator.reduce(value, reduction="sum")
@@ -294,7 +267,7 @@ class DistillationTrainer(Trainer):
             f"the loss is {float(loss)} at step {self.state.global_step + 1}, on the data rows "
             f"{rows}. "
             "Nothing was changed by this step, and the last checkpoint stands. Lower "
-            "--learning-rate or use --precision fp32, then continue with --resume."
+            "learning_rate or use precision fp32, then continue with resume."
         )
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
@@ -305,15 +278,13 @@ class DistillationTrainer(Trainer):
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
-        if self._norms_are_measured and self.args.should_save:
-            (Path(output_dir) / _NORMS_FILE).write_text(json.dumps(self._norms))
+        if self.args.should_save:
+            self.norms.save(Path(output_dir))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
-        norms = Path(checkpoint or "") / _NORMS_FILE
-        if checkpoint and norms.is_file():
-            self._norms = json.loads(norms.read_text())
-            self._norms_are_measured = True
+        if checkpoint:
+            self.norms.load(Path(checkpoint))
 
 
 def _reads_outputs(needs: Needs) -> bool:

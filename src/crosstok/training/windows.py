@@ -57,7 +57,7 @@ def _cut_rows(
 
 
 def window_starts(text: str, num_characters: int) -> list[int]:
-    """Where windows start: in front of the last space or newline of the fifth before the limit."""
+    """Where windows start: before the last space or newline in the fifth before the limit."""
     starts = [0]
     while len(text) - starts[-1] > num_characters:
         limit = starts[-1] + num_characters

@@ -1,4 +1,4 @@
-"""New embeddings for a target tokenizer, made from the old ones without training."""
+"""New embeddings for a target tokenizer, made from the source embeddings without training."""
 
 from crosstok.choices import METHODS
 from crosstok.transplants.base import (

@@ -1,4 +1,4 @@
-"""What a transplant method is: tokens that lack a row in, source rows with weights out.
+"""Interface of transplant methods: tokens without a row in, weighted source rows out.
 
 Shapes: ``V`` ids of the source tokenizer, ``D`` width.
 """
@@ -19,15 +19,15 @@ from crosstok.tokenizers import TextEncoder
 
 @dataclass(frozen=True)
 class SourceRows:
-    """The source rows that one target row is made of.
+    """The source rows that make up one target row.
 
     Attributes:
         ids: source ids; empty: the row becomes the mean of all source rows.
-        weights: one for each id, of any sign and sum: the row becomes their weighted sum. None: the
-            mean. One id without weights is a copy, bit for bit.
+        weights: one per id, of any sign and sum: the row becomes the weighted sum. None: the row
+            becomes the mean of these ids; a single id without weights is copied bit for bit.
 
     Raises:
-        ValueError: not one weight for each id, or a weight is infinite or NaN.
+        ValueError: the number of weights is not that of the ids, or a weight is infinite or NaN.
     """
 
     ids: tuple[int, ...] = ()
@@ -51,7 +51,7 @@ class MethodRows:
 
     Attributes:
         input_rows: for the input embeddings (and for the output's, where the two are tied).
-        output_rows: for the output embeddings; None: the same.
+        output_rows: for the output embeddings; None: the same as for the input.
     """
 
     input_rows: Sequence[SourceRows]
@@ -60,12 +60,12 @@ class MethodRows:
 
 @dataclass(frozen=True, kw_only=True)
 class MethodNeeds:
-    """What a method must be given beside the two tokenizers; checked before a model is loaded."""
+    """What a method needs besides the two tokenizers; checked before a model is loaded."""
 
     source_matrix: bool = False
     """The source model's embeddings: ``MethodInputs.input_matrix`` and ``output_matrix``."""
     donor: bool = False
-    """Another model, such as one that was trained with the target tokenizer."""
+    """Another model, for example one trained with the target tokenizer."""
     vectors: bool = False
     """A file of word vectors."""
     texts: bool = False
@@ -74,13 +74,13 @@ class MethodNeeds:
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """Names of what a method is given beside the two tokenizers. The method loads what it uses.
+    """Names of what a method can use besides the two tokenizers. The method loads what it uses.
 
     Attributes:
-        donor: name or folder of a model, for `crosstok.models.load_model`.
+        donor: hub name or folder of a model, for `crosstok.models.load_model`.
         vectors: path of a file of word vectors.
         texts: data set, file or folder, for `crosstok.corpora.load_corpus`.
-        trust_remote_code: whether Python code that comes with the donor may run.
+        trust_remote_code: whether Python code of the donor may be executed.
     """
 
     donor: str | None = None
@@ -90,10 +90,10 @@ class Resources:
 
 
 class SourceMatrices:
-    """The embeddings of the source model, copied when they are first asked for.
+    """The embeddings of the source model, copied when they are first read.
 
     Args:
-        model: it stays as it is.
+        model: the source model, which is not changed.
         num_ids: highest id of its tokenizer + 1; rows beyond that are padding.
     """
 
@@ -108,7 +108,7 @@ class SourceMatrices:
 
     @cached_property
     def output(self) -> Float[Tensor, "V D"]:
-        """Output embeddings; those of the input where the two are tied."""
+        """Output embeddings; the input embeddings where the two are tied."""
         output = self._model.get_output_embeddings()
         inputs: Any = self._model.get_input_embeddings()
         if output is None or output.weight is inputs.weight:
@@ -122,16 +122,17 @@ class SourceMatrices:
 
 @dataclass(frozen=True, kw_only=True)
 class MethodInputs:
-    """What a method works from.
+    """Inputs of a method.
 
     Attributes:
-        ids: target ids that have no twin in the source vocabulary; roles are matched afterwards.
-        tokens: the bytes of each.
+        ids: target ids without an equal token in the source vocabulary; special tokens are matched
+            by role afterwards.
+        tokens: the bytes of each id.
         source: encoder of the tokenizer that the model was trained with.
-        target: encoder of the tokenizer it is to have. The tokens that both hold, which are copied,
-            are `crosstok.alignment.overlapping_tokens` of the two ``byte_vocab``.
-        resources: names of what the method needs beside them.
-        matrices: of the source model; None unless ``needs.source_matrix``.
+        target: encoder of the tokenizer that the model will have. Tokens in both vocabularies are
+            copied: `crosstok.alignment.overlapping_tokens` of the two ``byte_vocab``.
+        resources: names of what else the method needs.
+        matrices: embeddings of the source model; None unless ``needs.source_matrix``.
     """
 
     ids: tuple[int, ...]
@@ -143,7 +144,7 @@ class MethodInputs:
 
     @property
     def input_matrix(self) -> Float[Tensor, "V D"]:
-        """Input embeddings of the source model, one row an id, in fp32 or wider, on the CPU.
+        """Input embeddings of the source model, one row per id, in fp32 or wider, on the CPU.
 
         Raises:
             ValueError: the method does not declare that it needs them.
@@ -152,7 +153,7 @@ class MethodInputs:
 
     @property
     def output_matrix(self) -> Float[Tensor, "V D"]:
-        """Output embeddings of the source model; the input's where the two are tied.
+        """Output embeddings of the source model; the input embeddings where the two are tied.
 
         Raises:
             ValueError: the method does not declare that it needs them.
@@ -162,7 +163,7 @@ class MethodInputs:
     def _matrices(self) -> SourceMatrices:
         if self.matrices is None:
             raise ValueError(
-                "the source model's embeddings are there only for a method that declares them. "
+                "the source model's embeddings are available only to a method that declares them. "
                 "Set needs = MethodNeeds(source_matrix=True)."
             )
         return self.matrices
@@ -171,20 +172,20 @@ class MethodInputs:
 class TransplantMethod(Protocol):
     """A way to make rows for tokens that the source vocabulary lacks.
 
-    Usually a frozen dataclass whose fields are its options, with the first two as class variables;
-    ``needs`` may be a property where it depends on an option.
+    Usually a frozen dataclass whose fields are its options; ``needs`` and ``row_label`` are class
+    variables, or properties where they depend on an option.
     """
 
     @property
     def needs(self) -> MethodNeeds:
-        """What it must be given."""
+        """What the method needs besides the two tokenizers."""
         ...
 
     @property
     def row_label(self) -> str:
-        """What its rows are called in tables and cards: ``composed from pieces``."""
+        """What its rows are called in tables and model cards, such as ``composed from pieces``."""
         ...
 
     def __call__(self, inputs: MethodInputs) -> MethodRows:
-        """Say which source rows each token's rows are made of."""
+        """Choose the source rows that each token's rows are made of."""
         ...

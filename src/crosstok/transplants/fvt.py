@@ -1,8 +1,8 @@
 """Fast Vocabulary Transfer (arXiv 2402.09977, the default of the ALM paper, arXiv 2503.20083).
 
 The row of a token is the mean of the rows of its pieces under the source tokenizer. One deviation:
-bytes that are no text (half a character), which no tokenizer is given, are cut by the longest match
-over the source vocabulary.
+bytes that are not text (half a character), which a tokenizer cannot encode, are split by longest
+match over the source vocabulary.
 """
 
 from collections.abc import Sequence
@@ -13,27 +13,27 @@ from crosstok.tokenizers import ByteVocab, TextEncoder
 from crosstok.transplants.base import MethodInputs, MethodNeeds, MethodRows, SourceRows
 
 _CONTEXTS = ("", "\n", "a")
-"""Tried in turn in front of a token, so that a dummy prefix space falls on them, not on it."""
+"""Tried in turn before a token, so that a dummy prefix space is added to them, not to the token."""
 
 
 @dataclass(frozen=True)
 class FVT:
-    """Every missing token gets the mean of its pieces."""
+    """Every missing token gets the mean of the rows of its pieces."""
 
     needs: ClassVar[MethodNeeds] = MethodNeeds()
     row_label: ClassVar[str] = "composed from pieces"
 
     def __call__(self, inputs: MethodInputs) -> MethodRows:
-        """The pieces of each token; a token that has none gets the mean of all rows."""
+        """Find the pieces of each token; a token without any gets the mean of all rows."""
         return MethodRows([SourceRows(ids) for ids in source_pieces(inputs.tokens, inputs.source)])
 
 
 def source_pieces(tokens: Sequence[bytes], encoder: TextEncoder) -> list[tuple[int, ...]]:
-    """Cut each byte string into tokens of the source vocabulary, as its tokenizer would.
+    """Split each byte string into tokens of the source vocabulary, as its tokenizer would.
 
-    The cut is the tokenizer's own where the bytes are text and it can be had without a prefix space
-    that is not there. Otherwise (half a character, say) it is the greedy longest match over the
-    vocabulary's bytes. An empty tuple means that the source vocabulary cannot spell the bytes.
+    The tokenizer itself splits bytes that are text, if it can do so without adding a prefix space.
+    Other bytes (half a character, for example) are split by greedy longest match over the bytes of
+    the vocabulary. An empty tuple means that the source vocabulary cannot spell the bytes.
     """
     pieces: list[tuple[int, ...]] = [()] * len(tokens)
     texts = {i: text for i, token in enumerate(tokens) if (text := _as_text(token)) is not None}

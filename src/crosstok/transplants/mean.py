@@ -1,6 +1,6 @@
-"""The mean of all source rows for every token without a twin: the weakest sensible baseline.
+"""The mean of all source rows for every token that the source lacks: the weakest useful baseline.
 
-It stands in no paper of its own; newcomers in a vocabulary start here by default in many libraries.
+It has no paper; many libraries initialise new tokens like this by default.
 """
 
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from crosstok.transplants.base import MethodInputs, MethodNeeds, MethodRows, Sou
 
 @dataclass(frozen=True)
 class Mean:
-    """Every missing token gets the mean row."""
+    """Every missing token gets the mean of all source rows."""
 
     needs: ClassVar[MethodNeeds] = MethodNeeds()
-    row_label: ClassVar[str] = "composed"  # none is
+    row_label: ClassVar[str] = "composed"  # no row is
 
     def __call__(self, inputs: MethodInputs) -> MethodRows:
-        """No token has rows of its own."""
+        """Return the mean of all rows for every token."""
         return MethodRows([SourceRows()] * len(inputs.tokens))

@@ -1,4 +1,4 @@
-"""Transplant methods by name, with their options, and a check of what they need."""
+"""Transplant methods by name, their options, and a check of what they need."""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -13,7 +13,7 @@ from crosstok.plugins import resolve
 from crosstok.transplants.base import Resources, TransplantMethod
 
 GROUP = "crosstok.transplants"
-"""Entry points of installed packages that bring methods: ``name = "package.module:Class"``."""
+"""Entry points by which installed packages add methods: ``name = "package.module:Class"``."""
 
 _RESOURCES = {
     "donor": "the name or folder of a model",
@@ -23,14 +23,14 @@ _RESOURCES = {
 
 
 def find_method(method: str | TransplantMethod) -> TransplantMethod:
-    """A method by its name, with its options at their defaults; an object stays what it is.
+    """Find a method by name, with default options; a method object is returned as it is.
 
     Args:
-        method: a name in METHODS, one that an installed package brings, ``package.module:Class``,
-            or a method.
+        method: a name in METHODS, one that an installed package adds, ``package.module:Class``, or
+            a method.
 
     Raises:
-        ValueError: an unknown name, a class that cannot be used, or an option without default.
+        ValueError: the name is unknown, the class cannot be used, or an option has no default.
     """
     if isinstance(method, str):
         return make_method(method, {})
@@ -43,11 +43,11 @@ def find_method(method: str | TransplantMethod) -> TransplantMethod:
 
 
 def make_method(name: str, options: Mapping[str, Any]) -> TransplantMethod:
-    """The method of this name, with these options.
+    """Make the method of this name, with these options.
 
     Raises:
-        ValueError: an unknown name (the nearest is suggested), a class that cannot be used, an
-            option that the method does not have, or a value that cannot be.
+        ValueError: the name is unknown (the nearest is suggested), the class cannot be used, or the
+            method has no such option or does not accept its value.
     """
     cls: Any = resolve(name, METHODS, GROUP, "transplant method")
     known = [f.name for f in fields(cls) if f.init] if is_dataclass(cls) else []
@@ -62,7 +62,7 @@ def make_method(name: str, options: Mapping[str, Any]) -> TransplantMethod:
     except TypeError as error:
         raise ValueError(
             f"transplant method {name!r} cannot be made without arguments ({error}). "
-            "Let it be a dataclass, whose fields method_options set."
+            "Make it a dataclass, whose fields method_options sets."
         ) from error
     except pydantic.ValidationError as error:
         problems = "; ".join(map(_problem, error.errors()))
@@ -74,7 +74,7 @@ def make_method(name: str, options: Mapping[str, Any]) -> TransplantMethod:
 
 
 def _problem(error: Any) -> str:
-    """One of pydantic's, with the name of the option where it is about one."""
+    """Text of one of pydantic's errors, with the name of the option if it concerns one."""
     option = ".".join(map(str, error["loc"]))
     if error["type"] == "missing":
         return f"{option} is missing"
@@ -84,12 +84,12 @@ def _problem(error: Any) -> str:
 def split_options(
     options: Mapping[str, Any], *, trust_remote_code: bool = False
 ) -> tuple[Resources, dict[str, Any]]:
-    """Resources and the method's own options, from the one mapping that a recipe has for both.
+    """Split the one mapping of a recipe into resources and the method's own options.
 
     Args:
-        options: donor, vectors and texts name resources (None: none); all others are the method's
-            own.
-        trust_remote_code: whether Python code that comes with the donor may run.
+        options: donor, vectors and texts name resources (or are None); all others are options of
+            the method.
+        trust_remote_code: whether Python code of the donor may be executed.
     """
     given = {name: str(options[name]) for name in _RESOURCES if options.get(name) is not None}
     own = {name: value for name, value in options.items() if name not in _RESOURCES}
@@ -97,10 +97,10 @@ def split_options(
 
 
 def check_resources(method: TransplantMethod, resources: Resources) -> None:
-    """Check that a method is given what it needs and nothing else, before anything is loaded.
+    """Check, before anything is loaded, that a method gets exactly the resources that it needs.
 
     Raises:
-        ValueError: a resource that is missing, not there, or not used by the method.
+        ValueError: a resource is missing, does not exist, or is not used by the method.
     """
     name = describe_method(method)
     for resource, what in _RESOURCES.items():
@@ -109,7 +109,7 @@ def check_resources(method: TransplantMethod, resources: Resources) -> None:
             continue
         if given is None:
             raise ValueError(
-                f"transplant method {name!r} needs {resource}, {what}, and none was given. "
+                f"transplant method {name!r} needs {resource}, {what}, which is missing. "
                 f"Give it in method_options, as {resource}=..., or choose another method; "
                 f"in Python, pass resources=Resources({resource}=...)."
             )
@@ -127,18 +127,18 @@ def check_resources(method: TransplantMethod, resources: Resources) -> None:
 
 
 def describe_method(method: TransplantMethod) -> str:
-    """The name of a method: the one in METHODS, or ``package.module:Class``."""
+    """Return the name of a method: its name in METHODS, or ``package.module:Class``."""
     path = f"{type(method).__module__}:{type(method).__qualname__}"
     return next((name for name, spec in METHODS.items() if spec == path), path)
 
 
 def _checked(method: Any, name: str) -> TransplantMethod:
-    """The object itself, if it is a method."""
+    """Return the object itself if it is a method."""
     lacking = [part for part in ("needs", "row_label") if not hasattr(method, part)]
     lacking += [] if callable(method) else ["__call__"]
     if lacking:
         raise ValueError(
-            f"{name!r} is no transplant method: it lacks {', '.join(lacking)}. "
+            f"{name!r} is not a transplant method: it lacks {', '.join(lacking)}. "
             "A method has needs, row_label and __call__, as docs/methods/transplant.md explains."
         )
     taken = [f.name for f in fields(method) if f.name in _RESOURCES] if is_dataclass(method) else []

@@ -1,4 +1,4 @@
-"""Which source rows each row of the target's embedding matrix is made from, with which weights."""
+"""Plan of a transplant: the source rows, with weights, for every row of the target's matrix."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ from crosstok.transplants.methods import check_resources, describe_method, find_
 
 READ_ROLES = ("bos", "start_header", "end_header", "system", "user", "assistant", "tool", "pad")
 WRITE_ROLES = ("document_end", "eos", "end_of_turn")
-"""A special that plays several roles (``<|endoftext|>`` starts and ends documents) is read in the
-first of these and predicted in the first of those: input and output rows may differ."""
+"""A special token with several roles (``<|endoftext|>`` starts and ends documents) takes its input
+row from the first role in READ_ROLES and its output row from the first in WRITE_ROLES."""
 
 
 class RowSource(StrEnum):
     """Where a target row comes from."""
 
     COPIED = "copied"  # the same bytes, or the same special, in the source vocabulary
-    MAPPED = "mapped"  # a special that plays the same role
-    COMPOSED = "composed"  # what the method makes; it has its own word for that
+    MAPPED = "mapped"  # a special token with the same role
+    COMPOSED = "composed"  # made by the method, which has its own word for that
     FALLBACK = "fallback"  # mean of all source rows
 
     @property
@@ -45,11 +45,11 @@ _LABELS = {
 
 @dataclass(frozen=True)
 class TransplantPlan:
-    """What every target id's rows are made of, and where they come from.
+    """What the rows of every target id are made of, and where they come from.
 
     Attributes:
         input_rows: source rows of each target id, for the input embeddings.
-        output_rows: the same for the output embeddings, where these are a matrix of their own.
+        output_rows: the same for the output embeddings, where these are a separate matrix.
         sources: where the rows of each target id come from.
     """
 
@@ -72,18 +72,18 @@ def plan_rows(
 ) -> TransplantPlan:
     """Decide for every target id how its rows are made.
 
-    In this order: the same bytes are copied; a special takes the row of the same special or of the
-    one with its role; for the other tokens the method decides.
+    Rows of tokens with equal bytes are copied. A special token takes the row of the same special
+    token, or of one with its role. The method decides about the other tokens.
 
     Args:
         source: encoder of the tokenizer that the model was trained with.
-        target: encoder of the tokenizer it is to have.
+        target: encoder of the tokenizer that the model will have.
         method: for tokens that the source vocabulary lacks: a name or an object.
-        resources: what the method needs beside the two tokenizers.
+        resources: what the method needs besides the two tokenizers.
         matrices: the source model's embeddings, for a method that needs them.
 
     Raises:
-        ValueError: the method is unknown, lacks something it needs, or returns rows that cannot be.
+        ValueError: the method is unknown, lacks something it needs, or returns invalid rows.
     """
     method = find_method(method)
     resources = resources or Resources()
@@ -123,7 +123,7 @@ def plan_rows(
 
 
 def _twins(old: ByteVocab, new: ByteVocab) -> dict[int, int]:
-    """Target id -> source id of the same bytes; the n-th of several is the twin of the n-th."""
+    """Target id -> source id with the same bytes; of several, the n-th goes to the n-th."""
     twins: dict[int, int] = {}
     for id_, token in enumerate(new.token_bytes):
         same = () if token is None else old.ids_of(token)
@@ -133,7 +133,7 @@ def _twins(old: ByteVocab, new: ByteVocab) -> dict[int, int]:
 
 
 def _declared(method: TransplantMethod, matrices: SourceMatrices | None) -> SourceMatrices | None:
-    """The matrices, for a method that declares them."""
+    """Return the matrices if the method declares them."""
     if not method.needs.source_matrix:
         return None
     if matrices is None:
@@ -147,7 +147,7 @@ def _declared(method: TransplantMethod, matrices: SourceMatrices | None) -> Sour
 def _ask(
     method: TransplantMethod, inputs: MethodInputs
 ) -> tuple[Sequence[SourceRows], Sequence[SourceRows]]:
-    """The method's input and output rows, checked."""
+    """Run the method, and check its input and output rows."""
     name = f"transplant method {describe_method(method)!r}"
     rows = method(inputs)
     if not isinstance(rows, MethodRows):
@@ -173,7 +173,7 @@ def _ask(
 def _special_rows(
     source: TextEncoder, target: TextEncoder
 ) -> Iterator[tuple[int, SourceRows, SourceRows, RowSource]]:
-    """Target specials that have twins: id, input row, output row, where they come from."""
+    """Target specials with a source special: id, input row, output row, where they come from."""
     for id_ in sorted(target.byte_vocab.special_ids):
         read = _special_twin(id_, source, target, READ_ROLES + WRITE_ROLES)
         write = _special_twin(id_, source, target, WRITE_ROLES + READ_ROLES)
@@ -184,7 +184,7 @@ def _special_rows(
 def _special_twin(
     id_: int, source: TextEncoder, target: TextEncoder, roles: Sequence[str]
 ) -> tuple[int, RowSource] | None:
-    """The source special that plays the first of these roles that the target special plays."""
+    """The source special for the first of these roles that the target special has."""
     old, new = source.byte_vocab, target.byte_vocab
     name = target.tokenizer.convert_ids_to_tokens(id_)
     for role in (*roles, "unk"):
@@ -202,14 +202,14 @@ def _special_twin(
 
 
 def _own_ids(vocab: ByteVocab, role: str) -> tuple[int, ...]:
-    """Ids that play a role, counting the places of a document as roles."""
+    """Ids with a role, where start and end of a document count as roles."""
     places = {"bos": vocab.document_start, "document_end": vocab.document_end}
     place = places.get(role)
     return vocab.roles.get(role, () if place is None else (place,))
 
 
 def _nearest_ids(vocab: ByteVocab, role: str) -> tuple[int, ...]:
-    """Ids of a role, or what comes nearest to it where the vocabulary has none."""
+    """Ids with a role, or with the nearest role where the vocabulary has none."""
     own = _own_ids(vocab, role)
     if not own and role in ("end_of_turn", "pad") and vocab.document_end is not None:
         return (vocab.document_end,)

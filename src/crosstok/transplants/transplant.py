@@ -1,4 +1,4 @@
-"""Give a model the embedding rows of another tokenizer, in place."""
+"""Replace the embeddings of a model by rows for another tokenizer, in place."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,17 +18,17 @@ from crosstok.transplants.plan import RowSource, TransplantPlan, plan_rows
 
 @dataclass(frozen=True)
 class TransplantReport:
-    """How many target rows came from where.
+    """Number of target rows by where they came from.
 
     Attributes:
-        copied: the same bytes, or the same special token.
-        mapped: specials that took the row of one with their role.
-        composed: made by the method.
-        fallback: mean of all source rows.
-        source_rows: rows of the matrix before, those that pad it too.
+        copied: rows of the same bytes, or of the same special token.
+        mapped: rows of special tokens, taken from one with the same role.
+        composed: rows made by the method.
+        fallback: rows set to the mean of all source rows.
+        source_rows: rows of the matrix before, including padding.
         target_rows: rows of the matrix after.
         tied: whether input and output are one matrix.
-        method: its name.
+        method: name of the method.
         row_label: what the method calls the rows that it made.
     """
 
@@ -50,7 +50,7 @@ class TransplantReport:
         }
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON and tables."""
+        """Return plain values, for JSON and tables."""
         values = asdict(self)
         del values["row_label"]
         return {**values, "labels": self.labels}
@@ -67,22 +67,22 @@ def transplant(
 ) -> TransplantReport:
     """Replace the model's embeddings by rows for the target tokenizer; nothing else changes.
 
-    Input and output embeddings are made separately; tied ones stay tied unless they are to be
-    untied, an output bias is carried over, and rows that pad the source matrix beyond its tokenizer
-    are left out. The ids of bos, eos and pad in the configuration become the target's.
+    Input and output embeddings are made separately; tied ones stay tied unless ``untie`` is set. An
+    output bias is transplanted, too, and padding rows of the source matrix are left out. The ids of
+    bos, eos and pad in the configuration become the target's.
 
     Args:
         model: changed in place.
         source: encoder of the tokenizer that the model was trained with.
-        target: encoder of the tokenizer it is to have.
+        target: encoder of the tokenizer that the model will have.
         method: for tokens that the source vocabulary lacks: ``fvt``, ``mean``, the name of one that
-            an installed package brings, ``package.module:Class``, or a `TransplantMethod`.
+            an installed package adds, ``package.module:Class``, or a `TransplantMethod`.
         untie: give a model with tied embeddings an output matrix of its own.
-        resources: what the method needs beside the two tokenizers.
+        resources: what the method needs besides the two tokenizers.
 
     Raises:
-        ValueError: the source tokenizer has more ids than the model has rows, the method is
-            unknown, lacks something it needs, or returns rows that cannot be.
+        ValueError: the source tokenizer has more ids than the model has rows, or the method is
+            unknown, lacks something it needs, or returns invalid rows.
     """
     check_vocabulary_fits(model, len(source.byte_vocab.token_bytes), source.tokenizer.name_or_path)
     method = find_method(method)
@@ -117,7 +117,7 @@ def transplant(
 
 
 def untie_embeddings(model: PreTrainedModel) -> None:
-    """Make the output matrix a copy of the input matrix where it is the same one, in place."""
+    """Give a model with tied embeddings an output matrix of its own, a copy, in place."""
     inputs: Any = model.get_input_embeddings()
     output: Any = model.get_output_embeddings()
     if output is None or output.weight is not inputs.weight:
@@ -125,16 +125,13 @@ def untie_embeddings(model: PreTrainedModel) -> None:
     output.weight = nn.Parameter(inputs.weight.detach().clone())
     for config in (model.config, model.config.get_text_config()):
         config.tie_word_embeddings = False
-    # What is saved once for both: read from the configuration when the model was made.
+    # The tied weights, which are saved once: read from the configuration when the model was made.
     keys: Any = model.get_expanded_tied_weights_keys(all_submodels=True)
     model.all_tied_weights_keys = keys
 
 
 def _rows(matrix: Float[Tensor, "V D"], plan: Sequence[SourceRows]) -> Float[Tensor, "W D"]:
-    """The planned means and weighted sums; a row copied from one other keeps its bits.
-
-    They are taken in fp32 or wider.
-    """
+    """Compute the planned means and weighted sums in fp32 or wider; copies keep their bits."""
     matrix = matrix.detach()
     wide = matrix.cpu().to(torch.promote_types(matrix.dtype, torch.float32))
     flat, bags, counts = _bags([row.ids if row.weights is None else () for row in plan])
@@ -151,7 +148,7 @@ def _rows(matrix: Float[Tensor, "V D"], plan: Sequence[SourceRows]) -> Float[Ten
 
 
 def _bags(ids: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Ids joined, where each group begins, and how many it has."""
+    """Join the groups of ids; also return where each begins, and how many ids it has."""
     counts = torch.tensor([len(group) for group in ids])
     flat = torch.tensor([id_ for group in ids for id_ in group], dtype=torch.long)
     return flat, torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)[:-1]]), counts
@@ -168,11 +165,11 @@ def _set_special_ids(model: PreTrainedModel, vocab: ByteVocab) -> None:
         config.pad_token_id = pad
     embeddings: Any = model.get_input_embeddings()
     if getattr(embeddings, "padding_idx", None) is not None:
-        embeddings.padding_idx = None  # would stop the gradient of whichever row now has that id
+        embeddings.padding_idx = None  # would stop the gradient of the row that now has this id
 
 
 def _last(vocab: ByteVocab, role: str) -> list[int]:
-    """The special ids of a role: where a generation that reaches it must stop."""
+    """The special ids with a role: generation stops at each of them."""
     return [id_ for id_ in vocab.roles.get(role, ()) if id_ in vocab.special_ids]
 
 
