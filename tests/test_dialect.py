@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "crosstok"
-PACKAGES = ("tokenizers", "chats", "alignment", "corpora", "ops", "models", "plugins", "choices")
+PACKAGES = (
+    *("tokenizers", "chats", "alignment", "corpora", "ops", "models", "plugins", "choices"),
+    *("byteview", "inference", "evaluation", "recipes", "cli"),
+)
 FILES = [
     p for p in SRC.rglob("*.py") if p.relative_to(SRC).parts[0].removesuffix(".py") in PACKAGES
 ]

@@ -221,7 +221,7 @@ def test_a_chat_from_piped_input(models):
     assert (done.returncode, out) == (0, f"{answer}\n" * 2), err
     assert "Chat with" in err
     assert "there is no /what" in err
-    assert "no UTF-8 at byte 7 (0xC3)" in err
+    assert "not UTF-8 at byte 7 (0xC3)" in err
     assert "Traceback" not in err
 
 

@@ -1,15 +1,15 @@
-"""Which token may follow a token sequence, if the whole is to be what the encoder would write.
+"""Which tokens may follow a token sequence so that the whole stays canonical.
 
-A sequence counts as canonical if some text has it for its first tokens. Two rules, by the kind of
-tokenizer:
+A sequence is canonical if the encoder writes it as the first tokens of some text. There are two
+rules, by the kind of tokenizer:
 
 - BPE that does not split texts by a pattern: a sequence is canonical if every adjacent pair is, and
-  a pair is unless a merge across its seam would have fired (`MergePairs`; Hayase et al. 2025, arXiv
-  2506.14123). The last token decides.
+  a pair is unless a merge across its boundary would have been done (`MergePairs`; Hayase et al.
+  2025, arXiv 2506.14123). Only the last token matters.
 - Everything else (Unigram, WordPiece, BPE with a pattern): the tokens since the last word start are
-  decoded and encoded again, alone and, where they end in white space, in front of something:
-  patterns look ahead there, and encoders drop white space at the end. A pattern that looks ahead
-  elsewhere (digits grouped from the right) is not understood: some of what the encoder writes is
+  decoded and encoded again, alone and, if they end in white space, also before another character,
+  since patterns look ahead there and encoders drop white space at the end. Patterns that look ahead
+  elsewhere (digits grouped from the right) are not supported: some canonical sequences are then
   left out.
 """
 
@@ -31,16 +31,16 @@ from crosstok.tokenizers.pieces import components
 from crosstok.tokenizers.spans import text_backend
 
 Key = tuple[int, ...]
-"""What a rule needs to know of the tokens so far; empty at the start of a text."""
+"""What a rule needs to remember of the tokens so far; empty at the start of a text."""
 
 _MASKS_KEPT = 4096
 _WORD_END = re.compile(r"\S ")
 _START = -1
-_SOMETHING = "\ue000"  # a character of nobody's: no space, no letter, in no token
+_SOMETHING = "\ue000"  # private use: neither a space nor a letter, and in no token
 
 
 class Canonicality(Protocol):
-    """Judges the next token by a key of those before."""
+    """Decides which token may come next, from a key of the tokens before."""
 
     def then(self, key: Key, token: int) -> Key:
         """The key after one more token."""
@@ -49,7 +49,7 @@ class Canonicality(Protocol):
         """Which of these ids may come next."""
 
     def each(self, steps: Sequence[tuple[Key, int]]) -> Bool[np.ndarray, " n"]:
-        """Whether each of these tokens may come behind its key."""
+        """Whether each of these tokens may come after its key."""
 
 
 def canonicality(tokenizer: PreTrainedTokenizerFast, vocab: ByteVocab) -> Canonicality:
@@ -73,12 +73,12 @@ class Pairs:
         return (token,)
 
     def may_follow(self, key: Key, ids: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-        """Which of these ids make a canonical pair with the last token."""
+        """Which of these ids form a canonical pair with the last token."""
         mask = self._pairs.reachable if not key else self._pairs.followers(key[0])
         return np.asarray(mask[ids])
 
     def each(self, steps: Sequence[tuple[Key, int]]) -> Bool[np.ndarray, " n"]:
-        """Whether each of these tokens may come behind its key."""
+        """Whether each of these tokens may come after its key."""
         found = [self.may_follow(key, np.array([token]))[0] for key, token in steps]
         return np.array(found, dtype=np.bool_)
 
@@ -89,15 +89,15 @@ class Reencoding:
     def __init__(self, backend: Tokenizer, vocab: ByteVocab, pairs: MergePairs | None) -> None:
         self._backend, self._pairs = backend, pairs
         self._bytes = [content or b"" for content in vocab.token_bytes]
-        # The space in front is put before texts that begin with one too (Llama), or not (T5).
+        # The space is added even before texts that begin with one (Llama), or only to others (T5).
         self._adds_space = adds_prefix_space(backend, vocab)
         self._adds_second = _joined(backend, vocab, " a") == b"  a"
-        # A token with a space behind something else ties words together.
+        # If a token has a space after another character, words cannot be encoded separately.
         self._cuts = not any(map(_WORD_END.search, map(_text, self._bytes)))
         self._masks: dict[Key, np.ndarray] = {}  # packed bits
 
     def then(self, key: Key, token: int) -> Key:
-        """The tokens since the last word start, behind `_START` where that starts the text."""
+        """The tokens since the last word start, after `_START` if that is the start of the text."""
         if not key:
             return (_START, token)
         starts_word = self._bytes[token].startswith(b" ")
@@ -106,7 +106,7 @@ class Reencoding:
         return (*key, token)
 
     def may_follow(self, key: Key, ids: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-        """Behind which of these ids the encoder finds the same tokens again."""
+        """Which of these ids may come next: with which the encoder finds the same tokens again."""
         packed = self._masks.get(key)
         if packed is None and len(ids) < len(self._bytes) // 4:
             return self.each([(key, token) for token in ids.tolist()])
@@ -121,7 +121,7 @@ class Reencoding:
         return np.asarray(unpacked[ids])
 
     def each(self, steps: Sequence[tuple[Key, int]]) -> Bool[np.ndarray, " n"]:
-        """Whether each of these tokens may come behind its key."""
+        """Whether each of these tokens may come after its key."""
         sequences = [[*key[key[:1] == (_START,) :], token] for key, token in steps]
         strips = [
             self._adds_space if key[:1] in ((), (_START,)) else self._adds_second
@@ -153,7 +153,7 @@ class Reencoding:
         return [encoding.ids for encoding in found]
 
     def _complete(self, sequence: Sequence[int], strips: bool) -> tuple[str, int]:
-        """The text up to its last whole character, and the tokens that lie in it whole."""
+        """The text up to its last whole character, and the number of tokens that end in it."""
         whole = b"".join([self._bytes[token] for token in sequence])
         size = len(whole)
         try:
@@ -189,7 +189,7 @@ def _joined(backend: Tokenizer, vocab: ByteVocab, text: str) -> bytes:
 def adds_prefix_space(backend: Tokenizer, vocab: ByteVocab) -> bool:
     """Whether the first token of a text has a space that the text does not have.
 
-    Asked of letters and, for vocabularies without them, of whatever tokens there are.
+    Found by encoding letters and, for vocabularies without them, some tokens.
     """
     probes = ["a", "x", "A", "0"]
     probes += [c.decode(errors="ignore").strip() for c in vocab.token_bytes[:512] if c]

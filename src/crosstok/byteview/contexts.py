@@ -1,9 +1,9 @@
-"""Many token sequences under one model, with the keys and values of their common beginnings shared.
+"""Evaluate many token sequences that share keys and values of their common beginnings.
 
 Every token of every sequence is evaluated once and takes one slot of one cache. A sequence is the
-list of its slots, and the attention mask of a forward pass lets every new token see the slots of
-its own sequence and no others. So a batch of branches is one forward pass over the new tokens
-alone, wherever they branch off. Slots of sequences that nobody holds any more are removed.
+list of its slots, and the attention mask of a forward pass lets every new token attend to the slots
+of its own sequence and to no others. So a batch of branches is one forward pass over the new tokens
+alone, wherever they branch off. Slots of sequences that are no longer referenced are removed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Context:
     Attributes:
         token: its last token.
         length: number of tokens.
-        hidden: [D] what enters the output matrix to predict the next token.
+        hidden: [D] last hidden state, which predicts the next token.
         following: a context with one more token that was evaluated along with this one, or None.
     """
 
@@ -46,15 +46,15 @@ class Context:
         self.token, self.length, self.hidden = token, length, hidden
         self.following: Context | None = None
         self.slots: np.ndarray = np.zeros(0, dtype=np.int64)
-        self.ids: tuple[int, ...] = ()  # without sharing, or the last few for further inputs
+        self.ids: tuple[int, ...] = ()  # all without sharing; the last few for extra inputs
 
 
 class Contexts:
     """Token sequences that grow from common beginnings.
 
     Attributes:
-        max_length: tokens that a sequence may have.
-        num_evaluated: tokens that went through the model so far.
+        max_length: most tokens in a sequence.
+        num_evaluated: tokens that the model has read so far.
     """
 
     def __init__(
@@ -72,13 +72,13 @@ class Contexts:
     def extend(
         self, requests: Sequence[tuple[Context | None, Sequence[int]]]
     ) -> list[list[Context]]:
-        """Read on: every sequence by a chain of tokens, all in one forward pass if they are few.
+        """Extend each sequence by a chain of tokens, all in one forward pass if they are few.
 
         Args:
-            requests: a context (None: from nothing) and the tokens that follow it, at least one.
+            requests: a context (None for a new sequence) and the tokens after it, at least one.
 
         Returns:
-            For every request the contexts after each of its tokens.
+            For every request, the contexts after each of its tokens.
         """
         made: list[list[Context]] = []
         group: list[tuple[Context | None, Sequence[int]]] = []
@@ -137,13 +137,13 @@ class Contexts:
         return made
 
     def _tail(self, parent: Context | None) -> tuple[int, ...]:
-        """The last tokens before a chain, as far back as its further inputs look."""
+        """The last tokens before a chain, as many as its extra inputs depend on."""
         return parent.ids if parent is not None else ()
 
     def _extra_inputs(
         self, requests: Sequence[tuple[Context | None, Sequence[int]]]
     ) -> dict[str, Tensor]:
-        """What the model is given besides the ids of the new tokens."""
+        """The model's inputs besides the ids of the new tokens."""
         if self._extra is None:
             return {}
         found = [
@@ -196,7 +196,7 @@ class Contexts:
         return masks if len(masks) > 1 else next(iter(masks.values()))
 
     def _compact(self) -> None:
-        """Remove the slots of sequences that nobody holds, once they are the greater part."""
+        """Remove unreferenced slots once they are the greater part."""
         if self._num_slots < 256:
             return
         used = np.zeros(self._num_slots, dtype=np.bool_)
@@ -211,7 +211,7 @@ class Contexts:
             layer.keys = layer.keys.index_select(-2, index)  # type: ignore[union-attr]
             layer.values = layer.values.index_select(-2, index)  # type: ignore[union-attr]
         places = np.cumsum(used) - 1
-        moved: dict[int, np.ndarray] = {}  # contexts of a chain share one array: keep it so
+        moved: dict[int, np.ndarray] = {}  # contexts of a chain keep sharing one array
         for context in alive:
             base = context.slots.base if context.slots.base is not None else context.slots
             if id(base) not in moved:
@@ -248,7 +248,7 @@ class Contexts:
 
 @contextmanager
 def _taking_input(model: PreTrainedModel) -> Iterator[list[Tensor]]:
-    """What enters the output matrix; only one position of it goes through."""
+    """Collect the input of the output matrix, and pass only one position on to it."""
     seen: list[Tensor] = []
 
     def take(_module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -263,7 +263,7 @@ def _taking_input(model: PreTrainedModel) -> Iterator[list[Tensor]]:
 
 
 def attention_windows(config: Any) -> dict[str, int | None]:
-    """Kind of layer -> how many tokens a token sees, itself included (None: all before it)."""
+    """Kind of layer -> number of tokens attended to, the token included (None for all)."""
     window = getattr(config, "sliding_window", None)
     if window is None or getattr(config, "use_sliding_window", True) is False:
         return {"full_attention": None}
@@ -277,7 +277,7 @@ def check_sharing(model: PreTrainedModel) -> None:
     """Compare shared branches with plain forward passes on a few tokens.
 
     Raises:
-        ValueError: they differ: the model does not follow positions and masks given to it.
+        ValueError: they differ, since the model ignores positions or masks that are passed to it.
     """
     config = unwrap_model(model).config.get_text_config()
     windows = [window for window in attention_windows(config).values() if window]
@@ -302,8 +302,8 @@ def check_sharing(model: PreTrainedModel) -> None:
 
 
 _NO_SHARING = (
-    "branches that share a cache do not give what {} gives without one ({}); pass share_kv=False, "
-    "which evaluates every branch from its first token."
+    "{} gives other results for branches that share a cache than without one ({}); pass "
+    "share_kv=False, which evaluates every branch from its first token."
 )
 
 

@@ -1,4 +1,4 @@
-"""The graph of the ways to spell a text, and what its sums say."""
+"""The graph of all ways to spell a text, and the sums over it."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from crosstok.byteview.reader import logsumexp
 
 @dataclass(frozen=True)
 class ByteScore:
-    """What the byte view says of one text.
+    """The byte view's score of one text.
 
     Attributes:
         logprob: log-probability, in nats, that a text begins with these bytes.
-        lower_bound: the same without the branches that were taken for the trunk: not above the
+        lower_bound: the same without the branches that were merged into the trunk: at most the
             exact sum. Without pruning it equals `logprob`, and both are exact.
-        trunk_logprob: log-probability of the canonical tokens but for the last, and of all tokens
-            that may come then because they begin with the rest.
+        trunk_logprob: log-probability of all canonical tokens but the last, followed by any token
+            that begins with the remaining bytes.
         dropped: sum of the shares of the branches that were not read.
-        merged: sum of the shares of the branches that were taken for the trunk.
+        merged: sum of the shares of the branches that were merged into the trunk.
         num_bytes: bytes of the text.
-        num_tokens: canonical tokens.
-        num_branch_tokens: tokens that the model read beyond those.
+        num_tokens: canonical tokens of the text.
+        num_branch_tokens: further tokens that the model read.
     """
 
     logprob: float
@@ -42,12 +42,12 @@ class ByteScore:
 
 @dataclass(frozen=True, eq=False)
 class NextBytes:
-    """Probabilities of the bytes that one node's next token goes on with.
+    """Probabilities of the next byte within the next token of one node.
 
     Attributes:
-        at: the byte that is asked for.
-        values: [C] bytes.
-        masses: [C] their probabilities, with that of the bytes before them since the node.
+        at: index of the byte in the text.
+        values: [C] the possible bytes.
+        masses: [C] their probabilities, each times the probability of the bytes since the node.
         stop: probability that the text ends here; 0 inside a token.
     """
 
@@ -80,7 +80,7 @@ class Text:
     """A text with the token sequences that spell a beginning of it."""
 
     content: bytes
-    outcomes_from: int | None = None  # the byte from which on they are kept
+    outcomes_from: int | None = None  # index of the first byte whose outcomes are kept
     nodes: list[Node] = field(default_factory=list)
     trunk: dict[int, Node] = field(default_factory=dict)  # by the byte where a token ends
     totals: dict[int, float] = field(default_factory=lambda: {0: 0.0})  # log-mass up to a byte
@@ -90,7 +90,7 @@ class Text:
     num_branches: int = 0
 
     def total(self, at: int) -> float:
-        """Log-mass that begins with the bytes up to there, or up to the nearest known before."""
+        """Log-mass of the bytes up to `at`, or up to the nearest known place before it."""
         while at not in self.totals:
             at -= 1
         return self.totals[at]
@@ -117,18 +117,18 @@ def score_of(text: Text) -> ByteScore:
 def _check_possible(text: Text, logprob: float) -> None:
     if logprob == -math.inf and text.content:
         raise ValueError(
-            f"the text {text.content[:40]!r} has probability 0: the target leaves out every way to "
-            "spell it that was looked at; take target='all'."
+            f"the text {text.content[:40]!r} has probability 0: the target excludes every way to "
+            "spell it that was tried; use target='all'."
         )
 
 
 def byte_logprobs_of(text: Text) -> Float[np.ndarray, " n"]:
-    """Log-probability of every byte given those before it."""
+    """Log-probability of every byte after the bytes before it."""
     return np.diff(_log_totals(text, _weights(text, merged=True)))
 
 
 def outcome_logprobs_of(text: Text) -> Float[np.ndarray, "n 258"]:
-    """Log-probabilities of the 256 bytes, the end and all that was left out, at every byte."""
+    """Log-probabilities of the 256 bytes, the end and everything pruned, at every byte."""
     weights = _weights(text, merged=True)
     totals = _log_totals(text, weights)
     first = text.outcomes_from or 0
@@ -156,13 +156,13 @@ def _log_totals(text: Text, weights: dict[int, float]) -> list[float]:
 
 
 def _total(text: Text, *, merged: bool) -> float:
-    """Sum over all ways through the graph."""
+    """Sum over all paths through the graph."""
     weights = _weights(text, merged=merged)
     return logsumexp([weights[id(node)] + node.final for node in text.nodes])
 
 
 def _weights(text: Text, *, merged: bool) -> dict[int, float]:
-    """Log-mass of all ways to every node, from left to right."""
+    """Log-mass of all paths to every node, from left to right."""
     weights: dict[int, float] = {}
     for node in sorted(text.nodes, key=lambda node: (node.at, len(node.into) > 0)):
         into = [

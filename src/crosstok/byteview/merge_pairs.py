@@ -1,11 +1,12 @@
-"""Pairs of BPE tokens that no merge across their seam would have joined, for all followers at once.
+"""Pairs of BPE tokens that no merge across their boundary would have joined, for all followers.
 
-Encoding the bytes of two tokens l r, each of which alone encodes to itself, goes on inside l and
-inside r as it does alone until a merge (a, b) across the seam comes first: a is what then ends l,
-b what then begins r. Merges are done in the order of their rank, and every merge has a higher rank
-than those that made its parts, so a ends l from its own making until the rank at which it is merged
-away in l, its `death`, and likewise b in r. The pair is canonical unless some (a, b) has a rank
-below the death of a, and not above that of b (of two equal merges the left one is done first).
+Let l and r be two tokens that each encode to themselves. Encoding the bytes of l r merges inside l
+and inside r as it does for each alone, unless a merge (a, b) across the boundary comes first: a is
+the symbol that ends l at that moment, and b the symbol that begins r. Merges are done in the order
+of their rank, and every merge has a higher rank than the merges that made its parts. So a ends l
+from the moment it is made until the rank at which it is merged into a longer symbol of l, its
+`death`, and likewise b in r. The pair is canonical unless some merge (a, b) has a rank below the
+death of a and not above the death of b (of two equal merges the left one is done first).
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from crosstok.tokenizers import ByteVocab
 _KEPT = 512  # masks of followers
 _NEVER = np.iinfo(np.int64).max
 
-_Edge = list[tuple[str, int]]  # what stands at an edge of a token over time, with its death
+_Edge = list[tuple[str, int]]  # the successive symbols at one edge of a token, with their deaths
 
 
 class MergePairs:
-    """All merges of a tokenizer, ready to be asked for the followers of a token.
+    """All merges of a tokenizer, prepared to find the followers of a token.
 
     Attributes:
-        reachable: ids that the merges make of their own bytes.
+        reachable: [V] whether merging an id's own bytes gives this id.
     """
 
     def __init__(self, pieces: Mapping[int, str], merges: Mapping[tuple[str, str], int]) -> None:
@@ -58,10 +59,11 @@ class MergePairs:
     def from_description(
         cls, description: Mapping[str, Any], vocab: ByteVocab
     ) -> MergePairs | None:
-        """Read the merges of a tokenizer; None where pairs do not decide.
+        """Read the merges of a tokenizer; None if pairs do not decide what is canonical.
 
-        That is: no BPE, byte fallback, marks on pieces, whole words that need no merges, or merges
-        that come before those that make their parts.
+        Pairs do not decide for models other than BPE, with byte fallback, with marks on pieces,
+        with whole words that need no merges, or with merges that come before the merges that make
+        their parts.
         """
         model = description["model"]
         marks = ("byte_fallback", "continuing_subword_prefix", "end_of_word_suffix", "dropout")
@@ -79,7 +81,7 @@ class MergePairs:
         late = (max(born.get(a, -1), born.get(b, -1)) >= rank for (a, b), rank in merges.items())
         if any(late):
             return None
-        # Added tokens are found in the text before any merge, and no pair with them can merge.
+        # Added tokens are found in the text before any merge, so no pair with them can merge.
         pieces = {
             index: piece
             for piece, index in model["vocab"].items()
@@ -104,7 +106,7 @@ class MergePairs:
 
 
 def _edges(piece: str, merges: Mapping[tuple[str, str], int]) -> tuple[_Edge, _Edge] | None:
-    """What begins and what ends a piece while it is merged; None if it is not made of itself."""
+    """The symbols that begin and end a piece during merging; None if merging does not give it."""
     symbols = list(piece)
     left, right = [symbols[0]], [symbols[-1]]
     left_deaths: list[int] = []

@@ -1,10 +1,11 @@
 """Any subword model, read byte by byte: exact next-byte probabilities without training.
 
 A text has many token sequences. The probability that a text begins with some bytes is the sum over
-all *covers* of the bytes: the shortest sequences whose own bytes begin with them (the last token
-may go on). `ByteModel` sums them: over all of them, over those that the encoder would write, or
-over those of a model that can write no others (`Target`). So a prompt may end in the middle of a
-token or of a character, and nothing depends on where the encoder would have cut it.
+all *covers* of these bytes: the shortest token sequences whose bytes begin with them (the last
+token may continue beyond them). `ByteModel` sums over all covers, over the canonical ones that the
+encoder would write, or over those of a model that can only write canonical ones (`Target`). So a
+prompt may end in the middle of a token or of a character, and the result does not depend on where
+the encoder would have split it.
 
 Sources: Phan et al. 2024 (arXiv 2410.09303), Vieira et al. 2024 (arXiv 2412.03719), Hayase et al.
 2025 (arXiv 2506.14123).
@@ -40,16 +41,16 @@ _DEFAULT = Pruning()
 class ByteModel:
     """A causal language model as a distribution over bytes.
 
-    A text stands behind the start tokens; a space that the tokenizer puts in front of every text is
-    no part of it. The end of the text is any special token. Ids that stand for nothing (gaps, rows
-    that pad the matrix) are left out, and the others scaled to 1.
+    A text comes after the start tokens; a space that the tokenizer puts before every text is not
+    part of it. Any special token ends the text. Ids without a token (gaps, rows that pad the
+    matrix) are left out, and the probabilities of the others are normalised.
 
     Attributes:
         target: which token sequences count.
-        pruning: what is left out; `EXACT` for nothing.
+        pruning: which of them are left out; `EXACT` for none.
     """
 
-    def __init__(  # noqa: PLR0913 (how it is read, and what it is called)
+    def __init__(  # noqa: PLR0913 (how the model is read)
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerFast,
@@ -66,20 +67,22 @@ class ByteModel:
 
         Args:
             model: a causal language model of transformers.
-            tokenizer: the model's.
+            tokenizer: its fast tokenizer.
             target: which token sequences count for a text.
-            pruning: what is left out. The default follows few sequences and reports what it lost.
-            start_ids: tokens in front of every text, such as those of a chat up to the answer; by
-                default the start of a document (bos, else eos).
-            stop_ids: tokens that end a text; by default all special ones. Special tokens that are
-                not among them are left out.
-            max_length: tokens that the model may read; by default all of its positions.
-            share_kv: evaluate branches on one shared cache. Without, each is read from its start.
-            name: what the model is called in errors; by default its own name or class.
+            pruning: which sequences are left out. The default follows a few sequences and reports
+                how much probability was lost.
+            start_ids: tokens before every text, such as a chat up to the answer; by default the
+                start of a document (bos, else eos).
+            stop_ids: tokens that end a text; by default all special tokens. Other special tokens
+                get no probability.
+            max_length: most tokens that the model reads; by default its number of positions.
+            share_kv: evaluate branches on one shared cache. Otherwise each is read from its start.
+            name: the model's name in errors; by default its own name or class.
 
         Raises:
-            ValueError: an argument is out of range, the tokenizer has ids that the model has not or
-                neither bos nor eos, or the model cannot share a cache between branches.
+            ValueError: an argument is out of range, the tokenizer has neither bos nor eos or has
+                ids that the model has no rows for, or the model cannot share a cache between
+                branches.
         """
         self.target, self.pruning = target, pruning
         self._reader = Reader(
@@ -95,14 +98,15 @@ class ByteModel:
 
     @property
     def max_length(self) -> int:
-        """Bytes that fit whatever they are: each may take a token of its own."""
+        """Number of bytes that always fit, even if each takes one token."""
         return self._reader.max_length - len(self._reader.start_ids) + 1
 
     def starting_with(self, start_ids: Sequence[int]) -> ByteModel:
-        """The same model behind other start tokens, such as those of a chat up to the answer.
+        """The same model after other start tokens, such as a chat up to the answer.
 
         Raises:
-            ValueError: there are none, they are no ids of the tokenizer, or they fill the model.
+            ValueError: there are none, one is not an id of the tokenizer, or they take all of the
+                model's positions.
         """
         other = copy.copy(self)
         other._reader = self._reader.starting_with(start_ids)
@@ -112,19 +116,19 @@ class ByteModel:
         """Read a prompt, which may end anywhere, also in the middle of a character.
 
         Args:
-            prompt: may be empty: what follows then begins the text.
-            ahead: bytes that the stream will be advanced by, which are cheaper if they are known.
+            prompt: the beginning of the text; may be empty.
+            ahead: bytes by which the stream will be advanced, which is cheaper if they are known.
 
         Raises:
-            ValueError: the vocabulary cannot spell the prompt (says the byte and its position), the
-                target leaves it out, or it does not fit (says how many bytes do).
+            ValueError: the vocabulary cannot spell the prompt (names the byte and its position),
+                the target excludes it, or it does not fit (says how many bytes do).
         """
         stream = ByteStream(self._reader, self.pruning)
         stream.start_with(as_bytes(prompt), as_bytes(ahead))
         return stream
 
     def check_prompt(self, prompt: bytes | str) -> None:
-        """Find out whether a prompt can be continued, without the model.
+        """Check that a prompt can be continued, without running the model.
 
         Raises:
             ValueError: the vocabulary cannot spell it, or it leaves no room for another byte (says
@@ -133,23 +137,23 @@ class ByteModel:
         check_fits(self._reader.spell(as_bytes(prompt)), self._reader, is_prompt=True)
 
     def score(self, texts: Sequence[bytes | str]) -> list[ByteScore]:
-        """Score whole texts, each behind the start tokens, in a few forward passes.
+        """Score whole texts, each after the start tokens, in a few forward passes.
 
         Raises:
-            ValueError: as `prefill`; or `texts` is a single text.
+            ValueError: `texts` is a single text; or see `prefill`.
         """
         if isinstance(texts, bytes | str):
             raise ValueError("score takes a list of texts; pass [text].")
         return score_texts(self._reader, self.pruning, [as_bytes(text) for text in texts])
 
     def byte_logprobs(self, texts: Sequence[bytes | str]) -> list[Float[np.ndarray, " n"]]:
-        """Log-probability of every byte of whole texts given those before it, as `score` finds it.
+        """Log-probability of every byte of whole texts after the bytes before it.
 
-        For each text they sum to its `logprob`.
+        For each text they sum to the `logprob` that `score` returns.
 
         Raises:
-            ValueError: as `score`; or the target is not "all", as others leave out what leads on to
-                another text and so are sums over whole texts only.
+            ValueError: the target is not "all"; the other targets are defined for whole texts only.
+                Or see `score`.
         """
         self._check_per_byte()
         contents = [as_bytes(text) for text in texts]
@@ -158,18 +162,18 @@ class ByteModel:
     def outcome_logprobs(
         self, texts: Sequence[bytes | str], firsts: Sequence[int] | None = None
     ) -> list[Float[np.ndarray, "n 258"]]:
-        """Log-probabilities of all that may come at every byte of whole texts.
+        """Log-probabilities of all outcomes at every byte of whole texts.
 
-        Of the 256 bytes, the end of the text (`STOP`), and at index 257 of what pruning left out,
-        whatever byte it goes on with; they sum to 1, and those of the texts' own bytes are
-        `byte_logprobs`.
+        The outcomes are the 256 bytes, the end of the text (`STOP`) and, at index 257, everything
+        that was pruned, whatever its byte. Their probabilities sum to 1, and the entries of the
+        texts' own bytes are `byte_logprobs`.
 
         Args:
             texts: the texts.
-            firsts: the byte of each text to begin with; by default the first.
+            firsts: the index of the first byte to score in each text; by default 0.
 
         Raises:
-            ValueError: as `byte_logprobs`.
+            ValueError: see `byte_logprobs`.
         """
         self._check_per_byte()
         contents = [as_bytes(text) for text in texts]
@@ -178,15 +182,17 @@ class ByteModel:
 
     def _check_per_byte(self) -> None:
         if self.target != "all":
-            raise ValueError(f"target is {self.target!r}; per byte there is 'all' only.")
+            raise ValueError(
+                f"target is {self.target!r}; it must be 'all' for scores of single bytes."
+            )
 
     def logprob(self, text: bytes | str, prompt: bytes | str = b"") -> float:
-        """Log-probability, in nats, that `text` comes next behind `prompt`, which may end anywhere.
+        """Log-probability, in nats, that `text` comes after `prompt`, which may end anywhere.
 
-        For the target "canonical", of sums without the sequences that it leaves out.
+        For the target "canonical", both sums are over canonical sequences only.
 
         Raises:
-            ValueError: as `prefill`.
+            ValueError: see `prefill`.
         """
         before, content = as_bytes(prompt), as_bytes(text)
         if not before:
@@ -205,21 +211,23 @@ class ByteModel:
     ) -> bytes:
         """Continue a prompt byte by byte, until the end of the text or `max_new_bytes`.
 
-        Where the model's positions end, it stops with a warning.
+        It stops with a warning if the model has no position left.
 
         Args:
-            prompt: may end anywhere.
-            max_new_bytes: at most so many; the last character may be cut.
-            temperature: of the bytes; 0 takes the likeliest each time.
-            seed: of the sampling.
-            on_text: receives the continuation as it comes, in whole characters; what is no UTF-8
-                comes as U+FFFD, and so does the first character if the prompt ended inside it.
+            prompt: the text to continue; may end anywhere.
+            max_new_bytes: most new bytes; the last character may be cut.
+            temperature: temperature of the sampling of bytes; 0 takes the most likely each time.
+            seed: seed of the sampling.
+            on_text: receives the continuation as it is generated, in whole characters. Bytes that
+                are not UTF-8 become U+FFFD, and so does the first character if the prompt ended
+                inside it.
 
         Returns:
             The new bytes.
 
         Raises:
-            ValueError: as `prefill`; no new byte is asked for, or the temperature is negative.
+            ValueError: `max_new_bytes` is below 1, or the temperature is negative; or see
+                `prefill`.
         """
         if temperature < 0 or max_new_bytes < 1:
             raise ValueError(
@@ -240,8 +248,8 @@ class ByteModel:
                 log.warning("stopped after %d new bytes: %s", len(made), error)
                 break
             made.append(byte)
-            _tell(decoder.decode(bytes([byte])), on_text)
-        _tell(decoder.decode(b"", final=True), on_text)
+            _send(decoder.decode(bytes([byte])), on_text)
+        _send(decoder.decode(b"", final=True), on_text)
         return bytes(made)
 
 
@@ -253,6 +261,6 @@ def _draw(stream: ByteStream, temperature: float, random: np.random.Generator) -
     return int(random.choice(len(weights), p=weights / weights.sum()))
 
 
-def _tell(text: str, on_text: Callable[[str], None] | None) -> None:
+def _send(text: str, on_text: Callable[[str], None] | None) -> None:
     if text and on_text is not None:
         on_text(text)

@@ -1,7 +1,7 @@
-"""What the byte view of one model is made of: its tries, its distributions, its limits.
+"""The parts of the byte view of one model: its tries, its distributions and its limits.
 
-`Pruning` and `Target` say what is computed, `Reader` holds the model with its vocabulary sorted by
-bytes and turns a token sequence into masses over that order. Streams and scores are built on it.
+`Pruning` and `Target` say what is computed. `Reader` has the model with its vocabulary sorted by
+bytes and turns a token sequence into masses in that order. Streams and scores are built on it.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _BLOCK_BYTES = 32 * 2**20
 
 @dataclass(frozen=True)
 class Pruning:
-    """What is left out.
+    """Which token sequences are left out.
 
     Attributes:
-        min_share: token sequences whose share of the probability of the bytes so far is below this
-            are set aside. 0 keeps everything, which for the target "all" grows exponentially.
-        max_states: so many are kept at most, None for any number.
+        min_share: sequences whose share of the probability of the bytes so far is below this are
+            set aside. 0 keeps all of them; for the target "all" their number grows exponentially.
+        max_states: most sequences to keep; None for any number.
     """
 
     min_share: float = 0.1
@@ -63,15 +63,15 @@ EXACT = Pruning(min_share=0.0, max_states=None)
 
 @dataclass(frozen=True, eq=False)
 class Path:
-    """A token sequence, and what comes next.
+    """A token sequence, and the distribution of its next token.
 
     Attributes:
         context: the model's state.
-        key: what the canonicality rule knows of it.
+        key: its key for the canonicality rule.
         log_weight: log-probability of the sequence.
-        begin: bytes that it spells.
-        trie: the order of `masses`.
-        masses: [n] probability of every next token; 0 for those that the target excludes.
+        begin: number of bytes that it spells.
+        trie: trie whose order `masses` has.
+        masses: [n] probability of every next token; 0 for tokens that the target excludes.
         stop: probability that the text ends here.
     """
 
@@ -90,8 +90,8 @@ class Spelling:
 
     Attributes:
         ids: the tokens.
-        ends: the byte where each ends.
-        num_encoded: so many of the first were written by the encoder.
+        ends: number of bytes up to the end of each.
+        num_encoded: number of first tokens that the encoder wrote.
     """
 
     ids: list[int]
@@ -134,7 +134,7 @@ class Reader:
             self.rule = canonicality(tokenizer, self.vocab)
 
     def starting_with(self, start_ids: Sequence[int]) -> Reader:
-        """The same model behind other start tokens."""
+        """The same model after other start tokens."""
         other = copy.copy(self)
         other.start_ids = _start_ids(self.vocab, start_ids)
         if len(other.start_ids) >= self.max_length:
@@ -143,7 +143,7 @@ class Reader:
             raise NoRoomError(
                 f"the start (a chat up to the answer) has {len(other.start_ids)} tokens, and "
                 f"{self.name} has {self.max_length} positions: {num_bytes} bytes of it fit with "
-                "something behind it; shorten it."
+                "another byte after it; shorten it."
             )
         return other
 
@@ -173,19 +173,19 @@ class Reader:
         self.token_bytes = spelt
         valid = self.vocab.token_mask(self.head.weight.shape[0])
         silent = [i for i, content in enumerate(spelt) if content is None]
-        valid[silent] = False  # special tokens that neither write nor end anything
+        valid[silent] = False  # special tokens without text that do not end one
         valid[self.stop_ids] = True
         device = self.head.weight.device
         self._valid = None if valid.all() else torch.from_numpy(valid).to(device)
 
     def contexts(self) -> Contexts:
-        """An empty store of token sequences."""
+        """An empty cache of token sequences."""
         return Contexts(self.model, share_kv=self.share_kv)
 
     def logprobs(self, contexts: Sequence[Context]) -> Iterator[Float[np.ndarray, " V"]]:
-        """Log-probabilities of the next token, context by context, made in blocks of them.
+        """Log-probabilities of the next token for each context, computed in blocks of contexts.
 
-        In float32, or float64 for a model in float64.
+        They are float32, or float64 for a model in float64.
         """
         rows = max(1, _BLOCK_BYTES // (8 * self.head.weight.shape[0]))
         for first in range(0, len(contexts), rows):
@@ -195,7 +195,7 @@ class Reader:
     def masses(
         self, logprobs: Float[np.ndarray, " V"], key: Key, trie: ByteTrie
     ) -> tuple[Float[np.ndarray, " n"], float]:
-        """Probability of every text token under the target, in the trie's order, and of the end."""
+        """Probabilities of text tokens under the target, in the trie's order, and of the end."""
         masses = np.exp(logprobs[trie.ids].astype(np.float64))
         stop = float(np.exp(logprobs[self.stop_ids].astype(np.float64)).sum())
         if self.rule is None:
@@ -224,7 +224,7 @@ class Reader:
         return Path(context, key, log_weight, begin, trie, masses, stop)
 
     def trie_at(self, begin: int, context: Context) -> ByteTrie:
-        """The tokens' bytes as they count behind this context."""
+        """The trie after this context; at the start of a text, without the prefix space."""
         is_start = begin == 0 and context.length == len(self.start_ids)
         return self.start_trie if is_start else self.trie
 
@@ -239,15 +239,15 @@ class Reader:
         found = float(logprobs[token])
         if self.target == "canonical_renormalized":
             masses, _ = self.masses(logprobs, key, self.start_trie if is_start else self.trie)
-            # The masses are scaled to 1: any of them says by how much.
+            # The masses are normalised, so the token's own mass has the factor.
             order = self.start_trie.ids if is_start else self.trie.ids
             found = math.log(masses[order == token][0])
         return found
 
     def spell(self, content: bytes) -> Spelling:
-        """One way to write bytes: the encoder's, where it keeps them.
+        """Find tokens that spell the bytes: the encoder's, if it keeps the text.
 
-        The last token may go on behind the bytes where nothing else spells them (a prompt that ends
+        The last token may continue beyond the bytes if nothing else spells them (a prompt that ends
         in the middle of a character); its end is then above `len(content)`.
 
         Raises:
@@ -268,7 +268,7 @@ class Reader:
         return Spelling([*ids, *more], [*np.cumsum(sizes).tolist(), *ends], len(ids))
 
     def _without_encoder(self, content: bytes) -> tuple[list[int], list[int]]:
-        """The fewest tokens; where the text begins with a space, behind the bare prefix space."""
+        """The fewest tokens; a text that begins with a space comes after the bare prefix space."""
         root = self.start_trie.root
         if root.open > root.first and content.startswith(b" "):
             ids, ends = self._fewest_tokens(content, 0, self.trie)
@@ -289,8 +289,8 @@ def _start_ids(vocab: ByteVocab, given: Sequence[int] | None) -> list[int]:
         given = [] if vocab.document_start is None else [vocab.document_start]
     if not len(given):
         raise ValueError(
-            "there is nothing in front of the text: this tokenizer has no bos or eos, and a model "
-            "says nothing about a first token; pass start_ids, for example those of a prompt."
+            "nothing comes before the text: this tokenizer has no bos or eos, and a model gives no "
+            "probability to a first token; pass start_ids, for example the ids of a prompt."
         )
     wrong = [index for index in given if not 0 <= index < len(vocab)]
     if wrong:
@@ -301,7 +301,7 @@ def _start_ids(vocab: ByteVocab, given: Sequence[int] | None) -> list[int]:
 def _fewest_tokens(
     content: bytes, first: int, start_trie: ByteTrie, trie: ByteTrie
 ) -> tuple[list[int], list[int]]:
-    """The tokens that spell `content[first:]`, as few as can; a last one may go on behind it."""
+    """The fewest tokens that spell `content[first:]`; the last may continue beyond it."""
     size = len(content)
     best: dict[int, tuple[int, int, int]] = {first: (0, -1, -1)}  # end -> tokens, begin, id
     reached = first
@@ -322,8 +322,8 @@ def _fewest_tokens(
     if end not in best:
         raise ValueError(
             f"no tokens spell byte 0x{content[min(reached, size - 1)]:02X} at position "
-            f"{min(reached, size - 1)} (behind {content[max(0, reached - 20) : reached]!r}): the "
-            "vocabulary has none that fits there. Leave it out, or use a tokenizer that knows "
+            f"{min(reached, size - 1)} (after {content[max(0, reached - 20) : reached]!r}): the "
+            "vocabulary has no token that fits. Leave the byte out, or use a tokenizer that has "
             "all bytes."
         )
     ids, ends = [], []
@@ -336,7 +336,7 @@ def _fewest_tokens(
 
 
 def as_bytes(content: bytes | str) -> bytes:
-    """A string as its UTF-8.
+    """Encode a string as UTF-8; bytes are returned unchanged.
 
     Raises:
         ValueError: it holds half a character, or is neither bytes nor a string.
@@ -355,10 +355,10 @@ def as_bytes(content: bytes | str) -> bytes:
 
 
 def check_fits(spelling: Spelling, reader: Reader, *, is_prompt: bool = False) -> None:
-    """Whether the model has positions for a text, or for a prompt with one more byte.
+    """Check that the model has positions for a text, or for a prompt and one more byte.
 
     Raises:
-        NoRoomError: it has not; says how many bytes fit.
+        NoRoomError: it does not; says how many bytes fit.
     """
     room = reader.max_length - len(reader.start_ids)
     room += not is_prompt  # the last token of a text is not read
@@ -368,12 +368,12 @@ def check_fits(spelling: Spelling, reader: Reader, *, is_prompt: bool = False) -
             f"the {'prompt' if is_prompt else 'text'} has {ends[-1]} bytes in {len(ends)} tokens, "
             f"and {reader.name} has {reader.max_length} positions, {len(reader.start_ids)} of them "
             f"for the start: {ends[room - 1]} bytes fit. Shorten it"
-            + ("." if is_prompt else ", or cut it into windows (evaluate --window-bytes).")
+            + ("." if is_prompt else ", or score it in windows (window_bytes of an evaluation).")
         )
 
 
 def logsumexp(values: Sequence[float]) -> float:
-    """Log of the sum of exponentials; -inf for none."""
+    """Log of the sum of exponentials; -inf for no values."""
     top = max(values, default=-math.inf)
     if top == -math.inf:
         return top

@@ -1,13 +1,13 @@
-"""The probability of whole texts, all of their tokens in a few forward passes.
+"""Score whole texts over all their token sequences, in a few forward passes.
 
-The bytes are known, so which token sequences spell them is known too: at every place only tokens
-that are a beginning of the rest count. The canonical tokens, the trunk, are read in one pass. A
-token that leaves the trunk begins a branch; branches are read in waves, each one pass for all
-branches of all texts, on the cache of the trunk. What remains is a sum over a graph.
+The bytes are known, and so are the token sequences that spell them: at every place only tokens that
+the remaining bytes begin with count. The canonical tokens, the trunk, are read in one pass. A token
+that leaves the trunk begins a branch; branches are read in waves, each a single pass for all
+branches of all texts, on the cache of the trunk. The score is then a sum over a graph.
 
 With pruning a branch is read only if its share of the probability of the bytes up to there is large
-enough, and where it comes back to the end of a token of the trunk, it is taken for the trunk from
-there on: both have read the same bytes. So a branch costs the few tokens that it is apart.
+enough. If it ends where a token of the trunk ends, it is merged into the trunk from there on, since
+both have read the same bytes. So a branch costs only the few tokens in which it differs.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from crosstok.byteview.graph import (
 from crosstok.byteview.reader import Pruning, Reader, Spelling, check_fits, logsumexp
 from crosstok.byteview.trie import ByteTrie, child_masses
 
-# Tokens of texts that are read together. Attention is over all of them, which costs a CPU more than
-# it saves.
+# Tokens of texts that are read together. Attention is over all of them, so large groups are slower
+# on a CPU.
 _TOKENS_PER_GROUP = {"cpu": 256}
 _TOKENS_PER_GROUP_ACCELERATOR = 2048
 
@@ -56,7 +56,7 @@ def score_texts(reader: Reader, pruning: Pruning, contents: Sequence[bytes]) -> 
 
     Raises:
         ValueError: a text cannot be spelt, does not fit into the model's positions, or the target
-            leaves out every spelling of it.
+            excludes every spelling of it.
     """
     return [score_of(text) for text in _read_all(reader, pruning, contents)]
 
@@ -64,10 +64,10 @@ def score_texts(reader: Reader, pruning: Pruning, contents: Sequence[bytes]) -> 
 def byte_logprobs(
     reader: Reader, pruning: Pruning, contents: Sequence[bytes]
 ) -> list[Float[np.ndarray, " n"]]:
-    """Log-probability of every byte given those before it; they sum to the text's `logprob`.
+    """Log-probability of every byte after the bytes before it; they sum to the text's `logprob`.
 
     Raises:
-        ValueError: as `score_texts`.
+        ValueError: see `score_texts`.
     """
     return [byte_logprobs_of(text) for text in _read_all(reader, pruning, contents, per_byte=True)]
 
@@ -75,10 +75,10 @@ def byte_logprobs(
 def outcome_logprobs(
     reader: Reader, pruning: Pruning, contents: Sequence[bytes], firsts: Sequence[int]
 ) -> list[Float[np.ndarray, "n 258"]]:
-    """Log-probabilities of all outcomes at every byte from the first on; see `ByteModel`.
+    """Log-probabilities of all outcomes at every byte from `firsts` on; see `ByteModel`.
 
     Raises:
-        ValueError: as `score_texts`.
+        ValueError: see `score_texts`.
     """
     texts = _read_all(reader, pruning, contents, per_byte=True, firsts=firsts)
     return [outcome_logprobs_of(text) for text in texts]
@@ -92,7 +92,7 @@ def _read_all(
     per_byte: bool = False,
     firsts: Sequence[int | None] | None = None,
 ) -> list[Text]:
-    """The graphs of texts; with `per_byte` by bytes, and from `firsts` on with all outcomes."""
+    """Make the graphs of texts; `per_byte` with masses per byte, from `firsts` with outcomes."""
     firsts = firsts or [None] * len(contents)
     spelt = [reader.spell(content) for content in contents]
     for spelling in spelt:
@@ -120,7 +120,7 @@ class _Scoring:
         self._contexts: Contexts = reader.contexts()
 
     def run(self, texts: Sequence[Text], spelt: Sequence[Spelling]) -> None:
-        """Put the nodes of the texts in."""
+        """Build the graphs of the texts."""
         self._read_trunks(texts, spelt)
         candidates = self._explore([node for text in texts for node in text.nodes])
         while chosen := self._choose(candidates):
@@ -128,7 +128,7 @@ class _Scoring:
 
     def _read_trunks(self, texts: Sequence[Text], spelt: Sequence[Spelling]) -> None:
         """One pass over the canonical tokens of all texts."""
-        start_ids = self._reader.start_ids  # of every text anew: that saves a pass
+        start_ids = self._reader.start_ids  # read anew for every text, which saves a pass
         requests = []
         for text, spelling in zip(texts, spelt, strict=True):
             text.num_tokens = len(spelling.ids)
@@ -149,7 +149,7 @@ class _Scoring:
                 node.context = context
 
     def _explore(self, nodes: Sequence[Node]) -> list[_Candidate]:
-        """The tokens that may come next; the trunk's own edges are put in on the way."""
+        """Find the tokens that may come next, and add the edges of the trunk."""
         contexts = [node.context for node in nodes if node.context is not None]
         found: list[_Candidate] = []
         for node, logprobs in zip(nodes, self._reader.logprobs(contexts), strict=True):
@@ -157,10 +157,10 @@ class _Scoring:
         return found if self._reader.rule is None else self._canonical(found, self._reader.rule)
 
     def _canonical(self, candidates: Sequence[_Candidate], rule: Canonicality) -> list[_Candidate]:
-        """Those that the encoder might write, and behind which it might write on as the text does.
+        """Keep tokens that may be canonical and may be followed by canonical tokens of the text.
 
-        The second is what tells a branch from the trunk: " t" is a canonical beginning of " the",
-        but no token that goes on with "he" is one behind it.
+        The second condition rules branches out: " t" may be a canonical beginning of " the", but no
+        token that continues with "he" is canonical after it.
         """
         allowed = rule.each([(c.parent.key, c.token) for c in candidates])
         left = [c for c, is_allowed in zip(candidates, allowed, strict=True) if is_allowed]
@@ -222,7 +222,7 @@ class _Scoring:
     def _outcomes(
         self, node: Node, first: int, logprobs: Float[np.ndarray, " V"], trie: ByteTrie
     ) -> list[NextBytes]:
-        """All that may come next, at every byte of the text inside the node's next token."""
+        """All outcomes at every byte of the text within the node's next token."""
         masses, stop = self._reader.masses(logprobs, node.key, trie)
         content = node.text.content
         places = [(trie.root, node.at)]
@@ -245,7 +245,7 @@ class _Scoring:
         return logsumexp([self._mass(node, logprobs, ids), stop])
 
     def _choose(self, candidates: Sequence[_Candidate]) -> list[_Candidate]:
-        """The branches to be read; those that come back to the trunk end there."""
+        """Choose the branches to read; a branch that returns to the trunk ends there."""
         if self._pruning.is_exact:
             return list(candidates)
         chosen = []
@@ -270,8 +270,8 @@ class _Scoring:
     def _read_branches(self, chosen: Sequence[_Candidate]) -> list[Node]:
         if not all(map(self._fits, chosen)):
             raise ValueError(
-                f"some ways to spell the text take more tokens than the model's "
-                f"{self._reader.max_length} positions hold; shorten it, or allow pruning."
+                f"some ways to spell the text need more tokens than the model's "
+                f"{self._reader.max_length} positions; shorten it, or allow pruning."
             )
         chains = self._contexts.extend([(c.parent.context, [c.token]) for c in chosen])
         nodes = []
@@ -291,7 +291,7 @@ def _allows(rule: Canonicality, node: Node, token: int) -> bool:
 
 
 def _share(log_ratio: float) -> float:
-    """What a branch has of itself and the trunk."""
+    """The share of a branch in the sum of branch and trunk."""
     return 1.0 / (1.0 + math.exp(min(-log_ratio, 700.0)))
 
 

@@ -1,9 +1,9 @@
-"""The next byte after the bytes so far, one byte after the other.
+"""Predict the next byte after the bytes so far, one byte at a time.
 
-A state is a token sequence that spells a beginning of the bytes, and the tokens that may come next
-because they begin with the rest: a node of the trie. Its weight is the probability of the sequence
-times the mass under the node. A byte takes every state to a child node; where a token ends, the
-sequence with that token is a new one, at the root. This is the sum over all covers of the bytes
+A state is a token sequence that spells the first of the bytes, with the node of the trie whose
+tokens begin with the remaining ones. Its weight is the probability of the sequence times the mass
+below the node. A byte moves every state to a child node; where a token ends there, the sequence
+with this token becomes a new state at the root. This is the sum over all covers of the bytes
 (Vieira et al. 2024, arXiv 2412.03719; Hayase et al. 2025, arXiv 2506.14123), regrouped.
 """
 
@@ -32,13 +32,13 @@ from crosstok.byteview.reader import (
 from crosstok.byteview.trie import Node, child_masses
 
 _TAIL = 32
-"""Bytes at the end of a prompt that are read byte by byte where something may be left out; all
-before them are read as the encoder cuts them, in one pass."""
+"""With pruning, number of bytes at the end of a prompt that are read byte by byte; the bytes before
+them are read as canonical tokens, in one pass."""
 
 
 @dataclass(frozen=True, eq=False)
 class _State:
-    """A path and the tokens that may come next; `token` instead where it is yet to be read."""
+    """A path with the node of its next tokens, or with the next `token`, which is not yet read."""
 
     log_weight: float
     at: int  # bytes read
@@ -52,9 +52,9 @@ class _State:
 
 
 class ByteStream:
-    """Bytes that a model has read, and its distribution over the next one.
+    """Bytes that a model has read, and its distribution over the next byte.
 
-    Made by `ByteModel.prefill`. Streams that were forked share the model's cache.
+    `ByteModel.prefill` makes streams. Forks share the model's cache.
     """
 
     def __init__(self, reader: Reader, pruning: Pruning) -> None:
@@ -69,7 +69,7 @@ class ByteStream:
         self._dropped = 0.0
         self._log_lost = 0.0
         root = path.trie.root
-        if root.open > root.first:  # the first token is the space that a text does not have
+        if root.open > root.first:  # the first token is the prefix space, not part of the text
             self._settle(self._arrive(path, root, 0))
         else:
             self._states = [_State(0.0, 0, path, root)]
@@ -81,20 +81,20 @@ class ByteStream:
 
     @property
     def num_states(self) -> int:
-        """Token sequences that are followed at the moment."""
+        """Number of token sequences that are followed at present."""
         return len(self._states)
 
     @property
     def num_evaluated(self) -> int:
-        """Tokens that went through the model, for this stream and its forks."""
+        """Number of tokens that the model has read, for this stream and its forks."""
         return self._contexts.num_evaluated
 
     @property
     def dropped(self) -> float:
-        """Bound on what was left out: the sum over all bytes of the shares set aside there.
+        """Bound on what was pruned: the sum over all bytes of the shares that were set aside.
 
-        It bounds the total variation between the distribution over texts that these steps draw
-        from and the exact one, and so the error of every single next-byte probability on average.
+        It bounds the total variation distance between the distribution over texts that these steps
+        sample from and the exact one, and so, on average, the error of a next-byte probability.
         """
         return self._dropped
 
@@ -102,21 +102,21 @@ class ByteStream:
     def logprob(self) -> float:
         """Log-probability, in nats, that a text begins with the bytes so far.
 
-        Shares that were set aside count as if they went on as the others do; without pruning this
-        is the exact sum (for the target "canonical" of canonical sequences alone). The part of a
-        long prompt that `prefill` reads in one pass counts as its canonical tokens.
+        Pruned shares count as if they continued like the others. Without pruning this is the exact
+        sum (for the target "canonical", over canonical sequences). The part of a long prompt that
+        `prefill` reads in one pass is scored by its canonical tokens alone.
         """
         return self.lower_bound - self._log_lost
 
     @property
     def lower_bound(self) -> float:
-        """Log-probability of the token sequences that were followed to here: no more than exact."""
+        """Log-probability of the followed token sequences: at most the exact one."""
         if not self._bytes:
-            return 0.0  # whatever the target leaves out later
+            return 0.0  # whatever the target excludes later
         return logsumexp([state.log_weight for state in self._states])
 
     def fork(self) -> ByteStream:
-        """A stream that goes its own way from here."""
+        """Copy the stream; the copy advances independently."""
         other = copy.copy(self)
         other._bytes = bytearray(self._bytes)
         other._aside, other._states = list(self._aside), list(self._states)
@@ -125,8 +125,8 @@ class ByteStream:
     def next_byte_logprobs(self) -> Float[np.ndarray, " 257"]:
         """Log-probabilities, in nats, of the 256 bytes and, at index 256, of the end of the text.
 
-        They sum to 1. With pruning, a byte of which every spelling was set aside has -inf;
-        `advance` takes it nevertheless, and goes back for what it needs.
+        The probabilities sum to 1. With pruning, a byte whose spellings were all set aside has
+        -inf; `advance` accepts it nevertheless, and restores the spellings that it needs.
         """
         total = np.zeros(257)
         top = max(state.log_weight for state in self._states)
@@ -144,8 +144,8 @@ class ByteStream:
         """Read one byte.
 
         Raises:
-            ValueError: `byte` is not one, the vocabulary cannot spell it here, or the model has no
-                positions left; the stream then stays as it was.
+            ValueError: `byte` is not a byte, the vocabulary cannot spell it here, or the model has
+                no position left; the stream is then unchanged.
         """
         if isinstance(byte, bool) or not isinstance(byte, int | np.integer) or not 0 <= byte < 256:
             raise ValueError(f"byte is {byte!r}; it must be an integer from 0 to 255.")
@@ -160,15 +160,15 @@ class ByteStream:
             raise
 
     def extend(self, content: bytes | str) -> None:
-        """Read several bytes; a string as its UTF-8."""
+        """Read several bytes; a string is read as UTF-8."""
         for byte in as_bytes(content):
             self.advance(byte)
 
     def logprob_of(self, suffix: bytes | str) -> float:
-        """Log-probability, in nats, that these bytes come next; the stream stays where it is.
+        """Log-probability, in nats, that these bytes come next; the stream is not advanced.
 
         Raises:
-            ValueError: as `advance`.
+            ValueError: see `advance`.
         """
         ahead = self.fork()
         ahead.extend(suffix)
@@ -177,7 +177,7 @@ class ByteStream:
     # From bytes to states.
 
     def _arrive(self, path: Path, node: Node, at: int) -> list[_State]:
-        """The states at a node: tokens that go on, and one for each token that ends here."""
+        """The states at a node: one for longer tokens, and one for each token that ends here."""
         arrived = []
         inner = float(path.masses[node.open : node.last].sum()) + (
             path.stop if node.depth == 0 else 0.0
@@ -201,7 +201,7 @@ class ByteStream:
         return arrived
 
     def _read(self, states: Sequence[_State]) -> list[_State]:
-        """Let the model read the tokens of states that have ended."""
+        """Let the model read the tokens that have ended."""
         unread = [state for state in states if state.token is not None]
         known = [self._known(state) for state in unread]
         new = [state for state, context in zip(unread, known, strict=True) if context is None]
@@ -235,10 +235,10 @@ class ByteStream:
     def _fits(self, state: _State) -> bool:
         return state.token is None or state.path.context.length < self._reader.max_length
 
-    # What is kept.
+    # Pruning.
 
     def _settle(self, arrived: list[_State]) -> None:
-        """Keep the heaviest states, and let the model read those that have ended."""
+        """Keep the states with the largest weights, and read the tokens that have ended."""
         arrived.sort(key=lambda state: -state.log_weight)
         total = logsumexp([state.log_weight for state in arrived])
         size = self._pruning.max_states or len(arrived)
@@ -252,18 +252,18 @@ class ByteStream:
             kept = [state for state in kept if self._fits(state)]
         held = set(map(id, kept))
         aside = [state for state in arrived if id(state) not in held]
-        states = self._read(kept)  # may raise: nothing is changed before
+        states = self._read(kept)  # may raise, so nothing is changed before this
         if aside:
             share = sum(math.exp(state.log_weight - total) for state in aside)
             self._dropped += share
             self._log_lost += math.log1p(-min(share, 1 - 1e-12))
         self._states = states
-        # What was set aside inside tokens that are still open may be needed again.
+        # States set aside within tokens that have not ended may be needed again.
         oldest = min(state.begin for state in states)
         self._aside = [state for state in self._aside + aside if state.at >= oldest]
 
     def _heal(self, arrived: list[_State], at: int) -> list[_State]:
-        """Go back to states that were set aside and may outweigh all that is left."""
+        """Restore states that were set aside and may outweigh all remaining ones."""
         total = logsumexp([state.log_weight for state in arrived])
         while back := [state for state in self._aside if state.log_weight > total]:
             self._aside = [state for state in self._aside if state.log_weight <= total]
@@ -275,7 +275,7 @@ class ByteStream:
         return arrived
 
     def _catch_up(self, state: _State, at: int) -> list[_State]:
-        """Read the bytes since; tokens that end on the way are set aside in turn."""
+        """Read the bytes up to `at`; tokens that end before it are set aside in turn."""
         states = [state]
         for place in range(state.at, at):
             arrived = self._consume(states, self._bytes[place], place + 1)
@@ -289,18 +289,20 @@ class ByteStream:
     def _explain(self) -> None:
         self._reader.spell(bytes(self._bytes))  # raises if no tokens spell them
         name, byte, place = self._reader.name, self._bytes[-1], len(self._bytes) - 1
-        reason = "the target leaves out" if self._pruning.is_exact else "pruning or the target left"
+        reason = (
+            "the target excludes" if self._pruning.is_exact else "pruning or the target removed"
+        )
         raise ValueError(
             f"{name}: byte 0x{byte:02X} at position {place} has probability 0: {reason} every "
-            "spelling of it; take target='all', or keep more (a smaller min_share)."
+            "spelling of it; use target='all', or prune less (a smaller min_share)."
         )
 
-    # A whole prompt.
+    # Whole prompts.
 
     def start_with(self, content: bytes, ahead: bytes = b"") -> None:
         """Read a prompt into a fresh stream, most of it in one forward pass.
 
-        `ahead` is what will be read next: the model reads it in that pass too, the stream does not.
+        `ahead` is what will be read next: the model reads it in the same pass, the stream does not.
         """
         if not content + ahead:
             return
@@ -317,7 +319,7 @@ class ByteStream:
         self.extend(content[len(self._bytes) :])
 
     def _jump(self, chain: Sequence[Context], spelling: Spelling, content: bytes) -> None:
-        """Begin behind the last canonical token that ends `_TAIL` bytes before the end."""
+        """Begin after the last canonical token that ends at least `_TAIL` bytes before the end."""
         reader, ids, ends = self._reader, spelling.ids, spelling.ends
         count = sum(end <= len(content) - _TAIL for end in ends[: len(chain)])
         if not count:

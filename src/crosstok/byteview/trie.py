@@ -1,9 +1,9 @@
 """The bytes of a vocabulary as a trie whose nodes are ranges of one sorted list.
 
-Sorted by their bytes, the tokens that begin with the same bytes stand side by side. A node is such
-a range, so the probability of "the token begins with these bytes" is the sum of a slice of the
+In a list sorted by bytes, the tokens that begin with the same bytes are adjacent. A node is such a
+range, so the probability of "the token begins with these bytes" is the sum of a slice of the
 probabilities in that order, and the sums of all its children are one `np.add.reduceat`. Nodes are
-made when they are first entered: most of a large vocabulary never is.
+made when they are first visited: most nodes of a large vocabulary never are.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Node:
         self._children: dict[int, Node] = {}
 
     def child(self, byte: int) -> Node | None:
-        """The tokens that go on with this byte, or None."""
+        """The tokens that continue with this byte, or None."""
         found = self._children.get(byte)
         if found is None:
             place = int(np.searchsorted(self.next_bytes, byte))
@@ -68,7 +68,7 @@ class ByteTrie:
         """Sort a vocabulary.
 
         Args:
-            token_bytes: the bytes of every id; None for ids that stand for no text.
+            token_bytes: the bytes of every id; None for ids without text.
         """
         entries = sorted(
             (content, index) for index, content in enumerate(token_bytes) if content is not None
@@ -94,10 +94,10 @@ class ByteTrie:
 
 
 def child_masses(node: Node, masses: Float[np.ndarray, " n"]) -> Float[np.ndarray, " C"]:
-    """Sum of the masses below every child, each slice summed by itself.
+    """Sum of the masses below every child, each slice summed separately.
 
-    Differences of one running sum would be faster and would lose the small ones: next to a sum
-    of 1 nothing below 1e-16 is left.
+    Differences of a running sum would be faster, but would lose small masses: next to a sum of 1,
+    masses below 1e-16 vanish.
     """
     if not len(node.starts):
         return np.zeros(0)
