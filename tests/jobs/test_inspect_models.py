@@ -300,7 +300,7 @@ def test_a_step_that_does_not_fit_is_a_warning(examine, monkeypatch):
     found = examine("teacher", "student")
     assert found.steps == ()
     assert found.flags[-1].name == "out_of_memory"
-    assert "--batch-size 2" in found.flags[-1].message
+    assert "batch_size 2" in found.flags[-1].message
     assert "a step on" not in picture(found)
 
 
