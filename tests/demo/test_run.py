@@ -122,7 +122,7 @@ BARS = transformers.utils.logging.is_progress_bar_enabled()
 
 def test_a_folder_that_holds_something_is_refused_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("kept")
-    with pytest.raises(ValueError, match=r"already holds mine.txt.*--overwrite"):
+    with pytest.raises(ValueError, match=r"already holds mine.txt.*overwrite"):
         run_demo(tmp_path, settings=SMALL)
     assert [entry.name for entry in tmp_path.iterdir()] == ["mine.txt"]
 

@@ -159,7 +159,7 @@ def test_folders_give_their_validation_split(recipe, tmp_path):
     asked = recipe(eval_data=str(folder), max_steps=1)
     found = transfer(asked).metrics["eval_both_bits_per_byte"]
     assert found == pytest.approx(judged(Path(asked.output), held_out, 48), rel=1e-5)
-    with pytest.raises(ValueError, match=r"split 'test', by --eval-split.*its splits are"):
+    with pytest.raises(ValueError, match=r"split 'test', by eval_split.*its splits are"):
         transfer(recipe(eval_data=str(folder), eval_split="test", output=str(tmp_path / "new")))
 
 
@@ -174,7 +174,7 @@ def test_folders_give_their_validation_split(recipe, tmp_path):
             {},
             r"has no field 'text'.*Chats have no bits per byte.*crosstok evaluate",
         ),
-        ([{"text": "Some."}], {"eval_every": 0}, r"eval_every"),
+        ([{"text": "Some."}], {"eval_every": 0}, r"eval_every is 0; it must be at least 1"),
         ([{"text": "Some."}], {"eval_texts": 0}, r"eval_texts is 0"),
         ([{"text": "Some."}], {"max_length": 4096}, r"4096, but the student has \d+ positions"),
     ],
@@ -185,10 +185,9 @@ def test_what_cannot_be_measured_is_told_before_anything_is_written(
     file = tmp_path / "held.jsonl"
     if rows is not None:
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    asked = recipe(eval_data=str(file), **changes)
     with pytest.raises(ValueError, match=said):
-        transfer(asked)
-    assert not Path(asked.output).exists()
+        transfer(recipe(eval_data=str(file), **changes))
+    assert not Path(recipe().output).exists()
 
 
 def test_recipes_take_one_source_or_several(recipe, tmp_path):

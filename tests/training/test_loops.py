@@ -211,7 +211,7 @@ def test_what_is_prepared_goes_with_the_models_and_not_into_copies():
         ([SENTENCES[0], {"messages": CHATS[0]}], "texts and chats"),
         ([{"text": 3}], "must be a string"),
         ([7], "row 1 is a int"),
-        ([{"question": "?"}], "row 1: neither"),
+        ([{"question": "?"}], "row 1: no 'messages'"),
     ],
 )
 def test_a_batch_that_cannot_be_read_is_named(batch, message):

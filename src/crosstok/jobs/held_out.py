@@ -27,13 +27,8 @@ def held_out_texts(recipe: TrainingRecipe) -> Texts:
     Two of one name are distinguished by ``-2``, ``-3``, ... in the order of the recipe.
 
     Raises:
-        ValueError: a number is below 1, or something cannot be read or holds no text.
+        ValueError: something cannot be read or holds no text.
     """
-    for name in ("eval_every", "eval_texts"):
-        value = getattr(recipe, name)
-        if value < 1:
-            flag = name.replace("_", "-")
-            raise ValueError(f"--{flag} is {value}; it must be at least 1.")
     corpora = [_load(recipe, source) for source in recipe.eval_data or ()]
     names = distinct_names([corpus.name for corpus in corpora])
     return {
