@@ -28,7 +28,7 @@ PUBLIC = {
     "compare_tokenizers compare_vocabularies examination_page has_errors "
     "outcome_table pair_page pair_table print_chunks print_examination recommend "
     "red_flags run_curves run_page shared_teacher_ids write_page",
-    "teachers": "CachedTeacher LocalTeacher SharedMass SharedTeacher TEACHERS Teacher "
+    "teachers": "CachedTeacher LocalTeacher SharedMass SharedTeacher Teacher "
     "TeacherName TeacherRequest cached_teacher check_needs open_teacher shared_mass short_name",
     "tokenizers": "BYTES ByteVocab Spans TEMPLATE TextEncoder byte_tokenizer is_byte_tokenizer "
     "load_target_tokenizer load_tokenizer shared_texts",

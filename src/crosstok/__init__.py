@@ -17,8 +17,9 @@ tokenizations; `load_language_model`, one model or several that answer as one.
 Nothing is loaded until it is used: ``import crosstok`` does not import torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from crosstok.lazy import import_on_demand
 
 if TYPE_CHECKING:
     from crosstok import objectives, recipes
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
         DistilRecipe,
         EvaluateRecipe,
         GenerateRecipe,
+        InspectModelsRecipe,
+        InspectTokenizersRecipe,
         TransferRecipe,
         TransplantRecipe,
     )
@@ -50,7 +53,6 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_MODULES = ("objectives", "recipes")
 _HOMES = {
     "ALM": "objectives",
     "CrossEntropy": "objectives",
@@ -63,6 +65,8 @@ _HOMES = {
     "GOLD": "objectives",
     "GenerateRecipe": "recipes",
     "HiddenStates": "objectives",
+    "InspectModelsRecipe": "recipes",
+    "InspectTokenizersRecipe": "recipes",
     "MinED": "objectives",
     "Strict": "objectives",
     "TransferRecipe": "recipes",
@@ -77,10 +81,12 @@ _HOMES = {
     "inspect_models": "jobs.inspect_models",
     "inspect_tokenizers": "jobs.inspect_tokenizers",
     "load_language_model": "inference",
+    "objectives": "objectives:",
+    "recipes": "recipes:",
     "transfer": "jobs.transfer",
     "transplant": "jobs.transplant",
 }
-"""Where each public name lives, as ``module`` or ``module:name``."""
+"""Where each public name lives; see `import_on_demand`."""
 
 __all__ = [
     "ALM",
@@ -95,6 +101,8 @@ __all__ = [
     "EvaluateRecipe",
     "GenerateRecipe",
     "HiddenStates",
+    "InspectModelsRecipe",
+    "InspectTokenizersRecipe",
     "MinED",
     "Strict",
     "TransferRecipe",
@@ -115,19 +123,4 @@ __all__ = [
     "transplant",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import what is asked for, once."""
-    if name in _MODULES:
-        return import_module(f"crosstok.{name}")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'crosstok' has no attribute {name!r}")
-    module, _, renamed = _HOMES[name].partition(":")
-    value = getattr(import_module(f"crosstok.{module}"), renamed or name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """The public names, for completion and ``help``."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = import_on_demand(globals(), _HOMES)

@@ -23,6 +23,9 @@ OBJECTIVES = {
 }
 """Objectives: name -> "module:Class", imported on first use. A new one is one file and one row."""
 
+TEACHERS = {"model": "crosstok.teachers.local:LocalTeacher"}
+"""Kinds of teachers: name -> "module:Class". A new one is one file and a row."""
+
 METHODS = {
     "fvt": "crosstok.transplants.fvt:FVT",
     "mean": "crosstok.transplants.mean:Mean",

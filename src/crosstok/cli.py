@@ -22,7 +22,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from crosstok import __version__
-from crosstok.plugins import import_typed
+from crosstok.choices import TEACHERS
+from crosstok.plugins import import_typed, names
 from crosstok.recipes import (
     CheckedRecipe,
     DistilRecipe,
@@ -250,7 +251,8 @@ def _add_command(
             for key, value in flags.items()
             if value not in (None, [])
         }
-        _import_typed(given)
+        if issubclass(recipe_types[0], TransplantRecipe | TrainingRecipe):
+            _import_typed(given)
         recipe = load(file, given)
         if isinstance(recipe, TrainingRecipe):
             recipe.check()  # mistakes are reported before the recipe is printed
@@ -303,19 +305,19 @@ def _former_flags(recipe_type: type[Any]) -> list[inspect.Parameter]:
     return [_parameter(name, Annotated[hint | None, hidden]) for name, hint in hints.items()]
 
 
-# Options that may name a class from outside, as package.module:Class.
+# Options that may name a class from outside, as package.module:Class, and what each class is.
 _CLASSES = {"objective": "objective", "method": "transplant method", "teacher": "teacher"}
-_CLASS = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_CLASS = re.compile(r"([A-Za-z_][\w.]*):[A-Za-z_]\w*")
 
 
 def _import_typed(flags: Mapping[str, Any]) -> None:
     """Import the classes that options name; their files may be in the current folder."""
+    kinds = names(TEACHERS, "crosstok.teachers")  # KIND:NAME is not a class
     for option, what in _CLASSES.items():
         typed = flags.get(option) or ()
-        names = typed if isinstance(typed, list) else str(typed).split("+") if typed else ()
-        for name in names:
-            found = _CLASS.match(name)
-            if found is None or Path(name).expanduser().exists():
+        for name in typed if isinstance(typed, list) else str(typed).split("+") if typed else ():
+            found = _CLASS.match(name.strip())
+            if found is None or found[1] in kinds or Path(name).expanduser().exists():
                 continue
             try:
                 import_typed(found[0], what)

@@ -40,7 +40,7 @@ def resolve(name: str, known: Mapping[str, str], group: str, what: str) -> type:
     if not found:
         listed = names(known, group)
         raise ValueError(
-            f"unknown {what} {name!r}{_nearest(name, listed)} There are {', '.join(listed)}; "
+            f"unknown {what} {name!r}{nearest(name, listed)} There are {', '.join(listed)}; "
             "one of your own is written module:Class."
         )
     if len(found) > 1:
@@ -69,7 +69,7 @@ def check_name(name: str, known: Mapping[str, str], group: str, what: str) -> No
     listed = names(known, group)
     if name not in listed:
         raise ValueError(
-            f"unknown {what} {name!r}{_nearest(name, listed)} There are {', '.join(listed)}; "
+            f"unknown {what} {name!r}{nearest(name, listed)} There are {', '.join(listed)}; "
             "one of your own is written module:Class."
         )
 
@@ -118,7 +118,7 @@ def _import_class(place: str, what: str) -> type:
     except AttributeError as error:
         raise ValueError(
             f"{what} {place!r}: module {module_name!r} has no {path!r}"
-            f"{_nearest(path, vars(module))} It was read from {getattr(module, '__file__', None)}."
+            f"{nearest(path, vars(module))} It was read from {getattr(module, '__file__', None)}."
         ) from error
     if not isinstance(found, type):
         raise ValueError(
@@ -138,6 +138,7 @@ def _next_step(module_name: str, error: Exception) -> str:
     )
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``": did you mean 'x'?"``, or ``"."`` where nothing is near."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f": did you mean {close[0]!r}?" if close else "."

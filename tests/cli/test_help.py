@@ -39,3 +39,13 @@ def test_help_fits_on_two_screens_under_headings(crosstok, command, headings, mo
 
 def test_flags_of_earlier_versions_are_not_in_the_help(crosstok):
     assert "--temperature" not in crosstok("distil", "--help")[1]
+
+
+def test_a_kind_of_teacher_is_not_taken_for_a_module(crosstok, tmp_path):
+    flags = ("--student", "s", "--data", "d", "--output", tmp_path / "out")
+    code, _, err = crosstok("distil", "--teacher", f"model:{tmp_path}", *flags)
+    assert code != 0
+    assert "importing" not in err
+    code, _, err = crosstok("distil", "--teacher", "no_such_module:Teacher:x", *flags)
+    assert code == 2
+    assert "importing 'no_such_module' failed" in err

@@ -195,7 +195,7 @@ def test_each_model_may_have_a_template_of_its_own(crosstok, models, tmp_path):
     code, out, err = crosstok(*flags)
     assert (code, out) == (1, "")
     assert f"'{models['one']}' has no chat template" in err
-    assert "--chat-template" in err
+    assert "Give chat_template" in err
 
 
 def test_a_chat_from_piped_input(models):
@@ -322,12 +322,12 @@ def test_bad_input_is_told_before_models_are_loaded(crosstok, no_models, models,
     one = ("--model", models["one"])
     cases = {
         ("--prompt-file", latin): "is not UTF-8 at byte 7 (0xE9). A model that reads tokens",
-        ("--prompt", "caf\udce9"): "--prompt is not UTF-8 at byte 3 (0xE9)",
-        ("--prompt", "a\ud800"): "--prompt holds the lone surrogate U+D800 at character 1",
+        ("--prompt", "caf\udce9"): "prompt is not UTF-8 at byte 3 (0xE9)",
+        ("--prompt", "a\ud800"): "prompt holds the lone surrogate U+D800 at character 1",
         ("--prompt-file", tmp_path / "no.txt"): "there is no prompt file",
         ("--chat", "--prompt-file", latin): "A chat is text: repair it.",
-        ("--chat", "--prompt", "a"): "has no chat template, and --chat needs one",
-        ("--chat",): "has no chat template, and --chat needs one",
+        ("--chat", "--prompt", "a"): "has no chat template, and chat needs one",
+        ("--chat",): "has no chat template, and chat needs one",
         ("--chat", "--chat-template", "chatml"): "chat template 'chatml' is neither 'plain' nor",
     }
     for flags, message in cases.items():

@@ -159,7 +159,7 @@ def test_folders_give_their_validation_split(recipe, tmp_path):
     asked = recipe(eval_data=str(folder), max_steps=1)
     found = transfer(asked).metrics["eval_both_bits_per_byte"]
     assert found == pytest.approx(judged(Path(asked.output), held_out, 48), rel=1e-5)
-    with pytest.raises(ValueError, match=r"split 'test', by eval_split.*its splits are"):
+    with pytest.raises(ValueError, match=r"split 'test'; eval_split sets another.*its splits are"):
         transfer(recipe(eval_data=str(folder), eval_split="test", output=str(tmp_path / "new")))
 
 

@@ -286,3 +286,18 @@ def test_transplant_only_writes_a_model_without_training(recipe, tmp_path):
     assert {"model.safetensors", "README.md", "recipe.yaml"} <= {
         p.name for p in result.folder.iterdir()
     }
+
+
+def test_resuming_a_run_that_was_started_with_overwrite_loses_nothing(recipe):
+    asked = recipe(max_steps=4, save_every=2, overwrite=True)
+    transfer(asked)
+    folder = Path(asked.output)
+    saved = yaml.safe_load((folder / "recipe.yaml").read_text())
+    assert (saved["overwrite"], saved["resume"]) == (False, False)  # said anew each time
+    checkpoint = last_checkpoint(folder / "checkpoints")
+    assert checkpoint is not None
+    again = transfer(replace(asked, resume=True))
+    assert last_checkpoint(folder / "checkpoints") == checkpoint
+    assert again.metrics["steps"] == 4
+    assert "seconds" in again.metrics
+    assert again.metrics["seconds"] == 0.0  # nothing was trained again

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from crosstok.objectives import ALM, CrossEntropy, FixedWeights, GradientMagnitude
+from crosstok.plugins import nearest
 from crosstok.recipes import (
     DistilRecipe,
     EvaluateRecipe,
@@ -17,7 +18,6 @@ from crosstok.recipes import (
     TransferRecipe,
     TransplantRecipe,
     load_recipe,
-    nearest,
     recipe_yaml,
     save_recipe,
 )
@@ -128,3 +128,19 @@ def test_evaluation_options_carry_over():
         EvaluateRecipe, None, {"model": ["m"], "limit": 3, "start_every_window": False}
     ).options()
     assert (options.limit, options.start_every_window) == (3, False)
+
+
+def test_what_has_no_effect_is_refused(tmp_path):
+    with pytest.raises(RecipeError, match="lora_rank is 8, and without lora it has no effect"):
+        recipe(lora_rank=8).check()
+    recipe(lora=True, lora_rank=8).check()
+
+
+def test_a_home_folder_is_expanded_in_what_is_written(monkeypatch):
+    monkeypatch.setenv("HOME", "/somewhere")
+    made = recipe(output="~/out", teacher_cache="~/cache")
+    assert (made.output, made.teacher_cache) == ("/somewhere/out", "/somewhere/cache")
+
+
+def test_numbers_in_scientific_notation_are_numbers():
+    assert recipe(trainer={"adam_epsilon": "1e-6"}).trainer_arguments()["adam_epsilon"] == 1e-6

@@ -155,7 +155,7 @@ def test_two_models_and_a_data_set_are_enough(folders, tmp_path, monkeypatch):
         ({"train_dataset": [{"question": "?"}]}, "columns of train_dataset are 'question'"),
         ({"train_dataset": []}, "train_dataset is empty"),
         ({"train_dataset": "chats.jsonl"}, "train_dataset is a str"),
-        ({"train_dataset": CHATS, "objectives": "alm+alm"}, "each once"),
+        ({"train_dataset": CHATS, "objectives": "alm+alm"}, "give each a name of its own"),
         ({"train_dataset": CHATS, "objectives": "gould"}, "unknown objective 'gould'"),
         ({"train_dataset": CHATS, "max_length": 3}, "max_length 3"),
         ({"train_dataset": CHATS, "compute_metrics": print}, "compute_metrics is not taken"),

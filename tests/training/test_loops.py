@@ -332,3 +332,21 @@ def test_a_student_with_input_expansion_gets_its_subwords():
     without = DistillationCollator(tokenizer, TEACHER_TOKENIZER)(TEXTS)  # the model looks them up
     assert not extra_of(without)
     torch.testing.assert_close(loss_fn(batch), loss_fn(without))
+
+
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [
+        ([ALM(temperature=1), ALM(temperature=100)], r"called \['alm', 'alm'\]; give each a name"),
+        (ALM, r"holds the class ALM; give an instance, ALM\(\)"),
+        ([], "objectives is empty; give at least one"),
+        ("almm", "unknown objective 'almm': did you mean 'alm'"),
+        ("pathlib:Path", r"'pathlib:Path' is not an objective: it lacks name"),
+    ],
+)
+def test_what_is_no_objective_is_named(objective, message):
+    student = tiny_model("llama", len(STUDENT_TOKENIZER), seed=1)
+    teacher = tiny_model("llama", len(TEACHER_TOKENIZER), seed=2)
+    both = {"student_tokenizer": STUDENT_TOKENIZER, "teacher_tokenizer": TEACHER_TOKENIZER}
+    with pytest.raises(ValueError, match=message):
+        DistillationLoss(student, teacher, objective=objective, **both)

@@ -4,8 +4,9 @@ Names are imported when first used, so that `Ensemble` and `Sampling` check thei
 loading torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from crosstok.lazy import import_on_demand
 
 if TYPE_CHECKING:
     from crosstok.inference.byte_ensemble import ByteEnsemble, ByteView
@@ -68,20 +69,4 @@ __all__ = [
     "load_language_model",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used.
-
-    Raises:
-        AttributeError: there is no such name.
-    """
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    """The public names, for completion and `help`."""
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = import_on_demand(globals(), _HOMES)

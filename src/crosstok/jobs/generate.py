@@ -149,11 +149,11 @@ def _check_reads(recipe: GenerateRecipe, member: Member, prompts: Sequence[str |
     """Let a model's tokenizer read the prompts that may be refused."""
     tokenizer = load_tokenizer(member.model, trust_remote_code=recipe.trust_remote_code)
     if recipe.chat and member.chat_template is None and not tokenizer.chat_template:
-        advice = "Pass --chat-template FILE (Jinja), or --chat-template plain"
+        advice = "Give chat_template: a file (Jinja), or plain"
         if is_ensemble_file(recipe.model[0]):
             advice = f"Give it chat_template in {recipe.model[0]}: a file (Jinja), or plain"
         raise ValueError(
-            f"model {member.model!r} has no chat template, and --chat needs one. {advice}, which "
+            f"model {member.model!r} has no chat template, and chat needs one. {advice}, which "
             "writes 'User: ...' and 'Assistant: ...'."
         )
     reader = PromptReader(TextEncoder(tokenizer), member.chat_template)

@@ -121,8 +121,7 @@ def _load(recipe: TrainingRecipe, source: str) -> Corpus:
         ) from error
     except ValueError as error:
         raise ValueError(
-            f"eval_data {source} (of a folder or data set the split {recipe.eval_split!r}, by "
-            f"eval_split): {error}"
+            f"eval_data {source} (split {recipe.eval_split!r}; eval_split sets another): {error}"
         ) from error
 
 

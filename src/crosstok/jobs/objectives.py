@@ -5,8 +5,8 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 from crosstok.objectives import Objective
+from crosstok.objectives.choosing import choose
 from crosstok.recipes import OBJECTIVES, RecipeError, TrainingRecipe
-from crosstok.recipes.objectives import check_is_objective
 
 Recipe = TypeVar("Recipe", bound=TrainingRecipe)
 
@@ -32,19 +32,10 @@ def choose_objectives(
     """
     if objectives is None:
         return recipe, recipe.objectives()
-    chosen = list(objectives)
-    if not chosen:
-        raise RecipeError("objectives is empty; give at least one, or None for the recipe's.")
-    for objective in chosen:
-        if isinstance(objective, type):
-            raise RecipeError(
-                f"objectives holds the class {objective.__name__}; give an instance, "
-                f"{objective.__name__}()."
-            )
-        check_is_objective(objective, repr(objective))
-    names = [objective.name for objective in chosen]
-    if len(set(names)) < len(names):
-        raise RecipeError(f"objectives are called {names}; give each a name of its own.")
+    try:
+        chosen = list(choose(objectives))
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
     joined = "+".join(_place(type(objective)) for objective in chosen)
     options = {objective.name: _options(objective) for objective in chosen}
     return replace(recipe, objective=joined, options=options), chosen

@@ -15,7 +15,7 @@ Write = Callable[[str], object]
 CHAT_IS_TEXT = "A chat is text: repair it."
 _READ_BYTES = (
     "A model that reads tokens takes text: repair it, or let models read the bytes as they are "
-    "with --bytes, several with --combine bytes-mixture."
+    "with bytes, several with combine bytes-mixture."
 )
 
 
@@ -61,8 +61,8 @@ def read_prompts(recipe: GenerateRecipe, *, takes_bytes: bool) -> list[str | byt
     Raises:
         ValueError: a file is missing; or a prompt is not UTF-8 and bytes are not taken.
     """
-    given = [("--prompt", bytes_of(text, "--prompt")) for text in recipe.prompt or ()]
-    given += [(f"--prompt-file {name}", _file_bytes(name)) for name in recipe.prompt_file or ()]
+    given = [("prompt", bytes_of(text, "prompt")) for text in recipe.prompt or ()]
+    given += [(f"prompt_file {name}", _file_bytes(name)) for name in recipe.prompt_file or ()]
     advice = CHAT_IS_TEXT if recipe.chat else _READ_BYTES
     return [
         content if takes_bytes and not _is_text(content) else text_of(content, where, advice)
@@ -95,7 +95,7 @@ def opening_of(recipe: GenerateRecipe) -> list[Message]:
     """
     if recipe.system is None:
         return []
-    content = text_of(bytes_of(recipe.system, "--system"), "--system", CHAT_IS_TEXT)
+    content = text_of(bytes_of(recipe.system, "system"), "system", CHAT_IS_TEXT)
     return [{"role": "system", "content": content}]
 
 

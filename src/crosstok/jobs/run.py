@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,7 @@ class TrainedRun:
     def _save_model(
         self, summary: str, lines: Sequence[str], counts: Mapping[str, Any], tag: str
     ) -> None:
-        student, asked = self.run.student, recipe_yaml(self.run.asked)
+        student, asked = self.run.student, recipe_yaml(_without_permissions(self.run.asked))
         card = model_card(
             self.folder.name,
             [summary, *lines],
@@ -177,7 +177,7 @@ def check_same_recipe(recipe: TrainingRecipe, output: Path) -> None:
         differences = ", ".join(f"{k} was {old.get(k)}, is {new.get(k)}" for k in changed)
         raise ValueError(
             f"cannot resume: {differences}. "
-            f"Resume with `--recipe {started} --resume`, or start anew in another output folder."
+            f"Resume with the recipe {started}, or start anew in another output folder."
         )
 
 
@@ -200,10 +200,16 @@ def start_output(recipe: TrainingRecipe, trainer: DistillationTrainer) -> None:
 
 def _start_folder(recipe: TrainingRecipe) -> None:
     output = Path(recipe.output)
-    if recipe.overwrite:
+    goes_on = recipe.resume and last_checkpoint(output / CHECKPOINTS) is not None
+    if recipe.overwrite and not goes_on:
         clear_output_folder(output)
     output.mkdir(parents=True, exist_ok=True)
-    save_recipe(recipe, output / RECIPE)
+    save_recipe(_without_permissions(recipe), output / RECIPE)
+
+
+def _without_permissions(recipe: TrainingRecipe) -> TrainingRecipe:
+    """The recipe as it is saved: whoever runs it again says again what may be replaced."""
+    return replace(recipe, overwrite=False, resume=False)
 
 
 def resume_point(recipe: TrainingRecipe) -> str | None:

@@ -112,5 +112,5 @@ def describe_rows(report: TransplantReport) -> list[str]:
 
 
 def _figures(counts: dict[str, Any]) -> dict[str, float]:
-    """What of a report is a number."""
-    return {name: float(value) for name, value in counts.items() if isinstance(value, int)}
+    """The counts of a report."""
+    return {name: float(n) for name, n in counts.items() if type(n) is int}

@@ -42,5 +42,7 @@ def spelled_as_in_recipes() -> Iterator[None]:
         raise
     except ValueError as error:
         names = "|".join(_NAMES)
-        text = re.sub(rf"\b({names})\b", lambda found: _NAMES[found[0]], str(error))
+        text = re.sub(
+            rf"(?<![\w/])({names})\b(?![/\\])", lambda found: _NAMES[found[0]], str(error)
+        )
         raise RecipeError(text) from error

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from crosstok.choices import Combine, Precision, Target, TextUnit
 from crosstok.recipes.ensemble import ensemble_options, spelled_as_in_recipes
-from crosstok.recipes.fields import CheckedRecipe, Numbers, Strings, option
+from crosstok.recipes.fields import CheckedRecipe, Numbers, PathName, Strings, option
 
 if TYPE_CHECKING:
     from crosstok.evaluation import EvaluationOptions
@@ -56,7 +56,7 @@ class EvaluateRecipe(CheckedRecipe):
         "Put the start token before every window, not only before every text.", True, group="data"
     )
     text_field: str = option("Field of the data that holds the text.", "text", group="data")
-    text_unit: TextUnit = option("What one text of a .txt file is.", "line", group="data")
+    text_unit: TextUnit = option("How a .txt file is divided into texts.", "line", group="data")
     split: str = option("Split of a data set or folder.", "train", group="data")
 
     exam: Strings | None = option("File of exam items.", None, group=_EXAMS)
@@ -69,7 +69,7 @@ class EvaluateRecipe(CheckedRecipe):
         group=_EXAMS,
         at_least=1,
     )
-    task_folder: str | None = option("Folder with your own task files.", None, group=_EXAMS)
+    task_folder: PathName | None = option("Folder with your own task files.", None, group=_EXAMS)
     num_fewshot: int | None = option(
         "Solved examples before each question of a task; the task's own number if not given.",
         None,
@@ -82,7 +82,7 @@ class EvaluateRecipe(CheckedRecipe):
         "Model whose likelihoods the others are compared with.", None, group="comparison"
     )
 
-    json: str | None = option("Also write the figures to this file.", None, group="output and run")
+    json: PathName | None = option("Also write the figures here.", None, group="output and run")
     device: str | None = option(
         "cpu, cuda, cuda:1, ...; the accelerator, if there is one.", None, group="output and run"
     )

@@ -1,6 +1,5 @@
 """What all recipes share: options with help texts, checks, reading and writing YAML."""
 
-import difflib
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_type_hints
 import pydantic
 import yaml
 
+from crosstok.plugins import nearest
 from crosstok.recipes.former_keys import (
     FormerKey,
     changed_keys,
@@ -28,6 +28,11 @@ Recipe = TypeVar("Recipe")
 Strings = Annotated[list[str], pydantic.BeforeValidator(lambda v: [v] if isinstance(v, str) else v)]
 Numbers = Annotated[
     list[float], pydantic.BeforeValidator(lambda v: v if isinstance(v, list) else [v])
+]
+
+# The path of a file or folder that crosstok writes.
+PathName = Annotated[
+    str, pydantic.BeforeValidator(lambda v: os.path.expanduser(v) if isinstance(v, str) else v)
 ]
 
 GROUPS = (
@@ -303,12 +308,6 @@ def recipe_yaml(recipe: Any) -> str:
     values = asdict(recipe)
     ordered = {f.name: values[f.name] for f in grouped_fields(type(recipe))}
     return yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True)
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """``": did you mean 'x'?"``, or ``"."`` where nothing is near."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f": did you mean {close[0]!r}?" if close else "."
 
 
 def read_recipe_file(file: Path) -> dict[str, Any]:

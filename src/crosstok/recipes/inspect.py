@@ -9,6 +9,7 @@ from crosstok.choices import LossOn, TextUnit
 from crosstok.recipes.distil import DistilRecipe
 from crosstok.recipes.fields import (
     CheckedRecipe,
+    PathName,
     RecipeError,
     Strings,
     load_recipe,
@@ -21,10 +22,10 @@ from crosstok.recipes.fields import (
 class _InspectRecipe(CheckedRecipe):
     """Options of both inspections: the texts to read and the files to write."""
 
-    json: str | None = option("Also write the numbers to this file.", None, group="both")
-    html: str | None = option("Also write a page for a browser to this file.", None, group="both")
+    json: PathName | None = option("Also write the numbers to this file.", None, group="both")
+    html: PathName | None = option("Also write a page for a browser here.", None, group="both")
     text_field: str = option("Field of the data that holds the text.", "text", group="both")
-    text_unit: TextUnit = option("What one text of a .txt file is.", "line", group="both")
+    text_unit: TextUnit = option("How a .txt file is divided into texts.", "line", group="both")
     split: str = option("Split of a data set or folder.", "train", group="both")
     trust_remote_code: bool = option(
         "Run Python code that comes with a tokenizer or model.", False, group="both"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pydantic
 
 from crosstok.choices import OBJECTIVES
-from crosstok.plugins import resolve
-from crosstok.recipes.fields import RecipeError, nearest
+from crosstok.plugins import nearest, resolve
+from crosstok.recipes.fields import RecipeError
 
 if TYPE_CHECKING:
     from crosstok.objectives import Objective
@@ -76,36 +76,6 @@ def make_objective(place: str, options: Mapping[str, Any]) -> "Objective":
     return objective
 
 
-def check_is_objective(objective: Any, called: str) -> None:
-    """Check that a class or instance has every part of an objective.
-
-    Args:
-        objective: a class or an instance of one.
-        called: its name in the error.
-
-    Raises:
-        RecipeError: a part is missing; names it.
-    """
-    from crosstok.objectives import FitsAnyPair, Needs
-
-    cls = objective if isinstance(objective, type) else type(objective)
-    name = getattr(cls, "name", None)
-    has = {
-        "name, a short name such as 'mine'": isinstance(name, str) and name.isidentifier(),
-        "needs, of type crosstok.objectives.Needs": isinstance(getattr(cls, "needs", None), Needs),
-        "bind(student, teacher)": _defines(cls, "bind"),
-    }
-    if issubclass(cls, FitsAnyPair):  # is its own loss
-        has["count(batch, teacher)"] = _defines(cls, "count")
-        has["__call__(batch, student, teacher)"] = _defines(cls, "__call__")
-    lacks = [part for part, is_there in has.items() if not is_there]
-    if lacks:
-        raise RecipeError(
-            f"{called} is not an objective: it lacks {'; '.join(lacks)}. "
-            "docs/guides/extend.md shows how to write one."
-        )
-
-
 def _make_plain(cls: "type[Objective]") -> "Objective":
     try:
         return cls()
@@ -116,14 +86,12 @@ def _make_plain(cls: "type[Objective]") -> "Objective":
         ) from error
 
 
-def _defines(cls: type, method: str) -> bool:
-    return any(method in vars(base) for base in cls.__mro__)
-
-
 def _class_of(place: str) -> "type[Objective]":
+    from crosstok.objectives.choosing import check_is_objective
+
     try:
         cls = resolve(place, OBJECTIVES, "crosstok.objectives", "objective")
+        check_is_objective(cls, f"objective {place!r}")
     except ValueError as error:
         raise RecipeError(str(error)) from error
-    check_is_objective(cls, f"objective {place!r}")
     return cls

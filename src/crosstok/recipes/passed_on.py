@@ -1,10 +1,12 @@
 """Options passed on to transformers, and the ones that crosstok sets itself."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from crosstok.recipes.fields import RecipeError, nearest
+from crosstok.plugins import nearest
+from crosstok.recipes.fields import RecipeError
 
 _HELD_OUT = "held-out texts are measured with eval_data, eval_every and eval_texts"
 _HUB = "upload the output folder when the run is done, with `hf upload`"
@@ -96,8 +98,11 @@ OWNED_OF_TRAINED = {
 }
 
 
-def check_trainer_options(given: Mapping[str, Any]) -> None:
+def check_trainer_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """Check the arguments for transformers' trainer.
+
+    Returns:
+        Them, with numbers that YAML reads as text (``1e-6``) as numbers.
 
     Raises:
         RecipeError: transformers has no such argument (names the nearest), or crosstok sets it
@@ -117,6 +122,12 @@ def check_trainer_options(given: Mapping[str, Any]) -> None:
                 f"transformers.TrainingArguments has no argument {name!r}{nearest(name, known)} "
                 "Its documentation lists them."
             )
+    return {name: _number(value) for name, value in given.items()}
+
+
+def _number(value: Any) -> Any:
+    is_number = isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value)
+    return float(value) if is_number else value
 
 
 def check_loading_options(

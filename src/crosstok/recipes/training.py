@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from crosstok.choices import OBJECTIVES, LossOn, TextUnit
-from crosstok.recipes.fields import CheckedRecipe, RecipeError, Strings, nearest, option
+from crosstok.plugins import nearest
+from crosstok.recipes.fields import CheckedRecipe, PathName, RecipeError, Strings, option
 from crosstok.recipes.former_keys import ALM_KEYS, FormerKey
 from crosstok.recipes.objectives import make_objective, objective_names, objective_places
 from crosstok.recipes.passed_on import (
@@ -41,7 +42,7 @@ class TrainingRecipe(CheckedRecipe):
 
     data: str = option("Texts or chats: a data set name, a file or a folder.", group="data")
     text_field: str = option("Field of the data that holds the text.", "text", group="data")
-    text_unit: TextUnit = option("What one text of a .txt file is.", "line", group="data")
+    text_unit: TextUnit = option("How a .txt file is divided into texts.", "line", group="data")
     split: str = option("Split of a data set or folder.", "train", group="data")
     streaming: bool = option("Read the data while training, not before.", False, group="data")
     loss_on: LossOn = option(
@@ -50,7 +51,7 @@ class TrainingRecipe(CheckedRecipe):
         group="data",
     )
     max_length: int | None = option(
-        "Tokens in a window or chat (512 if not given); for --tokenizer bytes, bytes (2048).",
+        "Tokens in a window or chat: 512, or 2048 bytes of a byte student, if not given.",
         None,
         group="data",
         at_least=1,
@@ -97,7 +98,7 @@ class TrainingRecipe(CheckedRecipe):
         group="teacher",
         at_least=1,
     )
-    teacher_cache: str | None = option(
+    teacher_cache: PathName | None = option(
         "Folder to keep the teacher's scores in; texts already scored there are not scored again.",
         None,
         group="teacher",
@@ -196,7 +197,7 @@ class TrainingRecipe(CheckedRecipe):
         at_least=1,
     )
 
-    output: str = option(
+    output: PathName = option(
         "Folder to write the new model to.", group="output and run", on_resume="may change"
     )
     overwrite: bool = option(
@@ -280,6 +281,13 @@ class TrainingRecipe(CheckedRecipe):
         objectives = self.objectives() if objectives is None else objectives
         self.combination([objective.name for objective in objectives])
         self.trainer_arguments()
+        unused = {"lora_rank": 64, "lora_alpha": 64}
+        changed = [name for name, default in unused.items() if getattr(self, name) != default]
+        if changed and not self.lora:
+            raise RecipeError(
+                f"{changed[0]} is {getattr(self, changed[0])}, and without lora it has no effect. "
+                f"Add lora, or leave {changed[0]} out."
+            )
         if self.teacher_options and not any(o.needs.teacher for o in objectives):
             raise RecipeError(
                 f"teacher_options are given, and objective {self.objective} uses no teacher. "
@@ -296,12 +304,12 @@ class TrainingRecipe(CheckedRecipe):
         from transformers.training_args import OptimizerNames
 
         check_name(self.lr_scheduler, [s.value for s in SchedulerType], "lr_scheduler")
-        check_trainer_options(self.trainer or {})
+        given = check_trainer_options(self.trainer or {})
         arguments: dict[str, Any] = {"lr_scheduler_type": self.lr_scheduler, "adam_beta2": 0.95}
         if self.optimizer is not None:
             check_name(self.optimizer, [o.value for o in OptimizerNames], "optimizer")
             arguments["optim"] = self.optimizer
-        return {**arguments, **(self.trainer or {})}
+        return {**arguments, **given}
 
     def objectives(self) -> "list[Objective]":
         """The objectives that ``objective`` names, with their options.
@@ -316,7 +324,7 @@ class TrainingRecipe(CheckedRecipe):
         if unused and not isinstance(options[unused[0]], dict):
             raise RecipeError(
                 f"options has {unused[0]!r}, which is not an objective; give it as "
-                f"--options {names[-1]}.{unused[0]}={options[unused[0]]}."
+                f"options {names[-1]}.{unused[0]}={options[unused[0]]}."
             )
         if unused:
             raise RecipeError(
@@ -329,7 +337,7 @@ class TrainingRecipe(CheckedRecipe):
         if not isinstance(options, dict):
             raise RecipeError(
                 f"options.{name} is {options!r}; it must be a mapping, such as "
-                f"--options {name}.NAME=VALUE."
+                f"options {name}.NAME=VALUE."
             )
         return make_objective(place, options)
 

@@ -7,7 +7,7 @@ import pydantic
 
 from crosstok.choices import METHODS
 from crosstok.plugins import check_name
-from crosstok.recipes.fields import CheckedRecipe, RecipeError, option
+from crosstok.recipes.fields import CheckedRecipe, PathName, RecipeError, option
 from crosstok.recipes.training import DEFAULT_BYTES, DEFAULT_LENGTH, TrainingRecipe
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class TransplantRecipe(CheckedRecipe):
     tokenizer: str = option(
         "New tokenizer: a tokenizer or model, or bytes for none.", group="model"
     )
-    output: str = option(
+    output: PathName = option(
         "Folder to write the new model to.", group="output and run", on_resume="may change"
     )
     method: MethodName = option(
@@ -39,13 +39,13 @@ class TransplantRecipe(CheckedRecipe):
         group="model",
     )
     method_options: dict[str, Any] | None = option(
-        "Option of the method; also donor, vectors or texts for a method that needs them.",
+        "Option of the method, or a resource that it needs: donor, vectors or texts.",
         None,
         group="model",
         example="power=2",
     )
     untie: bool | None = option(
-        "Make two matrices of tied embeddings; by default for bytes only.",
+        "Give tied embeddings separate matrices; by default for bytes only.",
         None,
         group="model",
     )

@@ -9,12 +9,10 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from crosstok.choices import TEACHERS
 from crosstok.plugins import names, resolve
 from crosstok.teachers.base import Teacher, TeacherRequest
 from crosstok.teachers.cached import cached_teacher
-
-TEACHERS = {"model": "crosstok.teachers.local:LocalTeacher"}
-"""Kinds of teachers: name -> ``module:Class``, a subclass of `Teacher`."""
 
 GROUP = "crosstok.teachers"
 """Entry points by which installed packages add kinds: ``name = "package.module:Class"``."""
@@ -89,6 +87,12 @@ def open_teacher(
 
     if cache is None:
         return load()
+    supports = getattr(named.kind, "supports", None)
+    if supports is not None and not supports.boundary_mass:
+        raise ValueError(
+            f"teacher {teacher!r} gives no boundary mass, which teacher_cache stores for every "
+            "token; leave teacher_cache out."
+        )
     return cached_teacher(
         cache,
         named.name,

@@ -1,4 +1,4 @@
-"""Two models and a data set: the trainer for whom a recipe is too much."""
+"""Two models and a data set: a trainer for those who need no recipe."""
 
 import copy
 import logging
@@ -12,13 +12,13 @@ from torch import nn
 from transformers import TrainingArguments, set_seed
 
 from crosstok.alignment import ENDS_OF_CHATS
-from crosstok.choices import OBJECTIVES, LossOn
+from crosstok.choices import LossOn
 from crosstok.corpora import as_examples
 from crosstok.corpora.in_memory import Rows
 from crosstok.models import evaluating, extra_inputs, unwrap_model
 from crosstok.objectives import FixedWeights, GradientMagnitude, Objective
+from crosstok.objectives.choosing import choose
 from crosstok.objectives.weighting import Weighting
-from crosstok.plugins import resolve
 from crosstok.teachers import LocalTeacher, short_name
 from crosstok.training.arguments import default_arguments, usable_arguments
 from crosstok.training.collator import AlignedCollator
@@ -93,7 +93,7 @@ class CrossTokenizerTrainer(DistillationTrainer):
         **kwargs: Any,
     ) -> None:
         _refuse(kwargs)
-        chosen = _objectives(objectives)
+        chosen = choose(objectives)
         student_model, args = _student_and_arguments(model, args)
         other_model = loaded_model(teacher_model, _teacher_dtype(args))
         check_two_models(student_model, other_model)
@@ -160,8 +160,8 @@ class CrossTokenizerTrainer(DistillationTrainer):
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write the model as a plain folder that transformers loads without crosstok.
 
-        Adapters are merged (in a copy), what objectives train along is left out, and after training
-        on chats ``generate`` stops where a turn ends. Weights are saved in the dtype they have.
+        Adapters are merged (in a copy), modules of objectives are left out, and after training on
+        chats ``generate`` stops where a turn ends. Weights are saved in the dtype they have.
         Models that are spread over devices (FSDP, DeepSpeed) are saved as transformers saves them.
 
         Raises:
@@ -255,23 +255,3 @@ def _student_and_arguments(
 
 def _teacher_dtype(args: TrainingArguments) -> torch.dtype:
     return compute_dtype("bf16" if args.bf16 else "fp16" if args.fp16 else "fp32", args.device)
-
-
-def _objectives(given: str | Objective | Sequence[Objective]) -> tuple[Objective, ...]:
-    """Instances, of names with their default options.
-
-    Raises:
-        ValueError: an unknown name, one given twice, or none.
-    """
-    if isinstance(given, str):
-        names = [name.strip() for name in given.split("+")]
-        found: list[Any] = [
-            resolve(n, OBJECTIVES, "crosstok.objectives", "objective") for n in names
-        ]
-        chosen: tuple[Objective, ...] = tuple(objective() for objective in found)
-    else:
-        chosen = tuple(given) if isinstance(given, list | tuple) else (given,)  # type: ignore[assignment]
-    names = [objective.name for objective in chosen]
-    if not chosen or len(set(names)) != len(names):
-        raise ValueError(f"objectives are {names}; give at least one, and each once.")
-    return chosen

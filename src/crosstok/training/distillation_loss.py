@@ -20,6 +20,7 @@ from crosstok.alignment import ENDS_OF_CHATS, ENDS_OF_TEXTS
 from crosstok.choices import LossOn
 from crosstok.models import Scores, evaluating, extra_inputs, unwrap_model
 from crosstok.objectives import ALM, FixedWeights, LossSum, Needs, Objective
+from crosstok.objectives.choosing import choose
 from crosstok.teachers import LocalTeacher, check_needs
 from crosstok.training.distillation_collator import IS_CHAT, DistillationCollator
 from crosstok.training.given_models import bring_to, check_two_models, encoder_of
@@ -63,7 +64,7 @@ class DistillationLoss:
         *,
         student_tokenizer: Any = None,
         teacher_tokenizer: Any = None,
-        objective: Objective | Sequence[Objective] | None = None,
+        objective: str | Objective | Sequence[Objective] | None = None,
         weighting: FixedWeights | None = None,
         max_length: int = 512,
         teacher_max_length: int | None = None,
@@ -76,8 +77,7 @@ class DistillationLoss:
         self.collator = DistillationCollator.of(
             own, other, max_length, teacher_max_length, loss_on, lookup
         )
-        given = ALM() if objective is None else objective
-        self.objectives = tuple(given) if isinstance(given, Sequence) else (given,)
+        self.objectives = choose(ALM() if objective is None else objective)
         self.needs = Needs.all_of(objective.needs for objective in self.objectives)
         self._model = student
         self._student = Student(unwrap_model(student), own.encoder)

@@ -11,7 +11,7 @@ from crosstok.objectives import BoundObjective, ModelView, Objective
 from crosstok.teachers import Teacher
 
 MODULES = "objective_modules"
-"""Attribute of the student's model that holds what objectives train along (projectors)."""
+"""Attribute of the student's model: modules that objectives train with it (projectors)."""
 
 NO_TEACHER: Any = None
 """What an objective is given for the teacher that its ``needs`` do not ask for."""

@@ -207,7 +207,7 @@ class DistillationTrainer(Trainer):
         return float(next((line[name] for line in lines if name in line), 0.0))
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        """The optimizer, with a learning rate of its own for what objectives train along."""
+        """The optimizer, with rates of their own for modules that objectives train."""
         optimizer: torch.optim.Optimizer = super().create_optimizer(*args, **kwargs)
         for parameters, rate in own_rates(self.terms):
             own = {id(parameter) for parameter in parameters}

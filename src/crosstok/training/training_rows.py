@@ -55,7 +55,8 @@ def check_something_is_learned(
         if int(collator([row])["num_bytes"].sum()):
             return
     raise ValueError(
-        f"max_length {collator.max_length} (teacher: {collator.teacher_max_length}) leaves nothing "
+        f"max_length {collator.max_length} (teacher: "
+        f"{collator.teacher_max_length or collator.max_length}) leaves nothing "
         f"to learn: in the first {_ROWS_LOOKED_AT} rows or fewer, all bytes that loss_on "
         f"{collator.loss_on!r} trains on lie after it. Give a larger one."
     )

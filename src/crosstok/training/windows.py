@@ -31,7 +31,7 @@ def text_windows(
 ) -> datasets.Dataset | datasets.IterableDataset:
     """Cut every text into windows of at most ``num_characters``, before a space if there is one.
 
-    Rows are ``{"text", "row", "is_end"}``; see :class:`~crosstok.training.collator.Row`. Works on
+    Rows are ``{"text", "row", "is_end"}``; see `crosstok.training.rows.encode_rows`. Works on
     streams as well: windows are cut when they are read.
     """
     return corpus.dataset.map(
