@@ -324,7 +324,7 @@ class TrainingRecipe(CheckedRecipe):
         if unused and not isinstance(options[unused[0]], dict):
             raise RecipeError(
                 f"options has {unused[0]!r}, which is not an objective; give it as "
-                f"options {names[-1]}.{unused[0]}={options[unused[0]]}."
+                f"--options {names[-1]}.{unused[0]}={options[unused[0]]}."
             )
         if unused:
             raise RecipeError(
@@ -337,7 +337,7 @@ class TrainingRecipe(CheckedRecipe):
         if not isinstance(options, dict):
             raise RecipeError(
                 f"options.{name} is {options!r}; it must be a mapping, such as "
-                f"options {name}.NAME=VALUE."
+                f"--options {name}.NAME=VALUE."
             )
         return make_objective(place, options)
 
