@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from crosstok.choices import LossOn, TextUnit
+from crosstok.choices import LossOn, Precision, TextUnit
 from crosstok.recipes.distil import DistilRecipe
 from crosstok.recipes.fields import (
     CheckedRecipe,
@@ -79,7 +79,7 @@ class InspectModelsRecipe(_InspectRecipe):
     teacher_max_length: int | None = option(
         "Most tokens for the teacher, if not the student's number.", None, group=_MODELS, at_least=1
     )
-    precision: Literal["fp32", "bf16", "fp16"] = option(
+    precision: Precision = option(
         "Precision of forward and backward passes.", "fp32", group=_MODELS
     )
     loss_on: LossOn = option(

@@ -1,10 +1,10 @@
 """What the recipes of all jobs that train share."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from crosstok.choices import OBJECTIVES, LossOn, TextUnit
+from crosstok.choices import OBJECTIVES, LossOn, Precision, TextUnit
 from crosstok.plugins import nearest
 from crosstok.recipes.fields import CheckedRecipe, PathName, RecipeError, Strings, option
 from crosstok.recipes.former_keys import ALM_KEYS, FormerKey
@@ -151,7 +151,7 @@ class TrainingRecipe(CheckedRecipe):
     max_grad_norm: float = option(
         "Clip gradients to this norm; 0: no clipping.", 1.0, group="training", at_least=0
     )
-    precision: Literal["fp32", "bf16", "fp16"] = option(
+    precision: Precision = option(
         "Precision of forward and backward passes.", "fp32", group="training"
     )
     gradient_checkpointing: bool = option(
@@ -281,8 +281,9 @@ class TrainingRecipe(CheckedRecipe):
         objectives = self.objectives() if objectives is None else objectives
         self.combination([objective.name for objective in objectives])
         self.trainer_arguments()
-        unused = {"lora_rank": 64, "lora_alpha": 64}
-        changed = [name for name, default in unused.items() if getattr(self, name) != default]
+        defaults = {f.name: f.default for f in fields(self)}
+        of_lora = ("lora_rank", "lora_alpha")
+        changed = [name for name in of_lora if getattr(self, name) != defaults[name]]
         if changed and not self.lora:
             raise RecipeError(
                 f"{changed[0]} is {getattr(self, changed[0])}, and without lora it has no effect. "

@@ -2,13 +2,14 @@
 
 import copy
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
 from crosstok.alignment import ENDS_OF_TEXTS
+from crosstok.choices import Precision
 from crosstok.models import output_head, plain_model, vocabulary_masks
 from crosstok.objectives import ModelView
 from crosstok.ops import OutputHead
@@ -130,7 +131,7 @@ def add_lora(student: Student, lora: Lora) -> Student:
     return Student(student.model, student.encoder, student.report, adapters)
 
 
-def compute_dtype(precision: Literal["fp32", "bf16", "fp16"], device: torch.device) -> torch.dtype:
+def compute_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     """The dtype of a frozen teacher; trained weights are always fp32. fp16 is fp32 on a CPU."""
     if precision == "bf16":
         return torch.bfloat16
