@@ -352,7 +352,3 @@ _add_command(
     help_text="Inspect two tokenizers, or a teacher and a student before a distillation.",
 )
 _add_command("generate", [GenerateRecipe], _run_generate, show_recipe=False)
-
-
-if __name__ == "__main__":
-    main()
