@@ -291,7 +291,7 @@ class ByteExpandedForCausalLM(PreTrainedModel, GenerationMixin):
         added: Tensor = functional_call(own, {"weight": rows}, (order,))
         return own(input_ids) + added  # type: ignore[no-any-return]
 
-    def prepare_inputs_for_generation(  # type: ignore[override]
+    def prepare_inputs_for_generation(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
     ) -> dict[str, Any]:
         """Return the backbone's inputs, and the new tokens' subwords, found in the last bytes."""
