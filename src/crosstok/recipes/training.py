@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from crosstok.choices import OBJECTIVES, LossOn, Precision, TextUnit
 from crosstok.plugins import nearest
-from crosstok.recipes.fields import CheckedRecipe, PathName, RecipeError, Strings, option
+from crosstok.recipes.fields import PathName, RecipeError, Strings, option
 from crosstok.recipes.former_keys import ALM_KEYS, FormerKey
+from crosstok.recipes.held_out import HeldOutRecipe
 from crosstok.recipes.objectives import make_objective, objective_names, objective_places
 from crosstok.recipes.passed_on import (
     OWNED_OF_TRAINED,
@@ -25,7 +26,7 @@ DEFAULT_STEPS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingRecipe(CheckedRecipe):
+class TrainingRecipe(HeldOutRecipe):
     """Options of every job that trains."""
 
     former_keys: ClassVar[Mapping[str, FormerKey]] = ALM_KEYS
@@ -168,33 +169,6 @@ class TrainingRecipe(CheckedRecipe):
         None,
         group="training",
         example="adam_beta2=0.999",
-    )
-
-    eval_data: Strings | None = option(
-        "Held-out texts to measure bits per byte on, named as for --data.",
-        None,
-        group="held-out texts",
-        on_resume="may change",  # measuring changes no weight
-    )
-    eval_split: str = option(
-        "Split of the held-out data sets and folders.",
-        "validation",
-        group="held-out texts",
-        on_resume="may change",
-    )
-    eval_every: int = option(
-        "Steps between measurements.",
-        100,
-        group="held-out texts",
-        on_resume="may change",
-        at_least=1,
-    )
-    eval_texts: int = option(
-        "Texts from the beginning of each held-out data set.",
-        100,
-        group="held-out texts",
-        on_resume="may change",
-        at_least=1,
     )
 
     output: PathName = option(

@@ -1,0 +1,37 @@
+"""Options of what is measured on held-out data while a model trains."""
+
+from dataclasses import dataclass
+
+from crosstok.recipes.fields import CheckedRecipe, Strings, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutRecipe(CheckedRecipe):
+    """What is measured while a model trains, and how often; it changes no weight."""
+
+    eval_data: Strings | None = option(
+        "Held-out texts to measure bits per byte on, named as for --data.",
+        None,
+        group="held-out texts",
+        on_resume="may change",  # measuring changes no weight
+    )
+    eval_split: str = option(
+        "Split of the held-out data sets and folders.",
+        "validation",
+        group="held-out texts",
+        on_resume="may change",
+    )
+    eval_every: int = option(
+        "Steps between measurements.",
+        100,
+        group="held-out texts",
+        on_resume="may change",
+        at_least=1,
+    )
+    eval_texts: int = option(
+        "Texts from the beginning of each held-out data set.",
+        100,
+        group="held-out texts",
+        on_resume="may change",
+        at_least=1,
+    )
