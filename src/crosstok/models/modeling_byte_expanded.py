@@ -288,8 +288,8 @@ class ByteExpandedForCausalLM(PreTrainedModel, GenerationMixin):
         rows = self.subwords[expansion_ids.clamp(min=0).flatten()].to(own.weight.dtype)
         rows = rows.masked_fill((expansion_ids < 0).flatten()[:, None], 0)
         order = torch.arange(len(rows), device=rows.device).view_as(expansion_ids)
-        added: Tensor = functional_call(own, {"weight": rows}, (order,))
-        return own(input_ids) + added  # type: ignore[no-any-return]
+        added: Tensor = own(input_ids) + functional_call(own, {"weight": rows}, (order,))
+        return added
 
     def prepare_inputs_for_generation(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
