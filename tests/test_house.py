@@ -19,7 +19,7 @@ PACKAGE = ROOT / "src" / "crosstok"
 
 # Imports point strictly down; those of one floor do not know each other.
 FLOORS = (
-    {"tokenizers", "ops", "choices", "plugins", "lazy"},
+    {"tokenizers", "ops", "choices", "plugins", "lazy", "former_paths"},
     {"chats"},
     {"models", "alignment", "corpora"},
     {"byteview"},

@@ -19,6 +19,7 @@ Nothing is loaded until it is used: ``import crosstok`` does not import torch.
 
 from typing import TYPE_CHECKING
 
+from crosstok.former_paths import keep_former_paths
 from crosstok.lazy import import_on_demand
 
 if TYPE_CHECKING:
@@ -124,3 +125,5 @@ __all__ = [
 ]
 
 __getattr__, __dir__ = import_on_demand(globals(), _HOMES)
+
+keep_former_paths()
