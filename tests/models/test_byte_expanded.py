@@ -20,6 +20,7 @@ from crosstok.models import (
     subword_lookup,
     token_scores,
 )
+from crosstok.models.caches import cache_of
 from crosstok.tokenizers import ByteVocab
 from crosstok.tokenizers.byte_tokenizer import byte_tokenizer
 from tests.texts import SAMPLE, texts
@@ -202,6 +203,7 @@ def recomputed(model, prompt: bytes, num_new: int) -> list[int]:
     return ids[len(prompt) :]
 
 
+@pytest.mark.filterwarnings("error::FutureWarning")
 @pytest.mark.parametrize("architecture", RUN)
 def test_generating_with_a_cache_is_recomputing(architecture):
     model = expanded(architecture)
@@ -254,16 +256,14 @@ def test_a_step_of_generation_looks_back_no_further_than_the_longest_subword(mon
     assert widths == [300] + [longest] * 7
 
 
-def test_a_continued_cache_needs_the_subwords_of_what_is_new():
+@pytest.mark.parametrize("name", ["cache", "past_key_values"])
+def test_a_continued_cache_needs_the_subwords_of_what_is_new(name):
     model = expanded()
     ids, _ = rows(b"the quick brown fox jumps")
-    first = model(input_ids=ids[:, :12], use_cache=True)
+    given = {name: cache_of(model(input_ids=ids[:, :12], use_cache=True))}
     with pytest.raises(TypeError, match=r"cannot see the bytes.*pass expansion_ids"):
-        model(input_ids=ids[:, 12:], past_key_values=first.past_key_values)
-    rest = logits(
-        model, ids[:, 12:],
-        past_key_values=first.past_key_values, expansion_ids=model.lookup(ids)[:, 12:],
-    )  # fmt: skip
+        model(input_ids=ids[:, 12:], **given)
+    rest = logits(model, ids[:, 12:], expansion_ids=model.lookup(ids)[:, 12:], **given)
     torch.testing.assert_close(rest, logits(model, ids)[:, 12:], rtol=1e-4, atol=1e-4)
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from crosstok.models import extra_inputs, hidden_states, max_positions, unwrap_model
+from crosstok.models.caches import cache_argument
 from crosstok.models.head_probe import output_matrix_module
 from crosstok.ops import OutputHead
 
@@ -65,7 +66,7 @@ class Contexts:
         self.max_length = max_length or max_positions(self._config) or NO_LIMIT
         self.num_evaluated = 0
         self._extra = extra_inputs(model)
-        self._cache = DynamicCache()
+        self._cache, self._cache_name = DynamicCache(), cache_argument(model) or "cache"
         self._num_slots = 0
         self._alive: weakref.WeakSet[Context] = weakref.WeakSet()
 
@@ -113,8 +114,8 @@ class Contexts:
                 input_ids=ids,
                 attention_mask=masks,
                 position_ids=torch.tensor([positions], device=device),
-                past_key_values=self._cache,
                 use_cache=True,
+                **{self._cache_name: self._cache},
                 **self._extra_inputs(requests),
             )
         self._num_slots += len(tokens)

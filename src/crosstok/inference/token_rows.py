@@ -11,6 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from crosstok.models.caches import cache_argument, cache_of
+
 
 class TokenRows:
     """Rows of token ids, padded on the left, that all grow by the same number of tokens."""
@@ -26,6 +28,7 @@ class TokenRows:
             self._mask[row, width - len(ids) :] = 1
         self._ids, self._mask = self._ids.to(model.device), self._mask.to(model.device)
         self._cache: Any = DynamicCache(config=model.config)
+        self._cache_name = cache_argument(model)
         self._num_prompt = width
         self._num_new: int | None = None  # tokens that the model has not read; None: all
         taken = inspect.signature(model.forward).parameters
@@ -52,19 +55,20 @@ class TokenRows:
                 "added since the last call."
             )
         extra: dict[str, Any] = {"logits_to_keep": num} if self._takes_num_logits else {}
+        if self._cache_name is not None:
+            extra[self._cache_name] = self._cache
         if self._takes_positions:
             extra["position_ids"] = (self._mask.cumsum(dim=1) - 1).clamp(min=0)
         inputs = self._model.prepare_inputs_for_generation(
             self._ids,
             next_sequence_length=self._num_new,
-            past_key_values=self._cache,
             attention_mask=self._mask,
             use_cache=True,
             is_first_iteration=self._num_new is None,
             **extra,
         )
         output = self._model(**inputs)
-        self._cache, self._num_new = output.past_key_values, 0
+        self._cache, self._num_new = cache_of(output), 0
         logits: Tensor = output.logits[:, -num:]
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 

@@ -10,6 +10,7 @@ This file is copied into the folders of such models and is all the code that the
 (``trust_remote_code=True``): it imports only torch and transformers.
 """
 
+import inspect
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +26,7 @@ from transformers import (
 )
 
 _OF_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings")
+_CACHE_NAMES = ("cache", "past_key_values")
 _PACKED = ("cu_seq_lens_q", "cu_seq_lens_k", "seq_idx", "block_table")
 
 
@@ -172,6 +174,9 @@ class ByteExpandedForCausalLM(PreTrainedModel, GenerationMixin):
         self.backbone = AutoModelForCausalLM.from_config(
             config.text_config, dtype=torch.get_default_dtype()
         )
+        # transformers before 5.24 calls it past_key_values.
+        taken = inspect.signature(self.backbone.forward).parameters
+        self._cache_name = "cache" if "cache" in taken else "past_key_values"
         own = self.backbone.get_input_embeddings()
         own.padding_idx = None  # else that row would not be trained
         num_ids, width = own.weight.shape
@@ -239,6 +244,7 @@ class ByteExpandedForCausalLM(PreTrainedModel, GenerationMixin):
         position_ids: Tensor | None = None,
         past_key_values: Any = None,
         logits_to_keep: int | Tensor = 0,
+        cache: Any = None,
         **kwargs: Any,
     ) -> Any:
         """Run the backbone's forward pass on expanded inputs.
@@ -247,10 +253,11 @@ class ByteExpandedForCausalLM(PreTrainedModel, GenerationMixin):
             input_ids: [B T] bytes and special tokens.
             attention_mask: [B T] 1 for text, 0 for padding, on either side.
             expansion_ids: [B T] rows of the frozen matrix, -1 for none. They are looked up if not
-                passed, which needs the whole text: with filled `past_key_values` they are required.
+                passed, which needs the whole text: with a filled `cache` they are required.
             position_ids: passed on to the backbone.
-            past_key_values: passed on to the backbone.
+            past_key_values: the former name of `cache`.
             logits_to_keep: passed on to the backbone.
+            cache: passed on to the backbone, under the name that its forward pass has for it.
             kwargs: other arguments of the backbone.
 
         Raises:
@@ -261,9 +268,10 @@ class ByteExpandedForCausalLM(PreTrainedModel, GenerationMixin):
                 "a model with input expansion takes input_ids, not inputs_embeds: it finds the "
                 "subwords by the ids. Pass input_ids."
             )
+        cache = past_key_values if cache is None else cache
         if expansion_ids is None:
             mask = attention_mask
-            self._check_whole_text(mask, position_ids, past_key_values, kwargs)
+            self._check_whole_text(mask, position_ids, cache, kwargs)
             expansion_ids = self.lookup(input_ids, mask)
         if logits_to_keep is not None and not (
             isinstance(logits_to_keep, int) and logits_to_keep == 0
@@ -271,10 +279,11 @@ class ByteExpandedForCausalLM(PreTrainedModel, GenerationMixin):
             kwargs["logits_to_keep"] = logits_to_keep
         if position_ids is not None:
             kwargs["position_ids"] = position_ids
+        if cache is not None:
+            kwargs[self._cache_name] = cache
         return self.backbone(
             inputs_embeds=self.expanded(input_ids, expansion_ids),
             attention_mask=attention_mask,
-            past_key_values=past_key_values,
             **kwargs,
         )
 
@@ -304,7 +313,7 @@ class ByteExpandedForCausalLM(PreTrainedModel, GenerationMixin):
                 "a model with input expansion generates from input_ids only; pass them."
             )
         num_new = inputs["input_ids"].shape[1]
-        past = kwargs.get("past_key_values")
+        past = next((kwargs[name] for name in _CACHE_NAMES if kwargs.get(name) is not None), None)
         num_past = 0 if past is None else int(past.get_seq_length())
         if input_ids.shape[1] < num_past + num_new:
             raise TypeError(
@@ -323,7 +332,7 @@ class ByteExpandedForCausalLM(PreTrainedModel, GenerationMixin):
         name = type(self).__name__
         if past is not None and int(past.get_seq_length()):
             raise TypeError(
-                f"{name} cannot see the bytes of the text in past_key_values: pass "
+                f"{name} cannot see the bytes of the text in the cache: pass "
                 "expansion_ids (model.lookup(all_ids)[:, -num_new:]), or use generate()."
             )
         if mask is not None and not (isinstance(mask, Tensor) and mask.ndim == 2):
