@@ -6,13 +6,20 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel, TrainingArguments
+from transformers.integrations.integration_utils import (
+    INTEGRATION_TO_CALLBACK,
+    get_available_reporting_integrations,
+)
 
 from crosstok.models import default_device
-from crosstok.recipes import TrainingRecipe
+from crosstok.plugins import nearest
+from crosstok.recipes import RecipeError, TrainingRecipe
 from crosstok.training.arguments import default_learning_rate
 from crosstok.training.outputs import CHECKPOINTS
 
 log = logging.getLogger("crosstok")
+
+_PACKAGES = {"azure_ml": "azureml-core", "flyte": "flytekit"}  # where they are called otherwise
 
 
 def training_device(recipe: TrainingRecipe) -> torch.device:
@@ -73,3 +80,27 @@ def training_arguments(recipe: TrainingRecipe, model: PreTrainedModel) -> Traini
 def metric_sinks(recipe: TrainingRecipe) -> list[str]:
     """Where the metrics of a run go, by transformers' names."""
     return [name.strip() for name in recipe.report_to.split(",") if name.strip() != "none"]
+
+
+def check_metric_sinks(recipe: TrainingRecipe) -> None:
+    """Refuse a place for metrics that transformers does not know, or whose package is missing.
+
+    Raises:
+        RecipeError: names it and the next step.
+    """
+    sinks = metric_sinks(recipe)
+    if sinks == ["all"]:
+        return
+    known, there = list(INTEGRATION_TO_CALLBACK), get_available_reporting_integrations()
+    for name in sinks:
+        if name not in known:
+            raise RecipeError(
+                f"report_to is {recipe.report_to!r}, and transformers reports to nothing called "
+                f"{name!r}{nearest(name, known)} It knows {', '.join(known)}; or give none."
+            )
+        if name not in there:
+            package = _PACKAGES.get(name, name)
+            raise RecipeError(
+                f"report_to is {recipe.report_to!r}, and {name} is not installed. Run `pip install "
+                f"{package}`, or report to tensorboard (the default) or none."
+            )

@@ -14,7 +14,7 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 from transformers.trainer_callback import PrinterCallback
 
 from crosstok.alignment import ENDS_OF_CHATS, ENDS_OF_TEXTS
-from crosstok.jobs.arguments import metric_sinks, training_arguments
+from crosstok.jobs.arguments import check_metric_sinks, metric_sinks, training_arguments
 from crosstok.jobs.held_out import HeldOut
 from crosstok.jobs.report import RunReport, watch_run
 from crosstok.jobs.teachers import check_teacher_cache
@@ -148,6 +148,7 @@ def check_request(
     check_output_folder(output, resume=recipe.resume, overwrite=recipe.overwrite)
     check_same_recipe(recipe, output)
     recipe.check(objectives)
+    check_metric_sinks(recipe)
     check_teacher_cache(recipe, output, objectives)
     for model in models:
         check_model_exists(model)
