@@ -63,6 +63,8 @@ def check_name(name: str, known: Mapping[str, str], group: str, what: str) -> No
     Raises:
         ValueError: it is neither; the message suggests the nearest name.
     """
+    if name in known:
+        return
     module, colon, path = name.partition(":")
     if colon and all(part.isidentifier() for part in f"{module}.{path}".split(".")):
         return

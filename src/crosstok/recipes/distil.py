@@ -10,6 +10,8 @@ from crosstok.recipes.training import TrainingRecipe
 class DistilRecipe(TrainingRecipe):
     """Train a student on a teacher that has another tokenizer."""
 
-    teacher: Strings = option("Model to learn from: a name on the hub or a folder.", group="model")
+    teacher: Strings = option(
+        "Model to learn from: a name on the hub or a folder.", group="model", may_be_empty=True
+    )
     student: str = option("Model to train: a name on the hub or a folder.", group="model")
     random_init: bool = option("Start the student from random weights.", False, group="model")

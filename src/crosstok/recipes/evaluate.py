@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from crosstok.choices import Combine, Precision, Target, TextUnit
 from crosstok.recipes.ensemble import ensemble_options, spelled_as_in_recipes
-from crosstok.recipes.fields import CheckedRecipe, Numbers, PathName, Strings, option
+from crosstok.recipes.fields import CheckedRecipe, DeviceName, Numbers, PathName, Strings, option
 
 if TYPE_CHECKING:
     from crosstok.evaluation import EvaluationOptions
@@ -22,7 +22,7 @@ class EvaluateRecipe(CheckedRecipe):
     )
     combine: Combine | None = option("Let all models answer as one.", None, group="model")
     weight: Numbers | None = option(
-        "Weight of each model, in their order; equal if not given.", None, group="model"
+        "Weight of each model, in their order; equal if not given.", None, group="model", above=0
     )
     alpha: float = option(
         "For --combine proxy: strength of expert minus anti-expert.", 1.0, group="model"
@@ -51,6 +51,7 @@ class EvaluateRecipe(CheckedRecipe):
         "Bytes in a window, not tokens; up to 1024 by default for byte views and ensembles.",
         None,
         group="data",
+        at_least=1,
     )
     start_every_window: bool = option(
         "Put the start token before every window, not only before every text.", True, group="data"
@@ -83,7 +84,7 @@ class EvaluateRecipe(CheckedRecipe):
     )
 
     json: PathName | None = option("Also write the figures here.", None, group="output and run")
-    device: str | None = option(
+    device: DeviceName | None = option(
         "cpu, cuda, cuda:1, ...; the accelerator, if there is one.", None, group="output and run"
     )
     precision: Precision | None = option(

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from functools import cache
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_type_hints
 
 import pydantic
-import yaml
 
 from crosstok.plugins import nearest
 from crosstok.recipes.former_keys import (
@@ -19,6 +19,8 @@ from crosstok.recipes.former_keys import (
     spell_moves,
     translate,
 )
+from crosstok.recipes.limits import find_fault, is_bool_as_number
+from crosstok.recipes.yaml_text import read_yaml, write_yaml
 
 log = logging.getLogger("crosstok")
 
@@ -34,6 +36,21 @@ Numbers = Annotated[
 PathName = Annotated[
     str, pydantic.BeforeValidator(lambda v: os.path.expanduser(v) if isinstance(v, str) else v)
 ]
+
+_DEVICES = ("cpu", "cuda", "mps", "xpu", "npu", "hpu", "mlu", "musa", "mtia", "sdaa", "meta")
+
+
+def _check_device(name: str) -> str:
+    kind, _, number = name.partition(":")
+    if kind not in _DEVICES or not (number.isdecimal() or kind == name):
+        raise ValueError(
+            f"it must be a device of torch, such as cpu, cuda or cuda:1{nearest(kind, _DEVICES)}"
+        )
+    return name
+
+
+# torch's name of a device, which this machine need not have.
+DeviceName = Annotated[str, pydantic.AfterValidator(_check_device)]
 
 GROUPS = (
     "",
@@ -61,7 +78,7 @@ class RecipeError(ValueError):
     """The options do not make a recipe: a key is unknown or missing, or a value is wrong."""
 
 
-def option(
+def option(  # noqa: PLR0913 (what is known of an option)
     help_text: str,
     default: Any = MISSING,
     *,
@@ -69,6 +86,9 @@ def option(
     on_resume: Literal["may change", "must stay"] = "must stay",
     at_least: float | None = None,
     above: float | None = None,
+    at_most: float | None = None,
+    free_text: bool = False,
+    may_be_empty: bool = False,
     instead_of: str | None = None,
     example: str = "NAME=VALUE",
 ) -> Any:
@@ -81,6 +101,9 @@ def option(
         on_resume: whether a run may be resumed with another value.
         at_least: the smallest value allowed.
         above: the value must be larger than this.
+        at_most: the largest value allowed.
+        free_text: any text is a value, an empty one too.
+        may_be_empty: an empty list is a value.
         instead_of: a field that excludes this one: an option for either removes the other from what
             the recipe file sets.
         example: for a mapping, an example of what to write after the flag.
@@ -91,6 +114,9 @@ def option(
         "on_resume": on_resume,
         "at_least": at_least,
         "above": above,
+        "at_most": at_most,
+        "free_text": free_text,
+        "may_be_empty": may_be_empty,
         "instead_of": instead_of,
         "example": example,
     }
@@ -131,15 +157,24 @@ def validated(recipe_type: Any, values: Mapping[str, Any]) -> dict[str, Any]:
         try:
             converted[name] = adapters[name].validate_python(_plain(value))
         except pydantic.ValidationError as error:
-            problems += [
-                f"{'.'.join(map(str, (name, *e['loc'])))} = {e['input']!r}: {e['msg']}"
-                for e in error.errors()
-            ]
-        else:
-            _check_range(known[name], converted[name])
+            problems += [_describe(name, entry) for entry in error.errors()]
+            continue
+        if is_bool_as_number(_plain(value), converted[name]):
+            problems.append(f"{name} = {value!r}: Input should be a number")
+        elif fault := find_fault(known[name], converted[name]):
+            raise RecipeError(fault)
     if problems:
         raise RecipeError(f"the recipe does not fit: {'; '.join(problems)}.")
     return converted
+
+
+def _describe(name: str, error: Any) -> str:
+    """``precision = 'bfloat16': Input should be 'fp32' or 'bf16': did you mean 'bf16'?``."""
+    given, said = error["input"], error["msg"].removeprefix("Value error, ").rstrip(".?")
+    if error["type"] == "literal_error" and isinstance(given, str):
+        near = nearest(given, re.findall("'([^']+)'", error["ctx"]["expected"]))
+        said += near.rstrip(".?")
+    return f"{'.'.join(map(str, (name, *error['loc'])))} = {given!r:.200}: {said}"
 
 
 @cache
@@ -153,17 +188,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(entry) for entry in value]
     return os.fspath(value) if isinstance(value, os.PathLike) else value
-
-
-def _check_range(known: Field[Any], value: Any) -> None:
-    at_least, above = known.metadata.get("at_least"), known.metadata.get("above")
-    if not isinstance(value, int | float):
-        return
-    use = "" if known.default in (MISSING, None) else f" Use {known.default} (the default)."
-    if at_least is not None and not value >= at_least:
-        raise RecipeError(f"{known.name} is {value}; it must be at least {at_least:g}.{use}")
-    if above is not None and not value > above:
-        raise RecipeError(f"{known.name} is {value}; it must be above {above:g}.{use}")
 
 
 def grouped_fields(*recipe_types: type[Any]) -> list[Field[Any]]:
@@ -292,9 +316,9 @@ def pairs(given: Iterable[str], flag: str, example: str = "strict.top_k=32") -> 
                 f"{flag} {example}."
             )
         try:
-            into[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise RecipeError(f"{entry!r}: the value {value!r} is not YAML: {error}") from error
+            into[key] = read_yaml(value)
+        except ValueError as error:
+            raise RecipeError(f"{flag} {entry!r}: the value is not YAML: {error}.") from error
     return values
 
 
@@ -307,7 +331,7 @@ def recipe_yaml(recipe: Any) -> str:
     """The recipe as YAML, in the order of its groups."""
     values = asdict(recipe)
     ordered = {f.name: values[f.name] for f in grouped_fields(type(recipe))}
-    return yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True)
+    return write_yaml(ordered)
 
 
 def read_recipe_file(file: Path) -> dict[str, Any]:
@@ -319,9 +343,11 @@ def read_recipe_file(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise RecipeError(f"there is no recipe {str(file)!r}; give the path of a YAML file.")
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"recipe {str(file)!r} is not YAML: {error}") from error
+        values = read_yaml(file.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"recipe {str(file)!r} is not YAML: it is not text in UTF-8.") from error
+    except ValueError as error:
+        raise RecipeError(f"recipe {str(file)!r} is not YAML: {error}.") from error
     if not isinstance(values, dict):
         raise RecipeError(f"recipe {str(file)!r} must hold `key: value` lines, nothing else.")
     return {str(key).replace("-", "_"): value for key, value in values.items()}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from crosstok.choices import Combine, Precision, Target, Unit
 from crosstok.recipes.ensemble import ensemble_options, spelled_as_in_recipes
-from crosstok.recipes.fields import CheckedRecipe, Numbers, RecipeError, Strings, option
+from crosstok.recipes.fields import CheckedRecipe, DeviceName, Numbers, RecipeError, Strings, option
 
 if TYPE_CHECKING:
     from crosstok.inference.ensemble import Ensemble
@@ -27,7 +27,7 @@ class GenerateRecipe(CheckedRecipe):
     )
     combine: Combine | None = option("How several models answer as one.", None, group="model")
     weight: Numbers | None = option(
-        "Weight of each model, in their order; equal if not given.", None, group="model"
+        "Weight of each model, in their order; equal if not given.", None, group="model", above=0
     )
     alpha: float = option(
         "For --combine proxy: strength of expert minus anti-expert.", 1.0, group="model"
@@ -39,7 +39,7 @@ class GenerateRecipe(CheckedRecipe):
         "For models read byte by byte: which token sequences count.", "all", group="model"
     )
 
-    prompt: Strings | None = option("Text to continue.", None, group="prompts")
+    prompt: Strings | None = option("Text to continue.", None, group="prompts", free_text=True)
     prompt_file: Strings | None = option(
         "File with one text to continue; - for standard input.", None, group="prompts"
     )
@@ -49,7 +49,7 @@ class GenerateRecipe(CheckedRecipe):
         False,
         group="chat",
     )
-    system: str | None = option("System message.", None, group="chat")
+    system: str | None = option("System message.", None, group="chat", free_text=True)
     chat_template: Strings | None = option(
         "File, plain, or own for the model's own; several models take one for all or one each.",
         None,
@@ -82,26 +82,30 @@ class GenerateRecipe(CheckedRecipe):
         1.0,
         group="answers",
         above=0,
+        at_most=1,
     )
     min_p: float = option(
         "Sample from tokens with at least this share of the highest probability.",
         0.0,
         group="answers",
         at_least=0,
+        at_most=1,
     )
     repetition_penalty: float = option(
         "Above 1, tokens that already occur become less likely.", 1.0, group="answers", above=0
     )
-    stop: Strings | None = option("End an answer before this text.", None, group="answers")
+    stop: Strings | None = option(
+        "End an answer before this text.", None, group="answers", free_text=True
+    )
     num_return_sequences: int = option(
         "Sampled answers to each prompt.", 1, group="answers", at_least=1
     )
-    seed: int = option("Seed of the sampling.", 0, group="answers")
+    seed: int = option("Seed of the sampling.", 0, group="answers", at_least=0, at_most=2**32 - 1)
 
     json: bool = option(
         "Write each prompt and its answer as a line of JSON.", False, group="output and run"
     )
-    device: str | None = option(
+    device: DeviceName | None = option(
         "cpu, cuda, cuda:1, ...; the accelerator, if there is one.", None, group="output and run"
     )
     precision: Precision | None = option(

@@ -39,7 +39,10 @@ class InspectTokenizersRecipe(_InspectRecipe):
     source: str = option("Tokenizer or model, name or folder.", group="two tokenizers")
     target: str = option("Tokenizer or model to compare with, or bytes.", group="two tokenizers")
     text: str | None = option(
-        "A text to show split into tokens, instead of --data.", None, group="two tokenizers"
+        "A text to show split into tokens, instead of --data.",
+        None,
+        group="two tokenizers",
+        free_text=True,
     )
     data: str | None = option("Texts: a data set name, a file or a folder.", None, group="both")
     max_texts: int | None = option(

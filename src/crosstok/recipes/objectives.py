@@ -9,6 +9,7 @@ import pydantic
 from crosstok.choices import OBJECTIVES
 from crosstok.plugins import nearest, resolve
 from crosstok.recipes.fields import RecipeError
+from crosstok.recipes.limits import is_bool_as_number
 
 if TYPE_CHECKING:
     from crosstok.objectives import Objective
@@ -73,6 +74,9 @@ def make_objective(place: str, options: Mapping[str, Any]) -> "Objective":
             for e in error.errors()
         )
         raise RecipeError(f"the objective's options do not fit: {problems}.") from error
+    for name, value in options.items():
+        if is_bool_as_number(value, getattr(objective, name)):
+            raise RecipeError(f"{cls.name}.{name} is {value}; it must be a number.")
     return objective
 
 

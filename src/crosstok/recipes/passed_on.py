@@ -1,9 +1,12 @@
 """Options passed on to transformers, and the ones that crosstok sets itself."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_type_hints
+
+import pydantic
 
 from crosstok.plugins import nearest
 from crosstok.recipes.fields import RecipeError
@@ -122,7 +125,39 @@ def check_trainer_options(given: Mapping[str, Any]) -> dict[str, Any]:
                 f"transformers.TrainingArguments has no argument {name!r}{nearest(name, known)} "
                 "Its documentation lists them."
             )
-    return {name: _number(value) for name, value in given.items()}
+    read = {name: _number(value) for name, value in given.items()}
+    hints = get_type_hints(TrainingArguments)
+    for name, value in read.items():
+        _check_trainer_value(name, value, hints[name])
+    return read
+
+
+# Limits of numbers that the optimizer would refuse only once the models are loaded.
+_SHARES = ("adam_beta1", "adam_beta2")
+
+
+def _check_trainer_value(name: str, value: Any, hint: Any) -> None:
+    """Check the type of an argument, and that a number is finite and not below 0.
+
+    Raises:
+        RecipeError: the value does not fit; says what does.
+    """
+    try:
+        pydantic.TypeAdapter(hint, config=_ANY_TYPE).validate_python(value)
+    except pydantic.ValidationError as error:
+        wanted = error.errors()[-1]["msg"].removeprefix("Input should be ")
+        raise RecipeError(f"trainer.{name} is {value!r}; it must be {wanted}.") from error
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return
+    if not math.isfinite(value):
+        raise RecipeError(f"trainer.{name} is {value}; it must be a finite number.")
+    if name in _SHARES and not 0 <= value < 1:
+        raise RecipeError(f"trainer.{name} is {value}; it must be from 0 to below 1.")
+    if name.startswith("adam_") and value < 0:
+        raise RecipeError(f"trainer.{name} is {value}; it must be at least 0.")
+
+
+_ANY_TYPE = pydantic.ConfigDict(arbitrary_types_allowed=True)
 
 
 def _number(value: Any) -> Any:

@@ -58,7 +58,12 @@ class TrainingRecipe(HeldOutRecipe):
         at_least=1,
     )
     num_workers: int = option(
-        "Processes that prepare batches.", 2, group="data", on_resume="may change", at_least=0
+        "Processes that prepare batches.",
+        2,
+        group="data",
+        on_resume="may change",
+        at_least=0,
+        at_most=1024,
     )
 
     objective: str = option(
@@ -79,6 +84,7 @@ class TrainingRecipe(HeldOutRecipe):
         "Weight of an objective with --weighting fixed; a list is a schedule over the run.",
         None,
         group="objective",
+        at_least=0,
         example="alm=0.5",
     )
 
@@ -163,6 +169,7 @@ class TrainingRecipe(HeldOutRecipe):
         0,
         group="training",
         at_least=0,
+        at_most=2**32 - 1,
     )
     trainer: dict[str, Any] | None = option(
         "Any other argument of transformers.TrainingArguments.",
