@@ -16,9 +16,9 @@ PUBLIC = {
     "TokenEnsemble TokenModel is_ensemble_file load_language_model",
     "models": "ExtraInputs Scores SubwordLookup check_is_bytes check_model_exists "
     "check_vocabulary_fits default_device describe_architecture evaluating expand_inputs "
-    "extra_inputs hidden_states load_config load_model max_positions needs_code new_model "
-    "output_head plain_model raise_max_positions subword_lookup token_scores unwrap_model "
-    "vocabulary_masks why_positions_are_fixed",
+    "extra_inputs find_device hidden_states load_config load_model max_positions needs_code "
+    "new_model output_head plain_model raise_max_positions subword_lookup token_scores "
+    "unwrap_model vocabulary_masks why_positions_are_fixed",
     "objectives": "ALM AlignedBatch BoundObjective CrossEntropy DSKD FitsAnyPair FixedWeights GOLD "
     "GradientMagnitude HiddenStates LossSum Metric MinED ModelView Needs Objective Strict "
     "ULD count_true label_metrics require_boundary require_hidden",

@@ -16,7 +16,7 @@ from crosstok.inference.byte_member import ByteMember
 from crosstok.inference.ensemble import Ensemble, Member
 from crosstok.inference.language_model import LanguageModel
 from crosstok.inference.token_model import TokenModel
-from crosstok.models import default_device, load_model
+from crosstok.models import find_device, load_model
 from crosstok.tokenizers import load_tokenizer
 
 
@@ -86,17 +86,9 @@ def place_and_dtype(
     Raises:
         ValueError: there is no such device.
     """
-    if device is None:
-        device = str(default_device())
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # the second if torch was built without it
-        raise ValueError(
-            f"device {device!r} cannot be used ({str(error).splitlines()[0]}). Use cpu, or leave "
-            "device out for the accelerator, if there is one."
-        ) from error
+    place = str(find_device(device))
     dtype = DTYPES.get(precision, precision) if isinstance(precision, str) else precision
-    return device, dtype or ("float32" if device == "cpu" else "auto")
+    return place, dtype or ("float32" if place == "cpu" else "auto")
 
 
 @dataclass(frozen=True)

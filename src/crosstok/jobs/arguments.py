@@ -11,10 +11,10 @@ from transformers.integrations.integration_utils import (
     get_available_reporting_integrations,
 )
 
-from crosstok.models import default_device
+from crosstok.models import find_device
 from crosstok.plugins import nearest
 from crosstok.recipes import RecipeError, TrainingRecipe
-from crosstok.training.arguments import default_learning_rate
+from crosstok.training.arguments import PlacedArguments, default_learning_rate
 from crosstok.training.outputs import CHECKPOINTS
 
 log = logging.getLogger("crosstok")
@@ -23,11 +23,19 @@ _PACKAGES = {"azure_ml": "azureml-core", "flyte": "flytekit"}  # where they are 
 
 
 def training_device(recipe: TrainingRecipe) -> torch.device:
-    """Where transformers' trainer would put the model."""
-    arguments = TrainingArguments(
-        output_dir=recipe.output, report_to=[], use_cpu=default_device().type == "cpu"
-    )
-    return arguments.device
+    """Where transformers' trainer will put the model."""
+    place = placement(recipe)
+    return PlacedArguments(output_dir=recipe.output, report_to=[], **place).device
+
+
+def placement(recipe: TrainingRecipe) -> dict[str, Any]:
+    """The arguments of `PlacedArguments` that say where a recipe is trained.
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    device = find_device(recipe.device)
+    return {"use_cpu": device.type == "cpu", "device_index": device.index}
 
 
 def training_arguments(recipe: TrainingRecipe, model: PreTrainedModel) -> TrainingArguments:
@@ -68,13 +76,13 @@ def training_arguments(recipe: TrainingRecipe, model: PreTrainedModel) -> Traini
         save_total_limit=2,
         logging_steps=recipe.log_every,
         disable_tqdm=True,
-        use_cpu=default_device().type == "cpu",
+        **placement(recipe),
         dataloader_pin_memory=torch.cuda.is_available(),
         report_to=[name for name in metric_sinks(recipe) if name != "tensorboard"],
         ddp_find_unused_parameters=False,
         **checkpointing,
     )
-    return TrainingArguments(**{**ours, **recipe.trainer_arguments()})
+    return PlacedArguments(**{**ours, **recipe.trainer_arguments()})
 
 
 def metric_sinks(recipe: TrainingRecipe) -> list[str]:

@@ -42,6 +42,7 @@ def evaluate(recipe: EvaluateRecipe) -> EvaluateResult:
         EvaluationError: something failed later; it carries the figures of all the rest, which are
             also in the JSON file if one was asked for.
     """
+    recipe.check_device()
     try:
         found = compare(
             recipe.model,

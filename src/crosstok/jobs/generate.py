@@ -70,6 +70,7 @@ def generate(
             cannot be loaded; says which.
     """
     recipe.check()
+    recipe.check_device()
     ensemble = recipe.ensemble()
     prompts = read_prompts(recipe, takes_bytes=ensemble.unit == "byte" and not recipe.chat)
     check_members(recipe, ensemble.members, prompts)

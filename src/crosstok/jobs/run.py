@@ -149,6 +149,7 @@ def check_request(
     check_same_recipe(recipe, output)
     recipe.check(objectives)
     check_metric_sinks(recipe)
+    recipe.check_device()
     check_teacher_cache(recipe, output, objectives)
     for model in models:
         check_model_exists(model)

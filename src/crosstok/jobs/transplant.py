@@ -52,6 +52,7 @@ def transplant(recipe: TransplantRecipe) -> TransplantResult:
     output = Path(recipe.output)
     check_output_folder(output, overwrite=recipe.overwrite)
     check_model_exists(recipe.model)
+    recipe.check_device()
     recipe.transplant_method()  # what it lacks is said before anything is loaded
     trust = recipe.trust_remote_code
     source = TextEncoder(load_tokenizer(recipe.model, trust_remote_code=trust))
@@ -60,7 +61,8 @@ def transplant(recipe: TransplantRecipe) -> TransplantResult:
     )
     if recipe.input_expansion:
         check_is_bytes(target.byte_vocab)
-    model = load_model(recipe.model, trust_remote_code=trust)
+    place = recipe.device  # the CPU is enough for this job, so it is the default
+    model = load_model(recipe.model, device=place, trust_remote_code=trust)
     model, report = give_embeddings(recipe, model, source, target, model.dtype)
     if recipe.overwrite:
         clear_output_folder(output)

@@ -5,7 +5,7 @@ from crosstok.models.context_length import (
     raise_max_positions,
     why_positions_are_fixed,
 )
-from crosstok.models.devices import default_device
+from crosstok.models.devices import default_device, find_device
 from crosstok.models.expansion import (
     check_is_bytes,
     expand_inputs,
@@ -43,6 +43,7 @@ __all__ = [
     "evaluating",
     "expand_inputs",
     "extra_inputs",
+    "find_device",
     "hidden_states",
     "load_config",
     "load_model",

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from crosstok.choices import Combine, Precision, Target, TextUnit
 from crosstok.recipes.ensemble import ensemble_options, spelled_as_in_recipes
-from crosstok.recipes.fields import CheckedRecipe, DeviceName, Numbers, PathName, Strings, option
+from crosstok.recipes.fields import Numbers, PathName, Strings, option
+from crosstok.recipes.placing import PlacedRecipe
 
 if TYPE_CHECKING:
     from crosstok.evaluation import EvaluationOptions
@@ -14,7 +15,7 @@ _EXAMS = "tasks and exams"
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateRecipe(CheckedRecipe):
+class EvaluateRecipe(PlacedRecipe):
     """Compare models by bits per byte, exams, tasks and agreement with a teacher."""
 
     model: Strings = option(
@@ -84,9 +85,6 @@ class EvaluateRecipe(CheckedRecipe):
     )
 
     json: PathName | None = option("Also write the figures here.", None, group="output and run")
-    device: DeviceName | None = option(
-        "cpu, cuda, cuda:1, ...; the accelerator, if there is one.", None, group="output and run"
-    )
     precision: Precision | None = option(
         "Precision of the weights; by default fp32 on a CPU, elsewhere as saved.",
         None,

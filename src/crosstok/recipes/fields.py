@@ -37,21 +37,6 @@ PathName = Annotated[
     str, pydantic.BeforeValidator(lambda v: os.path.expanduser(v) if isinstance(v, str) else v)
 ]
 
-_DEVICES = ("cpu", "cuda", "mps", "xpu", "npu", "hpu", "mlu", "musa", "mtia", "sdaa", "meta")
-
-
-def _check_device(name: str) -> str:
-    kind, _, number = name.partition(":")
-    if kind not in _DEVICES or not (number.isdecimal() or kind == name):
-        raise ValueError(
-            f"it must be a device of torch, such as cpu, cuda or cuda:1{nearest(kind, _DEVICES)}"
-        )
-    return name
-
-
-# torch's name of a device, which this machine need not have.
-DeviceName = Annotated[str, pydantic.AfterValidator(_check_device)]
-
 GROUPS = (
     "",
     "model",

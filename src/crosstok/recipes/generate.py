@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from crosstok.choices import Combine, Precision, Target, Unit
 from crosstok.recipes.ensemble import ensemble_options, spelled_as_in_recipes
-from crosstok.recipes.fields import CheckedRecipe, DeviceName, Numbers, RecipeError, Strings, option
+from crosstok.recipes.fields import Numbers, RecipeError, Strings, option
+from crosstok.recipes.placing import PlacedRecipe
 
 if TYPE_CHECKING:
     from crosstok.inference.ensemble import Ensemble
@@ -15,7 +16,7 @@ _SAMPLING_ONLY = ("top_k", "top_p", "min_p", "num_return_sequences")
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerateRecipe(CheckedRecipe):
+class GenerateRecipe(PlacedRecipe):
     """Let a model, or several as one, continue texts or answer chats.
 
     The answer to a single prompt appears as it is generated; several prompts are answered together.
@@ -104,9 +105,6 @@ class GenerateRecipe(CheckedRecipe):
 
     json: bool = option(
         "Write each prompt and its answer as a line of JSON.", False, group="output and run"
-    )
-    device: DeviceName | None = option(
-        "cpu, cuda, cuda:1, ...; the accelerator, if there is one.", None, group="output and run"
     )
     precision: Precision | None = option(
         "Precision of the weights; by default fp32 on a CPU, elsewhere as saved.",

@@ -54,7 +54,7 @@ OWNED_BY_TRAINING = {
     "label_smoothing_factor": "objective sets the loss",
     "average_tokens_across_devices": "losses are divided by the counts of the global batch",
     "disable_tqdm": "crosstok has its own progress bar",
-    "use_cpu": "the accelerator is used if there is one; CUDA_VISIBLE_DEVICES= hides it",
+    "use_cpu": "give device",
     "parallelism_config": _SHARDED,
     "fsdp": _SHARDED,
     "fsdp_config": _SHARDED,

@@ -16,6 +16,7 @@ from crosstok.recipes.passed_on import (
     check_name,
     check_trainer_options,
 )
+from crosstok.recipes.placing import PlacedRecipe
 
 if TYPE_CHECKING:
     from crosstok.objectives import Objective
@@ -26,7 +27,7 @@ DEFAULT_STEPS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingRecipe(HeldOutRecipe):
+class TrainingRecipe(HeldOutRecipe, PlacedRecipe):
     """Options of every job that trains."""
 
     former_keys: ClassVar[Mapping[str, FormerKey]] = ALM_KEYS

@@ -7,7 +7,8 @@ import pydantic
 
 from crosstok.choices import METHODS
 from crosstok.plugins import check_name
-from crosstok.recipes.fields import CheckedRecipe, PathName, RecipeError, option
+from crosstok.recipes.fields import PathName, RecipeError, option
+from crosstok.recipes.placing import PlacedRecipe
 from crosstok.recipes.training import DEFAULT_BYTES, DEFAULT_LENGTH, TrainingRecipe
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ MethodName = Annotated[str, pydantic.AfterValidator(_check_method)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransplantRecipe(CheckedRecipe):
+class TransplantRecipe(PlacedRecipe):
     """Give a model the embeddings of another tokenizer, without training."""
 
     model: str = option("Model to start from: a name on the hub or a folder.", group="model")

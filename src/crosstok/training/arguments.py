@@ -2,7 +2,8 @@
 
 import copy
 import logging
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,6 +14,40 @@ from crosstok.models import default_device
 log = logging.getLogger("crosstok")
 
 _STEPS = 1000
+
+
+@dataclass
+class PlacedArguments(TrainingArguments):
+    """Transformers' arguments, on one device: the one of a number, where there are several.
+
+    Without a launcher transformers would spread every batch over all GPUs (``nn.DataParallel``),
+    which losses that read whole output matrices cannot follow.
+
+    Raises:
+        ValueError: a launcher has chosen the devices already.
+    """
+
+    device_index: int | None = field(
+        default=None, metadata={"help": "Number of the accelerator to train on."}
+    )
+
+    @cached_property
+    def _setup_devices(self) -> torch.device:
+        device: torch.device = super()._setup_devices
+        self._n_gpu = min(self._n_gpu, 1)
+        state: Any = self.distributed_state
+        if self.device_index is not None and device.index != self.device_index:
+            if state.num_processes > 1:
+                raise ValueError(
+                    f"device has the number {self.device_index}, and there are "
+                    f"{state.num_processes} processes, each with a device of its own. Leave device "
+                    "out."
+                )
+            device = torch.device(device.type, self.device_index)
+            torch.accelerator.set_device_index(self.device_index)
+        if state.num_processes == 1:
+            state.device = device  # which accelerate may have read from the environment
+        return device
 
 
 def default_arguments(name: str, num_parameters: int) -> TrainingArguments:
