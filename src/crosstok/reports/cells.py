@@ -1,6 +1,7 @@
 """A text under two tokenizers: cells in the order of the text, with readable tokens."""
 
 import unicodedata
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,13 +29,37 @@ class Cell:
 
 
 def cells(source: Spans, target: Spans, alignment: Alignment) -> list[Cell]:
-    """Collect every token of both sides, in the order of the text."""
+    """Collect every token of both sides; on each side they keep the order of the ids."""
     ours = _tokens_by_chunk(alignment.source_chunk_ids, alignment.num_chunks)
     theirs = _tokens_by_chunk(alignment.target_chunk_ids, alignment.num_chunks)
-    pairs = enumerate(zip(alignment.chunk_ends, ours[1:], theirs[1:], strict=True))
-    placed = [(int(end), Cell(above, below, i)) for i, (end, above, below) in pairs]
-    placed += [(int(source.ends[t]), Cell([t], [], -1)) for t in ours[0]]
-    placed += [(int(target.ends[t]), Cell([], [t], -1)) for t in theirs[0]]
+    free_ours, free_theirs = _Queue(ours[0], source.ends), _Queue(theirs[0], target.ends)
+    found: list[Cell] = []
+    for i, (above, below) in enumerate(zip(ours[1:], theirs[1:], strict=True)):
+        found += _merge_uncovered(free_ours.take(above[0]), free_theirs.take(below[0]))
+        found.append(Cell(above, below, i))
+    return found + _merge_uncovered(
+        free_ours.take(len(source.ids)), free_theirs.take(len(target.ids))
+    )
+
+
+class _Queue:
+    """Tokens of one side that are in no chunk, with the byte each ends at."""
+
+    def __init__(self, tokens: list[int], ends: Int[np.ndarray, " T"]) -> None:
+        self._waiting = deque((int(ends[token]), token) for token in tokens)
+
+    def take(self, before: int) -> list[tuple[int, int]]:
+        """Take out the tokens that come before this one."""
+        taken = []
+        while self._waiting and self._waiting[0][1] < before:
+            taken.append(self._waiting.popleft())
+        return taken
+
+
+def _merge_uncovered(above: list[tuple[int, int]], below: list[tuple[int, int]]) -> list[Cell]:
+    """A cell for each token, in the order of the text."""
+    placed = [(end, Cell([token], [], -1)) for end, token in above]
+    placed += [(end, Cell([], [token], -1)) for end, token in below]
     return [cell for _, cell in sorted(placed, key=lambda pair: pair[0])]
 
 
