@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,9 +59,13 @@ def test_gaps_are_those_of_a_plain_softmax(model_folder, tokenizer_folder):
 
 
 @pytest.mark.parametrize("lora", [False, True])
-def test_a_run_leaves_a_page_with_gaps_before_and_after(recipe, lora):
+def test_a_run_leaves_a_page_with_gaps_before_and_after(
+    recipe, model_folder, tokenizer_folder, lora
+):
     result = transfer(recipe(objective="alm+cross_entropy", lora=lora, log_every=1))
     page = (result.folder / REPORT).read_text(encoding="utf-8")
+    assert f"<h1>{Path(model_folder).name} → {Path(tokenizer_folder).name}</h1>" in page
+    assert page.index("Chunks of the data") < page.index("Curves")
     assert means(page)
     assert all(re.fullmatch(r"[\d.]+ nats before → [\d.]+ after", mean) for mean in means(page))
     assert len({tuple(mean.split(" nats before → ")) for mean in means(page)}) == len(means(page))

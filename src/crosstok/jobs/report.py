@@ -22,8 +22,9 @@ from transformers import TrainerCallback
 
 from crosstok import __version__
 from crosstok.objectives import label_metrics
-from crosstok.recipes import TrainingRecipe, recipe_yaml
+from crosstok.recipes import DistilRecipe, TrainingRecipe, TransferRecipe, recipe_yaml
 from crosstok.reports import RunNumbers, run_curves, run_page, write_page
+from crosstok.teachers import TeacherName, short_name
 from crosstok.training import (
     AlignedCollator,
     DistillationTrainer,
@@ -118,7 +119,7 @@ class RunReport(TrainerCallback):
         recipe: dict[str, Any] = yaml.safe_load(recipe_yaml(self.recipe))
         page = run_page(
             RunNumbers(
-                title=output.resolve().name,
+                title=_title(self.recipe),
                 summary=summary,
                 metrics=metrics,
                 counts=counts,
@@ -145,6 +146,18 @@ class RunReport(TrainerCallback):
             f"{where}, and how likely the {one}teacher and the student find each chunk {when} "
             "training: the sums over its tokens, without the loss's debiasing and merging."
         )
+
+
+def _title(recipe: TrainingRecipe) -> str:
+    """What the run was, by the last parts of the names: ``gpt2 → bytes``, ``big teaches small``."""
+    if isinstance(recipe, TransferRecipe):
+        return f"{short_name(recipe.model)} → {short_name(recipe.tokenizer)}"
+    if isinstance(recipe, DistilRecipe):
+        teachers = [short_name(TeacherName.parse(name).name) for name in recipe.teacher]
+        student = short_name(recipe.student)
+        verb = "teaches" if len(teachers) == 1 else "teach"
+        return f"{' and '.join(teachers)} {verb} {student}" if teachers else student
+    return Path(recipe.output).resolve().name
 
 
 def environment(device: torch.device) -> dict[str, str]:
