@@ -8,7 +8,7 @@ PUBLIC = {
     "PromptCompletion compare_templates describe_template parse_example "
     "resolve_chat_template shared_examples",
     "corpora": "Corpus Examples as_examples as_row distinct_names load_corpora load_corpus "
-    "load_examples plain_name read_rows",
+    "load_examples load_mixture plain_name read_rows",
     "evaluation": "BitsPerByte EvaluationError EvaluationOptions ExamResult Fidelity Item Scorer "
     "bits_per_byte evaluate fidelity read_exam render_table take_exam",
     "inference": "ByteEnsemble ByteMember ByteView ContinuationScore Decoder Ensemble "

@@ -25,11 +25,6 @@ TEXTS = ["hello ☃", "2020-01-01"]
 PARAGRAPHS = "first line\nsecond line\n\nnext block\r\n\n\nlast"
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-
-
 def packed(path: Path, content: bytes) -> str:
     pack = {".xz": lzma.compress, ".gz": gzip.compress, ".zst": zstandard.compress}
     path.write_bytes(pack.get(path.suffix, bytes)(content))
@@ -95,7 +90,7 @@ def test_a_changed_file_is_read_again(tmp_path):
     for text in ("old", "new"):
         source = packed(tmp_path / "a.jsonl.xz", json_lines([{"text": text}]))
         assert list(load_corpus(source).texts()) == [text]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl.xz", "cache"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl.xz"]
 
 
 def test_the_count_of_skipped_rows_survives_the_cache(tmp_path):
@@ -133,13 +128,22 @@ def test_a_broken_array_is_named_by_its_line(tmp_path):
         (
             "a.jsonl",
             b'{"body": "x", "title": "y"}\n',
-            r"no field 'text'.*'body', 'title'.*text_field",
+            r"no field 'text'.*'body', 'title'.*Give --columns text=body\.",
         ),
-        ("a.jsonl", b'{"body": "x"}\n', r"text_field='body'"),
+        ("a.jsonl", b'{"body": "x"}\n', r"Give --columns text=body\."),
         ("a.jsonl", b"[1]\n2\n", r"no row is a JSON object"),
         ("a.jsonl", b'{"text": ""}\n{"text": 1}\n', r"none of its 2 rows holds text"),
         ("a.txt", b"one\ntwo \xff\n", r"line 2: not UTF-8"),
-        ("a.csv", b"text\na\n", r"not a data file that can be read. Data files end in .jsonl"),
+        ("a.md", b"text\na\n", r"not a data file that can be read. Data files end in .jsonl"),
+        ("a.arrow", b"ARROW1", r"not a readable Arrow file"),
+        ("a.csv", b"", r"a.csv is empty: it has no rows"),
+        ("a.csv", b"\xef\xbb\xbfbody\nx\n", r"Its fields are: 'body'. Give --columns text=body"),
+        ("a.csv", b'text,n\na,1\n"b,2\n', r"a.csv, line 3: broken csv"),
+        ("a.csv", b"text,n\na,1\nb, c,2\n", r"line 3: the row has 3 cells, and the header has 2"),
+        ("a.csv", b"text,text\na,b\n", r"'text' is there twice"),
+        ("a.csv", b"text\nb \xe9\n", r"a.csv, line 2: not UTF-8.*latin1"),
+        ("a.jsonl", "\ufeff{}".encode("utf-16"), r"line 1: not UTF-8.*utf-16"),
+        ("a.json", b'{"text": "a",\n "b": }', r"a.json, line 1: broken JSON"),
         ("a.parquet", b"PAR1", r"not a readable Parquet file"),
     ],
 )
@@ -147,6 +151,28 @@ def test_bad_files_are_refused_with_the_next_step(tmp_path, name, content, messa
     source = packed(tmp_path / name, content)
     with pytest.raises(ValueError, match=message):
         list(load_corpus(source, streaming=streaming).texts())
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.txt.xz", "a.csv.zst"])
+def test_a_file_that_is_not_compressed_as_its_name_says_is_an_error(tmp_path, name, streaming):
+    (tmp_path / name).write_bytes(b'{"text": "a"}\n')
+    with pytest.raises(ValueError, match=rf"{name} cannot be decompressed.*is not compressed as"):
+        load_corpus(str(tmp_path / name), streaming=streaming)
+
+
+def test_marks_line_ends_and_blank_lines_of_other_systems_are_read_over(tmp_path):
+    content = b'\xef\xbb\xbf{"text": "a"}\r\n\r\n   \n{"text": "b"}'
+    assert list(load_corpus(packed(tmp_path / "a.jsonl", content)).texts()) == ["a", "b"]
+
+
+def test_a_folder_with_the_name_of_a_file_is_a_folder(tmp_path):
+    folder = tmp_path / "texts.jsonl"
+    folder.mkdir()
+    with pytest.raises(ValueError, match=r"The folder .*texts.jsonl has no data files"):
+        load_corpus(str(folder))
+    packed(folder / "a.txt", b"one\n")
+    assert list(load_corpus(str(folder)).texts()) == ["one"]
 
 
 @pytest.mark.parametrize("suffix", [".xz", ".gz", ".zst"])

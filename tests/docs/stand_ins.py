@@ -119,6 +119,11 @@ _QUESTIONS = _lines(
     {"query": "for i in range(10):\n", "choices": [" print(i)", " the of"], "gold": 0}
     for _ in range(4)
 )
+_ALPACA = _lines(
+    {"instruction": f"Add {i} and {i}.", "input": "", "output": f"{SENTENCES[i % 6]} {i + i}"}
+    for i in range(8)
+)
+_ARTICLES = "title,body\n" + "".join(f'"On {i}","{SENTENCES[i % 6]}"\n' for i in range(8))
 _PAIR = "combine: bytes-mixture\nmembers: [{model: gpt2}, {model: Qwen/Qwen2.5-0.5B}]\n"
 _RECIPE = "model: gpt2\ntokenizer: bytes\ndata: texts.jsonl\noutput: out/mine\n"
 
@@ -129,6 +134,8 @@ FILES = {
     "out/demo/data/held_out_prose.jsonl": TEXTS,
     "code.jsonl": _CODE,
     "chat.jsonl": CHATS,
+    "alpaca.jsonl": _ALPACA,
+    "articles.csv": _ARTICLES,
     "chats.jsonl": CHATS,
     "gsm8k.jsonl": CHATS,
     "out/arithmetic/data/student-0.jsonl": CHATS,

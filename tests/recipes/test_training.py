@@ -31,7 +31,7 @@ def test_values_in_python_are_converted_as_those_of_a_file_are(tmp_path):
 
 def test_paths_are_taken_for_names():
     made = DistilRecipe(**{**DISTIL, "data": Path("a") / "b", "teacher": [Path("c")]})
-    assert (made.data, made.teacher) == ("a/b", ["c"])
+    assert (made.data, made.teacher) == (["a/b"], ["c"])
 
 
 @pytest.mark.parametrize(

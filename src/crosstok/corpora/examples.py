@@ -6,6 +6,7 @@ does not end a long training run.
 """
 
 import json
+import logging
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,19 +16,23 @@ import datasets
 
 from crosstok.chats import parse_example
 from crosstok.choices import TextUnit
+from crosstok.corpora.columns import check_columns, check_there, fields_after, mapped
+from crosstok.corpora.files import find_files
 from crosstok.corpora.load import (
     Corpus,
     Skipped,
     file_stats,
-    find_files,
     hub_name,
-    load_corpus,
     open_hub,
     root_cause,
+    texts_of_files,
+    texts_of_rows,
 )
-from crosstok.corpora.read import MissingFieldError, data_suffix, json_rows, open_parquet, usable
+from crosstok.corpora.read import MissingFieldError, file_fields, file_rows, usable, without_none
 
-_READER = "1"  # in the cache key: change it when the reader yields other rows for the same file
+log = logging.getLogger(__name__)
+
+_READER = "2"  # in the cache key: change it when the reader yields other rows for the same file
 CHAT_FEATURES = datasets.Features(
     {"example": datasets.Value("large_string"), "where": datasets.Value("string")}
 )
@@ -49,39 +54,102 @@ class Examples(Corpus):
 def load_examples(
     source: str,
     *,
+    columns: Mapping[str, str] | None = None,
     text_field: str = "text",
     text_unit: TextUnit = "line",
     split: str = "train",
     streaming: bool = False,
+    may_lack_columns: bool = False,
 ) -> Examples:
     """Load conversations, prompts with completions, or texts.
 
     The columns decide: ``messages`` (or ShareGPT's ``conversations``), else ``prompt`` with
     ``completion``, else the text field. A text field other than "text" takes precedence over all
-    of these if the data has it. Arguments and errors are otherwise the same as for `load_corpus`.
+    of these if the data has it, and so does a column that `columns` gives for the text. Arguments
+    and errors are otherwise the same as for `load_corpus`.
+
+    Args:
+        source: see `load_corpus`.
+        columns: the data's own names by field: ``{"prompt": "question", "completion": "answer"}``.
+            Of ``instruction+input``, both columns, joined by a blank line.
+        text_field: see `load_corpus`.
+        text_unit: see `load_corpus`.
+        split: see `load_corpus`.
+        streaming: see `load_corpus`.
+        may_lack_columns: whether data that has none of these columns is read by its own names.
 
     Raises:
         ValueError: a row is not such an example (an unknown role, no assistant turn, a message
             without content); the message names file and row. For a streaming data set it is raised
-            while the data is read.
+            while the data is read. Or the data lacks a column that `columns` names.
     """
     named = find_files(source, split)
-    if named is None:
-        rows = open_hub(source, split, streaming)
-        columns = rows.column_names or list(next(iter(rows), {}))
-        if holds_chats(columns, text_field):
-            return chats_of_rows(source, rows, list(columns))
-    elif holds_chats(_fields(named[1]), text_field):
-        return _from_files(named[0], source, named[1], streaming)
     try:
-        corpus = load_corpus(
-            source, text_field=text_field, text_unit=text_unit, split=split, streaming=streaming
-        )
+        if named is None:
+            rows = open_hub(source, split, streaming)
+            return examples_of_rows(source, rows, columns, text_field, may_lack_columns)
+        there, _ = file_fields(named[1][0])
+        form = choose_form(source, there, columns, text_field, may_lack_columns)
+        if form.is_chat:
+            return _from_files(named[0], source, named[1], streaming, form.columns)
+        corpus = texts_of_files(named[0], source, named[1], form.text_field, text_unit, streaming)
     except MissingFieldError as error:
         raise MissingFieldError(
             f"{error} Chats need 'messages' or 'conversations', or 'prompt' with 'completion'."
         ) from None
     return Examples(corpus.name, corpus.dataset, corpus._skipped)
+
+
+def examples_of_rows(
+    source: str,
+    rows: datasets.Dataset | datasets.IterableDataset,
+    columns: Mapping[str, str] | None = None,
+    text_field: str = "text",
+    may_lack_columns: bool = False,
+) -> Examples:
+    """Make a corpus of texts or chats of a data set; see `load_examples`.
+
+    Raises:
+        MissingFieldError: it has none of the columns that texts and chats have.
+        ValueError: see `load_examples`.
+    """
+    there = list(rows.column_names or next(iter(rows), {}))
+    form = choose_form(source, there, columns, text_field, may_lack_columns)
+    if form.is_chat:
+        return chats_of_rows(source, rows, there, form.columns)
+    corpus = texts_of_rows(source, rows, form.text_field)
+    return Examples(corpus.name, corpus.dataset, corpus._skipped)
+
+
+@dataclass(frozen=True)
+class Form:
+    """How rows are read: as chats, or as texts; and under which names."""
+
+    is_chat: bool
+    columns: Mapping[str, str]
+    text_field: str
+
+
+def choose_form(
+    source: str,
+    there: list[str],
+    columns: Mapping[str, str] | None,
+    text_field: str = "text",
+    may_lack_columns: bool = False,
+) -> Form:
+    """Choose how rows with these fields are read.
+
+    Raises:
+        ValueError: a column is missing, or is given for what is not a field.
+    """
+    columns = columns or {}
+    check_columns(columns)
+    if columns and there and not check_there(columns, there, source, may_lack=may_lack_columns):
+        log.info("%s has none of the columns that columns names; it is read by its own", source)
+        columns = {}
+    if "text" in columns:
+        return Form(False, {}, columns["text"])
+    return Form(holds_chats(fields_after(there, columns), text_field), columns, text_field)
 
 
 def holds_chats(fields: Collection[str], text_field: str = "text") -> bool:
@@ -90,41 +158,6 @@ def holds_chats(fields: Collection[str], text_field: str = "text") -> bool:
         return False
     is_pair = "prompt" in fields and "completion" in fields
     return "messages" in fields or "conversations" in fields or is_pair
-
-
-def _fields(files: list[Path]) -> list[str]:
-    """Return the fields of the first row; none for an empty file, which `load_corpus` reports."""
-    if data_suffix(files[0]) == ".txt":
-        return []
-    if data_suffix(files[0]) == ".parquet":
-        with open_parquet(files[0]) as file:
-            return list(file.schema_arrow.names)
-    first = next(_file_rows(files[0]), {})
-    return list(first) if isinstance(first, Mapping) else []
-
-
-def _file_rows(path: Path) -> Iterator[object]:
-    match data_suffix(path):
-        case ".parquet":
-            with open_parquet(path) as file:
-                columns = [name for name in file.schema_arrow.names if name in _FIELDS]
-                for batch in file.iter_batches(batch_size=256, columns=columns):
-                    yield from map(without_none, batch.to_pylist())
-        case ".txt":
-            raise ValueError(
-                f"{path} is plain text among files of chat data. Name files of one kind only."
-            )
-        case _:
-            yield from json_rows(path)
-
-
-def without_none(value: Any) -> Any:
-    """Drop fields that are None: Arrow gives every row the fields of all rows."""
-    if isinstance(value, Mapping):
-        return {key: without_none(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [without_none(item) for item in value]
-    return value
 
 
 def checked_row(row: object, where: str) -> dict[str, str]:
@@ -143,15 +176,20 @@ def checked_row(row: object, where: str) -> dict[str, str]:
     return {"example": text, "where": where}
 
 
-def _chat_rows(files: list[tuple[str, int, int]], reader: str) -> Iterator[dict[str, str]]:
+def _chat_rows(
+    files: list[tuple[str, int, int]], columns: dict[str, str], reader: str
+) -> Iterator[dict[str, str]]:
     """Yield the rows of all files; sizes, times of change and `reader` are for the cache key."""
     for path, _, _ in files:
-        for number, row in enumerate(_file_rows(Path(path)), start=1):
-            yield checked_row(row, f"{Path(path).name}, row {number}")
+        for number, row in enumerate(file_rows(Path(path)), start=1):
+            where = f"{Path(path).name}, row {number}"
+            yield checked_row(mapped(row, columns, where) if columns else row, where)
 
 
-def _from_files(name: str, source: str, files: list[Path], streaming: bool) -> Examples:
-    kwargs = {"files": file_stats(files), "reader": _READER}
+def _from_files(
+    name: str, source: str, files: list[Path], streaming: bool, columns: Mapping[str, str]
+) -> Examples:
+    kwargs = {"files": file_stats(files), "columns": dict(columns), "reader": _READER}
     if streaming:
         rows = datasets.IterableDataset.from_generator(
             _chat_rows, features=CHAT_FEATURES, gen_kwargs=kwargs
@@ -168,9 +206,18 @@ def _from_files(name: str, source: str, files: list[Path], streaming: bool) -> E
 
 
 def chats_of_rows(
-    source: str, rows: datasets.Dataset | datasets.IterableDataset, columns: list[str]
+    source: str,
+    rows: datasets.Dataset | datasets.IterableDataset,
+    there: list[str],
+    columns: Mapping[str, str] | None = None,
 ) -> Examples:
     """Read the chats in the columns of a data set; a stream is read while it is iterated.
+
+    Args:
+        source: name of the data in error messages.
+        rows: of the data set.
+        there: its columns.
+        columns: the data's own names by field; see `load_examples`.
 
     Raises:
         ValueError: a row is not an example; the message names the row. For a stream it is raised
@@ -178,9 +225,12 @@ def chats_of_rows(
     """
 
     def checked(row: dict[str, Any], index: int) -> dict[str, str]:
-        return checked_row(without_none(row), f"{source}, row {index + 1}")
+        where = f"{source}, row {index + 1}"
+        given = without_none(row)
+        return checked_row(mapped(given, columns, where) if columns else given, where)
 
-    mapped = rows.map(checked, with_indices=True, remove_columns=columns, features=CHAT_FEATURES)
-    if isinstance(mapped, datasets.IterableDataset):
-        next(iter(mapped))
-    return Examples(hub_name(source), mapped, Skipped(source), "chat")
+    options = {"remove_columns": there, "features": CHAT_FEATURES}
+    mapped_rows = rows.map(checked, with_indices=True, **options)
+    if isinstance(mapped_rows, datasets.IterableDataset):
+        next(iter(mapped_rows))
+    return Examples(hub_name(source), mapped_rows, Skipped(source), "chat")

@@ -1,7 +1,6 @@
 """`load_corpus`: load a file, folder or hub data set as a data set with one column `text`."""
 
 import logging
-import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,25 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from datasets.data_files import DataFilesDict, EmptyDatasetError, get_data_patterns
 
 from crosstok.choices import TextUnit
-from crosstok.corpora.read import (
-    DATA_SUFFIXES,
-    PACKED_SUFFIXES,
-    data_suffix,
-    file_texts,
-    json_rows,
-    missing_field,
-    plain_name,
-    usable,
-)
+from crosstok.corpora.columns import parts_of, value_of
+from crosstok.corpora.files import data_suffix, find_files, is_saved, nothing_at, plain_name
+from crosstok.corpora.read import file_texts, json_rows, missing_field, usable
 
 log = logging.getLogger(__name__)
 
-_READER = "1"  # in the cache key: change it when the reader yields other rows for the same file
+_READER = "2"  # in the cache key: change it when the reader yields other rows for the same file
 _FEATURES = datasets.Features({"text": datasets.Value("large_string")})
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?(:[\w.-]+)?")
 
 
 @dataclass
@@ -91,16 +81,19 @@ def load_corpus(
 ) -> Corpus:
     """Load texts from a file, a folder of files, or a data set of the Hugging Face hub.
 
-    Files are `.jsonl`, `.json` (lines, or one array) and `.txt`, each also compressed as `.xz`,
-    `.gz` or `.zst`, and `.parquet`. In a folder, the files of `split` are chosen as in `datasets`:
-    by `train`, `validation` or `test` in their names, or all files if no name contains a split. A
-    hub name may include a configuration: `Salesforce/wikitext:wikitext-2-raw-v1`. Files are read
-    once and kept in the cache of `datasets` (by path, size and time of change, so a changed file is
-    read again); with `streaming` they are read while the data set is iterated.
+    Files are `.jsonl`, `.json` (lines, one array, or one object with a list of rows), `.csv`,
+    `.tsv` and `.txt`, each also compressed as `.xz`, `.gz` or `.zst`, and `.parquet` and `.arrow`.
+    In a folder, the files of `split` are chosen as in `datasets`: by `train`, `validation` or
+    `test` in their names, or all files if no name contains a split. A folder may also be one that
+    `save_to_disk` of `datasets` wrote. A name at which there is nothing and that holds `*`, `?` or
+    `[` is a glob. A hub name may include a configuration: `Salesforce/wikitext:wikitext-2-raw-v1`.
+    Files are read once and kept in the cache of `datasets` (by path, size and time of change, so a
+    changed file is read again); with `streaming` they are read while the data set is iterated.
 
     Args:
-        source: hub name, file or folder.
-        text_field: the field of JSON and Parquet rows (and hub data sets) that holds the text.
+        source: hub name, file, folder or glob.
+        text_field: the field of rows that holds the text; of ``title+body``, both fields joined by
+            a blank line. Plain text has no fields.
         text_unit: the unit of a `.txt` file that becomes one row: a line, a block between blank
             lines, or the whole file.
         split: the split of a folder or hub data set; a single file has no splits.
@@ -113,35 +106,8 @@ def load_corpus(
     """
     named = find_files(source, split)
     if named is None:
-        return _from_hub(source, text_field, split, streaming)
-    return _from_files(named[0], source, named[1], text_field, text_unit, streaming)
-
-
-def find_files(source: str, split: str) -> tuple[str, list[Path]] | None:
-    """Return the plain name and the files of a file or folder; None for a hub data set.
-
-    Raises:
-        ValueError: there is nothing at `source`, or nothing that can be read.
-    """
-    path = Path(source).expanduser()
-    if path.is_file():
-        if data_suffix(path) is None:
-            raise ValueError(f"{source} is not a data file that can be read. {_endings()}")
-        return plain_name(path), [path]
-    if path.is_dir():
-        _refuse_saved_to_disk(path)
-        return path.resolve().name, files_of(path, split)
-    if data_suffix(path) is not None or not _HUB_NAME.fullmatch(source):
-        raise nothing_at(source)
-    return None
-
-
-def _refuse_saved_to_disk(folder: Path) -> None:
-    if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
-        raise ValueError(
-            f"{folder} was written by save_to_disk of datasets, a format that is not supported. "
-            "Save a split with to_parquet(FILE) instead, and give that file."
-        )
+        return texts_of_rows(source, open_hub(source, split, streaming), text_field)
+    return texts_of_files(named[0], source, named[1], text_field, text_unit, streaming)
 
 
 def load_corpora(
@@ -151,7 +117,7 @@ def load_corpora(
     text_unit: TextUnit = "line",
     split: str = "train",
 ) -> list[Corpus]:
-    """Load a folder as one corpus for each file; a file or hub name gives one corpus.
+    """Load a folder or glob as one corpus for each file; anything else gives one corpus.
 
     Arguments and errors are the same as for `load_corpus`. Two files with the same plain name
     (`a.txt` and `a.jsonl`) keep their suffixes.
@@ -159,14 +125,14 @@ def load_corpora(
     Returns:
         One corpus for each data file of the split, in the order of their names.
     """
-    path = Path(source).expanduser()
-    if not path.is_dir():
+    named = find_files(source, split)
+    if named is None or Path(source).expanduser().is_file() or is_saved(source):
         return [load_corpus(source, text_field=text_field, text_unit=text_unit, split=split)]
-    files = files_of(path, split)
+    files = named[1]
     plain = Counter(map(plain_name, files))
     names = [plain_name(file) if plain[plain_name(file)] == 1 else file.name for file in files]
     return [
-        _from_files(name, str(file), [file], text_field, text_unit, streaming=False)
+        texts_of_files(name, str(file), [file], text_field, text_unit, streaming=False)
         for name, file in zip(names, files, strict=True)
     ]
 
@@ -198,38 +164,6 @@ def read_rows(path: str) -> list[dict[str, Any]]:
     return rows
 
 
-def nothing_at(path: str) -> ValueError:
-    """Make the error for a path at which there is nothing."""
-    return ValueError(f"There is no file or folder {path!r}. Check the path (from {Path.cwd()}).")
-
-
-def _endings() -> str:
-    plain, packed = ", ".join(DATA_SUFFIXES), ", ".join(PACKED_SUFFIXES)
-    return f"Data files end in {plain}; all but .parquet may be compressed ({packed})."
-
-
-def files_of(folder: Path, split: str) -> list[Path]:
-    """List the data files of a split of a folder, chosen by their names as in `datasets`."""
-    try:
-        patterns = get_data_patterns(str(folder))
-        found = DataFilesDict.from_patterns(patterns, base_path=str(folder))
-    except (EmptyDatasetError, FileNotFoundError):
-        found = {}
-    by_split = {
-        str(name): sorted(file for file in map(Path, files) if data_suffix(file) is not None)
-        for name, files in found.items()
-    }
-    by_split = {name: files for name, files in by_split.items() if files}
-    if not by_split:
-        raise ValueError(f"The folder {folder} has no data files. {_endings()}")
-    if split not in by_split:
-        raise ValueError(
-            f"The folder {folder} has no files of split {split!r}; its splits are: "
-            f"{', '.join(by_split)}. Choose one of them, or name a file."
-        )
-    return by_split[split]
-
-
 def _rows(
     files: list[tuple[str, int, int]], text_field: str, text_unit: TextUnit, reader: str
 ) -> Iterator[dict[str, str | None]]:
@@ -239,9 +173,14 @@ def _rows(
             yield {"text": text}
 
 
-def _from_files(
+def texts_of_files(
     name: str, source: str, files: list[Path], text_field: str, text_unit: TextUnit, streaming: bool
 ) -> Corpus:
+    """Make a corpus of the texts in files.
+
+    Raises:
+        ValueError: as for `load_corpus`.
+    """
     kwargs = {
         "files": file_stats(files),
         "text_field": text_field,
@@ -296,7 +235,7 @@ def _has_text(text: str | None) -> bool:
 def _no_text(source: str, num_rows: int) -> ValueError:
     return ValueError(
         f"{source}: none of its {num_rows} rows holds text (they are empty or not strings). "
-        "Check the file, or name the field that holds the text (option text_field)."
+        "Check the file, or name the field that holds the text: --columns text=NAME."
     )
 
 
@@ -331,27 +270,27 @@ def hub_name(source: str) -> str:
     return source.partition(":")[0].split("/")[-1]
 
 
-def _from_hub(source: str, text_field: str, split: str, streaming: bool) -> Corpus:
-    rows = open_hub(source, split, streaming)
-    columns = rows.column_names
-    if columns is not None and text_field not in columns:
-        raise missing_field(source, text_field, list(columns))
-    return texts_of_rows(source, rows, text_field)
-
-
 def texts_of_rows(
     source: str, rows: datasets.Dataset | datasets.IterableDataset, text_field: str = "text"
 ) -> Corpus:
     """Make a corpus of a column of a data set; a stream is read while it is iterated.
 
     Raises:
+        MissingFieldError: it has no such column.
         ValueError: no row holds text.
     """
     is_stream = isinstance(rows, datasets.IterableDataset)
     columns, short = rows.column_names, hub_name(source)
-    rows = rows.map(_hub_row, input_columns=text_field, remove_columns=columns, features=_FEATURES)
+    if columns is not None and not set(parts_of(text_field, columns)) & set(columns):
+        raise missing_field(source, text_field, list(columns), next(iter(rows), None))
+    rows = rows.map(
+        _text_of_row,
+        remove_columns=columns,
+        features=_FEATURES,
+        fn_kwargs={"text_field": text_field, "source": source},
+    )
     return _streamed(short, source, rows) if is_stream else _loaded(short, source, rows)
 
 
-def _hub_row(value: object) -> dict[str, str | None]:
-    return {"text": usable(value)}
+def _text_of_row(row: dict[str, Any], text_field: str, source: str) -> dict[str, str | None]:
+    return {"text": usable(value_of(row, text_field, source))}

@@ -1,134 +1,125 @@
 """Read rows of data files one at a time, with the faulty line in every error.
 
-The JSON reader of `datasets` infers a type for each column and block: a column of dates becomes
+The readers of `datasets` infer a type for each column and block: a column of dates becomes
 timestamps, a number in a later block becomes text, and another column that changes its type is an
-error. We need one column and the number of skipped rows, so lines are parsed here and the rows are
-passed on to `datasets`.
+error. We need a few columns and the number of skipped rows, so rows are read here and passed on to
+`datasets`.
 """
 
-import gzip
-import io
+import csv
 import json
-import lzma
-import zlib
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
-import zstandard
 
 from crosstok.choices import TextUnit
+from crosstok.corpora.columns import parts_of, suggest, value_of
+from crosstok.corpora.files import data_suffix
+from crosstok.corpora.lines import SHOWN, numbered_lines
 
-DATA_SUFFIXES = (".jsonl", ".json", ".parquet", ".txt")
-PACKED_SUFFIXES = (".xz", ".gz", ".zst")
-_SHOWN = 80  # characters of a line shown in an error
+_ROWS_LOOKED_AT = 64  # for the fields that rows have
+_BATCH = 256  # rows of Parquet and Arrow files read at once
 
 
-def data_suffix(path: Path) -> str | None:
-    """Return the kind of a data file (`.jsonl`, `.json`, `.parquet`, `.txt`), or None.
+def file_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[object]:
+    """Yield the rows of a data file of any kind but plain text.
 
-    A compressed file has the kind of its content.
+    Args:
+        path: of the file.
+        columns: those that are needed, if they are known; of JSON rows all are read.
+
+    Raises:
+        ValueError: it cannot be read (the message gives the line), or it is plain text.
     """
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if len(suffixes) > 1 and suffixes[-1] in PACKED_SUFFIXES and suffixes[-2] != ".parquet":
-        suffixes.pop()
-    return suffixes[-1] if suffixes and suffixes[-1] in DATA_SUFFIXES else None
-
-
-def plain_name(path: Path) -> str:
-    """Return the file name without its suffixes: `valid` for `valid.jsonl.xz`."""
-    name = path.name
-    for suffix in (*PACKED_SUFFIXES, *DATA_SUFFIXES):
-        if name.lower().endswith(suffix) and len(name) > len(suffix):
-            name = name[: -len(suffix)]
-    return name
-
-
-def distinct_names(names: Sequence[str]) -> list[str]:
-    """Make names distinct by adding ``-2``, ``-3``, ... to repeated ones."""
-    distinct: list[str] = []
-    for name in names:
-        candidate, number = name, 1
-        while candidate in distinct:
-            number += 1
-            candidate = f"{name}-{number}"
-        distinct.append(candidate)
-    return distinct
-
-
-class _ZstdReader(io.RawIOBase):
-    """Reads all frames of a Zstandard file; unlike zstandard's reader it detects truncation."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
-        self._frame = zstandard.ZstdDecompressor().decompressobj()
-        self._ready = b""
-        self._inside_frame = False
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._ready:
-            packed = self._frame.unused_data if self._frame.eof else b""
-            if self._frame.eof:
-                self._frame = zstandard.ZstdDecompressor().decompressobj()
-                self._inside_frame = False
-            packed = packed or self._file.read(1 << 20)
-            if not packed:
-                if self._inside_frame:
-                    raise EOFError("the compressed file ends before the end of its data")
-                return 0
-            self._inside_frame = True
-            self._ready = self._frame.decompress(packed)
-        count = min(len(buffer), len(self._ready))
-        buffer[:count], self._ready = self._ready[:count], self._ready[count:]
-        return count
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
-def _open(path: Path) -> IO[bytes]:
-    match path.suffix.lower():
-        case ".xz":
-            return lzma.open(path, "rb")
-        case ".gz":
-            return gzip.open(path, "rb")  # type: ignore[return-value]
-        case ".zst":
-            return io.BufferedReader(_ZstdReader(path), 1 << 20)
+    match data_suffix(path):
+        case ".parquet":
+            yield from _parquet_rows(path, columns)
+        case ".arrow":
+            yield from _arrow_rows(path, columns)
+        case ".csv" | ".tsv":
+            yield from _csv_rows(path)
+        case ".txt":
+            raise ValueError(
+                f"{path} is plain text among files of chat data. Name files of one kind only."
+            )
         case _:
-            return path.open("rb")
+            yield from json_rows(path)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield line numbers, from 1, and lines of a UTF-8 file, with their line ends."""
-    number = 0
+def file_fields(path: Path) -> tuple[list[str], Mapping[str, Any]]:
+    """Return the fields of the first rows of a file, and its first row; none where it is empty.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    if data_suffix(path) == ".txt":
+        return [], {}
+    rows = [r for r in islice(file_rows(path), _ROWS_LOOKED_AT) if isinstance(r, Mapping)]
+    fields = list(dict.fromkeys(chain.from_iterable(rows)))
+    return fields, rows[0] if rows else {}
+
+
+def _csv_rows(path: Path) -> Iterator[dict[str, str]]:
+    """Rows of a file with a header; separated by commas or, where it has none, ``;`` or tabs."""
+    csv.field_size_limit(sys.maxsize)
+    numbers = [0]
+
+    def lines() -> Iterator[str]:
+        for number, line in numbered_lines(path):
+            numbers[0] = number
+            yield line
+
+    read = lines()
+    first = next((line for line in read if line.strip()), None)
+    if first is None:
+        return
+    reader = csv.reader(chain([first], read), delimiter=_delimiter(path, first), strict=True)
     try:
-        with _open(path) as stream:
-            for number, raw in enumerate(stream, start=1):
-                yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError as error:
-        shown = error.object[:_SHOWN]
+        header = [name.strip() for name in next(reader)]
+        _check_header(path, header)
+        for cells in reader:
+            if not cells:
+                continue
+            if len(cells) > len(header):
+                raise ValueError(
+                    f"{path}, line {numbers[0]}: the row has {len(cells)} cells, and the header "
+                    f"has {len(header)} ({', '.join(header)}). Put a cell that holds the "
+                    "separator between double quotes."
+                )
+            yield dict(zip(header, cells, strict=False))
+    except csv.Error as error:
         raise ValueError(
-            f"{path}, line {number}: not UTF-8 ({error.reason} at byte {error.start}); the line "
-            f"starts {shown!r}. Save the file as UTF-8 (iconv -t utf-8) and try again."
+            f"{path}, line {numbers[0]}: broken {path.suffix.lstrip('.')} ({error}). A cell that "
+            'holds a quote is written between quotes, with the quote doubled: "a ""b""".'
         ) from None
-    except (EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
+
+
+def _delimiter(path: Path, header: str) -> str:
+    if data_suffix(path) == ".tsv":
+        return "\t"
+    return next((mark for mark in ",;\t" if mark in header), ",")
+
+
+def _check_header(path: Path, header: Sequence[str]) -> None:
+    if len(set(header)) < len(header):
+        twice = next(name for name in header if header.count(name) > 1)
         raise ValueError(
-            f"{path} cannot be decompressed after line {number}: {error}. The file is damaged or "
-            "truncated: fetch it again, or decompress it yourself and pass the result."
-        ) from error
+            f"{path}: its first line must name the columns, and {twice!r} is there twice. "
+            "Rename one of them."
+        )
 
 
 def _json_line(path: Path, number: int, line: str) -> object:
     try:
         return json.loads(line)
     except json.JSONDecodeError as error:
-        shown = line.strip()[:_SHOWN]
+        shown = line.strip()[:SHOWN]
         raise ValueError(
             f"{path}, line {number}: broken JSON ({error.msg} at column {error.colno}); the line "
             f"starts {shown!r}. Every line must hold one whole JSON object: "
@@ -141,7 +132,7 @@ def _json_array(path: Path, text: str) -> list[object]:
         rows = json.loads(text)
     except json.JSONDecodeError as error:
         lines = text.splitlines() or [""]
-        shown = lines[min(error.lineno, len(lines)) - 1].strip()[:_SHOWN]
+        shown = lines[min(error.lineno, len(lines)) - 1].strip()[:SHOWN]
         raise ValueError(
             f"{path}, line {error.lineno}: broken JSON ({error.msg} at column {error.colno}); the "
             f"line starts {shown!r}. The file starts with '[', so it must be one JSON array: "
@@ -150,72 +141,148 @@ def _json_array(path: Path, text: str) -> list[object]:
     return list(rows)
 
 
+def _json_object(text: str) -> list[object] | None:
+    """The rows of a file that is one object: the only list in it, or else the object itself."""
+    try:
+        whole = json.loads(text)
+    except json.JSONDecodeError:
+        return None
+    if not isinstance(whole, dict):
+        return None
+    lists = [value for value in whole.values() if isinstance(value, list)]
+    are_rows = len(lists) == 1 and all(isinstance(entry, dict) for entry in lists[0])
+    return lists[0] if are_rows and not {"messages", "conversations"} & whole.keys() else [whole]
+
+
 def json_rows(path: Path) -> Iterator[object]:
-    """Yield the rows of a JSON Lines file, or of a JSON array; blank lines are skipped.
+    """Yield the rows of a JSON Lines file; blank lines are skipped.
+
+    A ``.json`` file may also be one array, or one object with a single list of rows
+    (``{"data": [...]}``).
 
     Raises:
         ValueError: the JSON is broken or the text is not UTF-8 (the message gives the line), or a
             compressed file is damaged.
     """
-    lines = _lines(path)
+    lines = numbered_lines(path)
+    is_json = data_suffix(path) == ".json"
+    is_first = True
     for number, line in lines:
         if not line.strip():
             continue
-        if data_suffix(path) == ".json" and line.lstrip().startswith("["):
-            yield from _json_array(path, "\n" * (number - 1) + line + "".join(x for _, x in lines))
+        if is_json and line.lstrip().startswith("["):
+            text = "\n" * (number - 1) + line + "".join(rest for _, rest in lines)
+            yield from _json_array(path, text)
             return
+        if is_json and is_first and (rows := _whole_object(path, line)) is not None:
+            yield from rows
+            return
+        is_first = False
         yield _json_line(path, number, line)
 
 
-def _json_texts(path: Path, text_field: str) -> Iterator[object]:
-    fields: dict[str, None] = {}
-    num_rows = num_found = 0
-    for row in json_rows(path):
-        num_rows += 1
-        if isinstance(row, dict):
-            fields.update(dict.fromkeys(row))
-            num_found += text_field in row
-            yield row.get(text_field)
-        else:
-            yield None
-    if num_rows and not num_found:
-        raise missing_field(str(path), text_field, list(fields))
-
-
-def open_parquet(path: Path) -> Any:
-    """Open a Parquet file.
-
-    Raises:
-        ValueError: it cannot be read.
-    """
+def _whole_object(path: Path, line: str) -> list[object] | None:
+    """The rows of a ``.json`` file that is one object, by its first line; None for lines."""
     try:
-        return pq.ParquetFile(path)
+        first = json.loads(line)
+    except json.JSONDecodeError:
+        return _json_object("".join(rest for _, rest in numbered_lines(path)))
+    rows = _json_object(line)
+    return rows if rows is not None and rows != [first] else None
+
+
+def _schema_names(path: Path) -> list[str]:
+    """The columns of a Parquet or Arrow file; none for other files, which have no schema."""
+    match data_suffix(path):
+        case ".parquet":
+            with _reading(path, "Parquet"), pq.ParquetFile(path) as file:
+                return list(file.schema_arrow.names)
+        case ".arrow":
+            with _reading(path, "Arrow"), pa.memory_map(str(path)) as source:
+                return list(_arrow_reader(source).schema.names)
+        case _:
+            return []
+
+
+def _parquet_rows(path: Path, columns: Sequence[str] | None) -> Iterator[object]:
+    with _reading(path, "Parquet"), pq.ParquetFile(path) as file:
+        names = [n for n in file.schema_arrow.names if columns is None or n in columns]
+        for batch in file.iter_batches(batch_size=_BATCH, columns=names):
+            yield from map(without_none, batch.to_pylist())
+
+
+def _arrow_rows(path: Path, columns: Sequence[str] | None) -> Iterator[object]:
+    with _reading(path, "Arrow"), pa.memory_map(str(path)) as source:
+        reader = _arrow_reader(source)
+        names = [n for n in reader.schema.names if columns is None or n in columns]
+        is_stream = isinstance(reader, pa.RecordBatchStreamReader)
+        batches = reader if is_stream else map(reader.get_batch, range(reader.num_record_batches))
+        for batch in batches:
+            for start in range(0, batch.num_rows, _BATCH):
+                rows = batch.select(names).slice(start, _BATCH).to_pylist()
+                yield from map(without_none, rows)
+
+
+def _arrow_reader(source: Any) -> Any:
+    """A reader of the stream that `datasets` saves, or of a file with random access."""
+    try:
+        return pa.ipc.open_stream(source)
+    except pa.ArrowInvalid:
+        source.seek(0)
+        return pa.ipc.open_file(source)
+
+
+@contextmanager
+def _reading(path: Path, kind: str) -> Iterator[None]:
+    try:
+        yield
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(
-            f"{path} is not a readable Parquet file: {error}. Check that it is complete and of "
+            f"{path} is not a readable {kind} file: {error}. Check that it is complete and of "
             "this format."
         ) from error
 
 
-def _parquet_texts(path: Path, text_field: str) -> Iterator[object]:
-    with open_parquet(path) as file:
-        if text_field not in file.schema_arrow.names:
-            raise missing_field(str(path), text_field, list(file.schema_arrow.names))
-        for batch in file.iter_batches(batch_size=1024, columns=[text_field]):
-            yield from batch.column(0).to_pylist()
+def without_none(value: Any) -> Any:
+    """Drop fields that are None: Arrow gives every row the fields of all rows."""
+    if isinstance(value, Mapping):
+        return {key: without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [without_none(item) for item in value]
+    return value
+
+
+def _field_texts(path: Path, text_field: str) -> Iterator[object]:
+    fields: dict[str, None] = dict.fromkeys(_schema_names(path))
+    wanted = parts_of(text_field, fields) if fields else None
+    first: Mapping[str, Any] = {}
+    num_rows, num_found = 0, sum(name in fields for name in wanted or ())
+    if wanted is not None and not num_found:
+        raise missing_field(str(path), text_field, *file_fields(path))
+    for row in file_rows(path, wanted):
+        num_rows += 1
+        if isinstance(row, Mapping):
+            fields.update(dict.fromkeys(row))
+            first = first or row
+            num_found += any(part in row for part in parts_of(text_field, row))
+            yield value_of(row, text_field, str(path))
+        else:
+            yield None
+    if num_rows and not num_found:
+        raise missing_field(str(path), text_field, list(fields), first)
 
 
 def _plain_texts(path: Path, text_unit: TextUnit) -> Iterator[str]:
     if text_unit == "document":
-        document = "".join(line for _, line in _lines(path))
+        document = "".join(line for _, line in numbered_lines(path))
         if document:
             yield document
     elif text_unit == "line":
-        for _, line in _lines(path):
+        for _, line in numbered_lines(path):
             yield line.rstrip("\r\n")
     else:
         block: list[str] = []
-        for _, line in _lines(path):
+        for _, line in numbered_lines(path):
             if line.strip():
                 block.append(line)
             elif block:
@@ -229,13 +296,15 @@ class MissingFieldError(ValueError):
     """No row has the field that should hold the text."""
 
 
-def missing_field(source: str, text_field: str, fields: list[str]) -> MissingFieldError:
-    """Make the error for rows without the text field; it lists the fields of the rows."""
+def missing_field(
+    source: str, text_field: str, fields: list[str], row: Mapping[str, Any] | None = None
+) -> MissingFieldError:
+    """Make the error for rows without the text field; it lists their fields, and what to do."""
     there = ", ".join(repr(field) for field in fields) or "none (no row is a JSON object)"
-    hint = f"text_field={fields[0]!r}" if len(fields) == 1 else "option text_field"
+    advice = suggest(fields, row)
+    hint = f"Give {advice}" if advice else "Name the field that holds the text: --columns text=NAME"
     return MissingFieldError(
-        f"{source} has no field {text_field!r}. Its fields are: {there}. Name the field that holds "
-        f"the text ({hint})."
+        f"{source} has no field {text_field!r}. Its fields are: {there}. {hint}."
     )
 
 
@@ -257,13 +326,10 @@ def file_texts(path: Path, text_field: str, text_unit: TextUnit) -> Iterator[str
         ValueError: the file has no rows, no row has `text_field`, or it cannot be read (the message
             gives the line).
     """
-    kind = data_suffix(path)
-    if kind == ".txt":
-        values: Iterator[object] = _plain_texts(path, text_unit)
-    elif kind == ".parquet":
-        values = _parquet_texts(path, text_field)
-    else:
-        values = _json_texts(path, text_field)
+    is_plain = data_suffix(path) == ".txt"
+    values: Iterator[object] = (
+        _plain_texts(path, text_unit) if is_plain else _field_texts(path, text_field)
+    )
     empty = True
     for value in values:
         empty = False

@@ -176,7 +176,7 @@ def _make_models(output: Path, settings: DemoSettings, progress: "_Steps") -> di
         model=settings.model,
         tokenizer=tokenizer,
         output=folders[ALM],
-        data=str(output / "data" / "train_code.jsonl"),
+        data=[str(output / "data" / "train_code.jsonl")],
         max_steps=settings.max_steps,
         batch_size=settings.batch_size,
         max_length=settings.max_length,

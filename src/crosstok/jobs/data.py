@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from crosstok.chats import ExampleEncoder, describe_template, resolve_chat_template
-from crosstok.corpora import Examples, load_examples
+from crosstok.corpora import Examples, load_mixture
 from crosstok.recipes import TrainingRecipe
 from crosstok.tokenizers import TextEncoder, load_target_tokenizer, load_tokenizer
 from crosstok.training import Sides
@@ -49,8 +49,10 @@ def load_data(recipe: TrainingRecipe) -> Examples:
     Raises:
         ValueError: it cannot be read.
     """
-    return load_examples(
+    return load_mixture(
         recipe.data,
+        recipe.data_weight,
+        columns=recipe.columns,
         text_field=recipe.text_field,
         text_unit=recipe.text_unit,
         split=recipe.split,

@@ -17,6 +17,7 @@ from crosstok.jobs.teachers import open_teachers
 from crosstok.models import check_vocabulary_fits, load_model, new_model
 from crosstok.objectives import Objective
 from crosstok.recipes import DistilRecipe, takes
+from crosstok.recipes.data import quoted
 from crosstok.teachers import Teacher, TeacherName
 from crosstok.tokenizers import TextEncoder
 from crosstok.training import Lora, Sides, Student, add_lora
@@ -141,5 +142,6 @@ def describe_run(recipe: DistilRecipe, *, is_taught: bool) -> str:
     how = f"taught by {teachers} with" if is_taught else "trained without a teacher by"
     start = "random weights of the architecture of " if recipe.random_init else ""
     return (
-        f"{start}`{recipe.student}`, {how} {recipe.objective} on `{recipe.data}`, {recipe.length}."
+        f"{start}`{recipe.student}`, {how} {recipe.objective} on {quoted(recipe.data)}, "
+        f"{recipe.length}."
     )

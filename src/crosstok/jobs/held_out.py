@@ -15,6 +15,7 @@ from crosstok.corpora.read import MissingFieldError
 from crosstok.evaluation import Scorer, bits_per_byte
 from crosstok.models import evaluating
 from crosstok.recipes import TrainingRecipe
+from crosstok.recipes.data import text_column
 from crosstok.training import DistillationTrainer, Student
 
 Texts = Mapping[str, list[str]]
@@ -109,7 +110,7 @@ def _load(recipe: TrainingRecipe, source: str) -> Corpus:
     try:
         return load_corpus(
             source,
-            text_field=recipe.text_field,
+            text_field=text_column(recipe.columns, recipe.text_field),
             text_unit=recipe.text_unit,
             split=recipe.eval_split,
             streaming=recipe.streaming,

@@ -196,7 +196,7 @@ class _Examiner:
             metrics=_metrics(vocabulary, examples, mass, steps),
             teacher=run.teacher[0],
             student=run.student,
-            data=run.data,
+            data=", ".join(run.data),
             kind=self.kind,
             num_rows=self.num_rows,
             vocabulary=vocabulary,

@@ -1,13 +1,14 @@
 """Two tokenizers, looked at: their numbers on texts, and a few texts as both cut them."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from crosstok.alignment import Alignment, align_batch
-from crosstok.corpora import load_corpora
+from crosstok.corpora import Corpus, distinct_names, load_corpora
 from crosstok.jobs.json_file import write_json
 from crosstok.jobs.result import JobResult
 from crosstok.recipes import InspectTokenizersRecipe, takes
+from crosstok.recipes.data import text_column
 from crosstok.reports import (
     ChunkView,
     PairReport,
@@ -96,12 +97,7 @@ def _look(recipe: InspectTokenizersRecipe) -> InspectTokenizersResult:
         texts: dict[str, Iterable[str]] = {"text": [recipe.text or ""]}
         shown = [("the text", recipe.text or "")]
     else:
-        corpora = load_corpora(
-            recipe.data,
-            text_field=recipe.text_field,
-            text_unit=recipe.text_unit,
-            split=recipe.split,
-        )
+        corpora = _load(recipe, recipe.data)
         share = max(1, _SHOWN_TEXTS // len(corpora))
         shown = [
             (f"{corpus.name}, text {number:,}", text)
@@ -120,6 +116,22 @@ def _look(recipe: InspectTokenizersRecipe) -> InspectTokenizersResult:
         report=report,
         texts=cut,
     )
+
+
+def _load(recipe: InspectTokenizersRecipe, sources: Sequence[str]) -> list[Corpus]:
+    """The corpora of all sources; those of one name are distinguished by ``-2``, ``-3``, ..."""
+    corpora = [
+        corpus
+        for source in sources
+        for corpus in load_corpora(
+            source,
+            text_field=text_column(recipe.columns, recipe.text_field),
+            text_unit=recipe.text_unit,
+            split=recipe.split,
+        )
+    ]
+    names = distinct_names([corpus.name for corpus in corpora])
+    return [replace(corpus, name=name) for name, corpus in zip(names, corpora, strict=True)]
 
 
 def _telling(texts: Sequence[str], number: int) -> list[tuple[int, str]]:

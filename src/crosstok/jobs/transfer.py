@@ -26,6 +26,7 @@ from crosstok.models import (
 )
 from crosstok.objectives import Objective
 from crosstok.recipes import TransferRecipe, takes
+from crosstok.recipes.data import quoted
 from crosstok.teachers import Teacher
 from crosstok.tokenizers import TextEncoder
 from crosstok.training import Lora, OriginalEmbeddings, Sides, Student, add_lora
@@ -167,7 +168,7 @@ def describe_run(recipe: TransferRecipe) -> str:
     """What was done, in a sentence."""
     return (
         f"`{recipe.model}` moved to the tokenizer of `{recipe.tokenizer}` by {recipe.objective} on "
-        f"`{recipe.data}`, {recipe.length}."
+        f"{quoted(recipe.data)}, {recipe.length}."
     )
 
 

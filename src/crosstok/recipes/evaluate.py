@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from crosstok.choices import Combine, Precision, Target, TextUnit
+from crosstok.recipes.data import COLUMNS, check_columns, text_column
 from crosstok.recipes.ensemble import ensemble_options, spelled_as_in_recipes
 from crosstok.recipes.fields import Numbers, PathName, Strings, option
 from crosstok.recipes.placing import PlacedRecipe
@@ -34,7 +35,7 @@ class EvaluateRecipe(PlacedRecipe):
     )
 
     data: Strings | None = option(
-        "Texts for bits per byte: a data set name, a file or a folder.", None, group="data"
+        "Texts for bits per byte: a data set name, a file, a folder or a glob.", None, group="data"
     )
     max_texts: int | None = option(
         "Texts of each data set, from its beginning; all if not given.",
@@ -57,6 +58,7 @@ class EvaluateRecipe(PlacedRecipe):
     start_every_window: bool = option(
         "Put the start token before every window, not only before every text.", True, group="data"
     )
+    columns: dict[str, str] | None = option(COLUMNS, None, group="data", example="text=body")
     text_field: str = option("Field of the data that holds the text.", "text", group="data")
     text_unit: TextUnit = option("How a .txt file is divided into texts.", "line", group="data")
     split: str = option("Split of a data set or folder.", "train", group="data")
@@ -94,6 +96,11 @@ class EvaluateRecipe(PlacedRecipe):
         "Run Python code that comes with a model.", False, group="output and run"
     )
 
+    def __post_init__(self) -> None:
+        """Check every value, and how they fit together."""
+        super().__post_init__()
+        check_columns(self.columns, self.text_field, "text")
+
     def options(self) -> "EvaluationOptions":
         """How texts are read and scored.
 
@@ -107,6 +114,7 @@ class EvaluateRecipe(PlacedRecipe):
         own = {field.name for field in fields(self)}
         same = [field.name for field in fields(EvaluationOptions) if field.name in own]
         values = {name: getattr(self, name) for name in same} | ensemble_options(self)
+        values["text_field"] = text_column(self.columns, self.text_field)
         options = EvaluationOptions(**values)
         with spelled_as_in_recipes():
             contenders(self.model, options)

@@ -245,10 +245,12 @@ def saved_values(recipe_type: type[Any], file: Path) -> dict[str, Any]:
     """The recipe that a run saved, with today's keys; keys that it lacks have their defaults.
 
     Raises:
-        RecipeError: the file is not a mapping in YAML.
+        RecipeError: the file is not a mapping in YAML, or a value in it has the wrong type.
     """
     defaults = {f.name: f.default for f in fields(recipe_type) if f.default is not MISSING}
-    return {**defaults, **translate(read_recipe_file(file), _former_keys(recipe_type))}
+    saved = translate(read_recipe_file(file), _former_keys(recipe_type))
+    known = {f.name: saved[f.name] for f in fields(recipe_type) if f.name in saved}
+    return {**defaults, **saved, **validated(recipe_type, known)}
 
 
 def _former_keys(recipe_type: type[Any]) -> Mapping[str, FormerKey]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from crosstok.choices import LossOn, Precision, TextUnit
+from crosstok.recipes.data import COLUMNS, check_columns
 from crosstok.recipes.distil import DistilRecipe
 from crosstok.recipes.fields import (
     CheckedRecipe,
@@ -24,6 +25,7 @@ class _InspectRecipe(CheckedRecipe):
 
     json: PathName | None = option("Also write the numbers to this file.", None, group="both")
     html: PathName | None = option("Also write a page for a browser here.", None, group="both")
+    columns: dict[str, str] | None = option(COLUMNS, None, group="both", example="text=body")
     text_field: str = option("Field of the data that holds the text.", "text", group="both")
     text_unit: TextUnit = option("How a .txt file is divided into texts.", "line", group="both")
     split: str = option("Split of a data set or folder.", "train", group="both")
@@ -44,7 +46,9 @@ class InspectTokenizersRecipe(_InspectRecipe):
         group="two tokenizers",
         free_text=True,
     )
-    data: str | None = option("Texts: a data set name, a file or a folder.", None, group="both")
+    data: Strings | None = option(
+        "Texts: a data set name, a file, a folder or a glob.", None, group="both"
+    )
     max_texts: int | None = option(
         "Texts from the beginning of each file; with --teacher, evenly spaced (256 if not given).",
         None,
@@ -55,6 +59,7 @@ class InspectTokenizersRecipe(_InspectRecipe):
     def __post_init__(self) -> None:
         """Check every value, and that there is one source of texts."""
         super().__post_init__()
+        check_columns(self.columns, self.text_field, "text")
         if (self.data is None) == (self.text is None):
             raise RecipeError(
                 "inspect needs either data (texts to count on) or text. Give one of the two."
@@ -70,7 +75,9 @@ class InspectModelsRecipe(_InspectRecipe):
 
     teacher: str = option("Model to learn from, or a tokenizer alone.", group=_MODELS)
     student: str = option("Model to be trained, or a tokenizer alone.", group=_MODELS)
-    data: str = option("Texts or chats: a data set name, a file or a folder.", group="both")
+    data: Strings = option(
+        "Texts or chats: a data set name, a file, a folder or a glob.", group="both"
+    )
     max_texts: int | None = option(
         "Texts or chats to read, evenly spaced; 256 if not given.", None, group="both", at_least=1
     )

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from crosstok.choices import OBJECTIVES, LossOn, Precision, TextUnit
+from crosstok.choices import OBJECTIVES, LossOn, Precision
 from crosstok.plugins import nearest
+from crosstok.recipes.data import DataRecipe
 from crosstok.recipes.fields import PathName, RecipeError, Strings, option
 from crosstok.recipes.former_keys import ALM_KEYS, FormerKey
 from crosstok.recipes.held_out import HeldOutRecipe
@@ -27,7 +28,7 @@ DEFAULT_STEPS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingRecipe(HeldOutRecipe, PlacedRecipe):
+class TrainingRecipe(HeldOutRecipe, PlacedRecipe, DataRecipe):
     """Options of every job that trains."""
 
     former_keys: ClassVar[Mapping[str, FormerKey]] = ALM_KEYS
@@ -42,11 +43,6 @@ class TrainingRecipe(HeldOutRecipe, PlacedRecipe):
         "Chat template instead of the model's own: a file, or plain.", None, group="model"
     )
 
-    data: str = option("Texts or chats: a data set name, a file or a folder.", group="data")
-    text_field: str = option("Field of the data that holds the text.", "text", group="data")
-    text_unit: TextUnit = option("How a .txt file is divided into texts.", "line", group="data")
-    split: str = option("Split of a data set or folder.", "train", group="data")
-    streaming: bool = option("Read the data while training, not before.", False, group="data")
     loss_on: LossOn = option(
         "Which part of a chat to train on: all, the assistant's turns, or its last turn.",
         "assistant",

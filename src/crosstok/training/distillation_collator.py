@@ -9,7 +9,8 @@ from torch import Tensor
 from crosstok.chats import ExampleEncoder
 from crosstok.choices import LossOn
 from crosstok.corpora import as_row
-from crosstok.corpora.examples import holds_chats, without_none
+from crosstok.corpora.examples import holds_chats
+from crosstok.corpora.read import without_none
 from crosstok.models import ExtraInputs
 from crosstok.training.collator import AlignedCollator
 from crosstok.training.given_models import encoder_of_tokenizer
