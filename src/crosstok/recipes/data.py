@@ -54,7 +54,7 @@ def quoted(sources: Sequence[str]) -> str:
 class DataRecipe(CheckedRecipe):
     """What a job that trains reads."""
 
-    data: Strings = option("Texts or chats: a data set name, file, folder or glob.", group="data")
+    data: Strings = option("Texts or chats: a data set, file, folder or glob.", group="data")
     data_weight: Numbers | None = option(
         "How often the rows of each --data come in one pass.",
         None,

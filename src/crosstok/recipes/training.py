@@ -97,7 +97,7 @@ class TrainingRecipe(HeldOutRecipe, PlacedRecipe, DataRecipe):
         group="teacher",
     )
     teacher_max_length: int | None = option(
-        "Tokens in a window or chat of the teacher, if not the student's number.",
+        "Tokens in a teacher's window or chat, if not the student's.",
         None,
         group="teacher",
         at_least=1,
@@ -129,7 +129,7 @@ class TrainingRecipe(HeldOutRecipe, PlacedRecipe, DataRecipe):
         instead_of="max_steps",
     )
     batch_size: int = option(
-        "Windows or chats in a micro-batch, on each device.", 16, group="training", at_least=1
+        "Windows or chats in a device's micro-batch.", 16, group="training", at_least=1
     )
     gradient_accumulation_steps: int = option(
         "Micro-batches in an optimizer step.", 1, group="training", at_least=1
@@ -141,7 +141,7 @@ class TrainingRecipe(HeldOutRecipe, PlacedRecipe, DataRecipe):
         "Learning-rate schedule, by its name in transformers.", "linear", group="training"
     )
     warmup_steps: int | None = option(
-        "Steps until the peak rate; a tenth of all steps if not given.",
+        "Steps until the peak rate; a tenth of all if not given.",
         None,
         group="training",
         at_least=0,
@@ -162,7 +162,7 @@ class TrainingRecipe(HeldOutRecipe, PlacedRecipe, DataRecipe):
         "Recompute activations to save memory.", False, group="training"
     )
     seed: int = option(
-        "Seed of the data's order and of all other draws.",
+        "Seed of the data's order and all other draws.",
         0,
         group="training",
         at_least=0,
