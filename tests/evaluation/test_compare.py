@@ -3,7 +3,7 @@ import json
 import datasets
 import pytest
 
-from crosstok.evaluation import EvaluationError, EvaluationOptions, evaluate
+from crosstok.evaluation import EvaluationError, EvaluationOptions, Scorer, evaluate
 from tests.evaluation.tables import EXAM, lines, table_text
 from tests.tiny import SENTENCES
 
@@ -66,12 +66,52 @@ def test_limits_shorten_data_and_exams(tmp_path, models):
         EvaluationOptions(limit=0)
 
 
+def test_items_of_an_exam_are_logged_with_the_scores_that_make_the_figures(tmp_path, models):
+    exam = lines(tmp_path / "pairs.jsonl", EXAM)
+    options = EvaluationOptions(log_samples=str(tmp_path / "samples"))
+    found = evaluate(models, [], [exam], options=options)["models"]
+    folders = sorted((tmp_path / "samples").iterdir())
+    assert len(folders) == len(models)
+    for entry in found:
+        (folder,) = (f for f in folders if f.name.endswith(entry["model"].rpartition("/")[2]))
+        text = (folder / "samples_pairs.jsonl").read_text()
+        samples = [json.loads(line) for line in text.splitlines()]
+        assert len(samples) == len(EXAM)
+        right = [sample["logprobs"][0] > sample["logprobs"][1] for sample in samples]
+        assert right == [sample["is_right"] for sample in samples]
+        assert sum(right) / len(right) == entry["exams"]["pairs"]["accuracy"]
+        assert samples[0]["options"] == [["", row] for row in EXAM[0].values()]
+
+
+def test_a_batch_size_limits_the_rows_and_changes_no_figure(tmp_path, models, monkeypatch):
+    exam = lines(tmp_path / "pairs.jsonl", [*EXAM, {"good": "a b c", "bad": "c b a"}])
+    texts = [("mine", list(SENTENCES))]
+    whole = evaluate(models[:1], texts, [exam])["models"]
+    rows: list[int] = []
+    score = Scorer._score_batch
+    monkeypatch.setattr(
+        Scorer,
+        "_score_batch",
+        lambda self, batch, g: (rows.append(len(batch)), score(self, batch, g))[1],
+    )
+    again = evaluate(models[:1], texts, [exam], options=EvaluationOptions(batch_size=1))["models"]
+    assert set(rows) == {1}
+    for section, name, figure in (
+        ("data", "mine", "bits_per_byte"),
+        ("exams", "pairs", "accuracy"),
+    ):
+        assert again[0][section][name][figure] == pytest.approx(whole[0][section][name][figure])
+
+
 def test_bad_inputs_are_found_before_any_model_is_loaded(tmp_path, models, monkeypatch):
     monkeypatch.setattr("crosstok.evaluation.contenders.load_language_model", None)
     with pytest.raises(ValueError, match="is empty"):
         evaluate(models, [("fine", ["text"]), lines(tmp_path / "no.jsonl", [])])
     with pytest.raises(ValueError, match="do not make a known form of exam"):
         evaluate(models, [], [lines(tmp_path / "e.jsonl", [{"a": 1}])])
+    file = EvaluationOptions(log_samples=lines(tmp_path / "samples", []))
+    with pytest.raises(ValueError, match=r"log_samples is .*, a file; give a folder"):
+        evaluate(models, [("fine", ["text"])], options=file)
     with pytest.raises(ValueError, match="needs a model and something to evaluate it on"):
         evaluate(models)
 

@@ -307,7 +307,10 @@ def test_answers_are_kept_in_the_cache_of_lm_eval(tmp_path, task_folder):
 def test_evaluate_puts_tasks_to_every_kind_of_model(task_folder):
     model, tokenizer = parts()
     models = [("plain", model, tokenizer), *LANGUAGE_MODELS.values()]
-    options = EvaluationOptions(task_folder=task_folder, limit=2)
+    samples = Path(task_folder) / "samples"
+    options = EvaluationOptions(
+        task_folder=task_folder, limit=2, batch_size=1, log_samples=str(samples)
+    )
     found = evaluate(models, tasks=["choice", "roll*"], options=options, show_progress=False)[
         "models"
     ]
@@ -318,6 +321,10 @@ def test_evaluate_puts_tasks_to_every_kind_of_model(task_folder):
     assert figures["choice"]["metrics"]["acc"]["higher_is_better"] is True
     assert figures["rolling"]["metrics"]["bits_per_byte"]["higher_is_better"] is False
     assert json.loads(json.dumps(found)) == found
+    logged = (samples / "view" / "samples_choice.jsonl").read_text().splitlines()
+    assert [json.loads(line)["doc"]["query"] for line in logged] == [
+        row["query"] for row in CHOICES[:2]
+    ]
 
 
 def test_what_is_wrong_with_a_task_is_said(task_folder, monkeypatch):

@@ -1,6 +1,6 @@
 """Compare several models on the same data, exams and tasks."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +18,7 @@ from crosstok.evaluation.contenders import Contender, Model, contender, contende
 from crosstok.evaluation.exams import Item, read_exam, take_exam
 from crosstok.evaluation.fidelity import fidelity
 from crosstok.evaluation.options import EvaluationOptions
+from crosstok.evaluation.samples import SampleFiles
 from crosstok.evaluation.tasks import Tasks
 from crosstok.inference.language_model import LanguageModel
 from crosstok.inference.loading import place_and_dtype
@@ -160,7 +161,8 @@ def _evaluate_one(column: Contender, work: _Work, judge: Scorer | None, run: _Ru
     model: LanguageModel | None = run.attempt("loading", partial(column.load, work.options))
     if model is None:
         return
-    _measure(run, model, work)
+    folder = work.options.log_samples
+    _measure(run, model, work, None if folder is None else SampleFiles(folder, column.name))
     if isinstance(model, TokenModel) and judge is not None and column.name != judge.name:
         _compare_with_teacher(run, model.scorer, judge, work.texts)
 
@@ -171,15 +173,27 @@ def _judging_scorer(judge: Contender, options: EvaluationOptions) -> Scorer:
     return model.scorer
 
 
-def _measure(run: _Run, model: LanguageModel, work: _Work) -> None:
+def _measure(run: _Run, model: LanguageModel, work: _Work, samples: SampleFiles | None) -> None:
     for name, texts in work.texts.items():
         run.figures("data", name, len(texts), _text_work(model, texts, work.options))
     for name, items in work.questions.items():
-        run.figures("exams", name, len(items), partial(take_exam, model, items))
+        keep = None if samples is None else partial(_keep, samples, name)
+        asked = partial(take_exam, model, items, on_sample=keep)
+        run.figures("exams", name, len(items), asked)
     if work.tasks is not None:
-        asked = partial(work.tasks.run, model, show_progress=run.shows_progress)
-        found = run.without_bars(asked)
+        found = run.without_bars(
+            partial(
+                work.tasks.run,
+                model,
+                show_progress=run.shows_progress,
+                on_samples=None if samples is None else samples.write,
+            )
+        )
         run.entry["tasks"] = found or {}
+
+
+def _keep(samples: SampleFiles, name: str, sample: Mapping[str, Any]) -> None:
+    samples.write(name, [sample])
 
 
 def _text_work(
@@ -248,6 +262,8 @@ def _check(
     columns: Sequence[Contender], judge: Contender | None, options: EvaluationOptions
 ) -> None:
     place_and_dtype(options.device, options.precision)
+    if options.log_samples is not None and Path(options.log_samples).is_file():
+        raise ValueError(f"log_samples is {options.log_samples}, a file; give a folder.")
     for column in (*columns, *([judge] if judge is not None else [])):
         column.check(options)
     if judge is None:

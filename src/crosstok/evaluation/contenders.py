@@ -70,7 +70,9 @@ class Contender:
         """
         model = self._load(options)
         if isinstance(model, TokenModel):
-            return model.with_window(options.max_length, options.tokens_per_batch)
+            return model.with_window(
+                options.max_length, options.tokens_per_batch, options.batch_size
+            )
         return model
 
     def _load(self, options: EvaluationOptions) -> LanguageModel:

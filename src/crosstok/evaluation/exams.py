@@ -124,6 +124,7 @@ def take_exam(
     items: Sequence[Item],
     *,
     on_progress: Callable[[int], None] | None = None,
+    on_sample: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> ExamResult:
     """Let a model answer an exam; see the module for what counts as right.
 
@@ -131,6 +132,8 @@ def take_exam(
         model: any language model. The window of a `TokenModel` is the window of its scorer.
         items: items of one form, as `read_exam` returns them.
         on_progress: called with the number of items done.
+        on_sample: called for every item with its `options` (context, continuation), `gold`,
+            `logprobs` of the options in nats, their `bytes`, and `is_right`.
 
     Raises:
         ValueError: there is no item, or an option has no token that can be scored.
@@ -142,12 +145,14 @@ def take_exam(
     nats = 0.0
     for first in range(0, len(items), _ITEMS_PER_GROUP):
         group = items[first : first + _ITEMS_PER_GROUP]
-        for answer in _answers(model, group, greedy=form == "cloze"):
+        for item, answer in zip(group, _answers(model, group, greedy=form == "cloze"), strict=True):
+            if on_sample is not None:
+                on_sample(answer.as_sample(item))
             right += answer.is_right
             right_by_sum += answer.is_right_by_sum
             truncated += answer.is_truncated
-            nats -= answer.gold_logprob
-            num_bytes += answer.gold_bytes
+            nats -= answer.logprobs[answer.gold]
+            num_bytes += answer.widths[answer.gold]
         if on_progress is not None:
             on_progress(len(group))
     count = len(items)
@@ -169,8 +174,19 @@ class _Answer:
     is_right: bool
     is_right_by_sum: bool
     is_truncated: bool
-    gold_logprob: float  # nats
-    gold_bytes: int
+    logprobs: tuple[float, ...]  # nats, of every option
+    widths: tuple[int, ...]  # bytes
+    gold: int
+
+    def as_sample(self, item: Item) -> dict[str, Any]:
+        """The item with its scores, for a JSON line."""
+        return {
+            "options": item.options,
+            "gold": self.gold,
+            "logprobs": self.logprobs,
+            "bytes": self.widths,
+            "is_right": self.is_right,
+        }
 
 
 @dataclass(frozen=True)
@@ -206,8 +222,9 @@ def _answers(model: LanguageModel, items: Sequence[Item], *, greedy: bool) -> li
                 is_right,
                 is_best_by_sum,
                 any(score.is_truncated for score in scores[options]),
-                float(sums[gold]),
-                int(widths[gold]),
+                tuple(sums[options].tolist()),
+                tuple(widths[options].tolist()),
+                item.gold,
             )
         )
     return answers

@@ -44,6 +44,11 @@ class EvaluationOptions:
     tokens_per_batch: int | None = None
     """Tokens in one forward pass, padding included; the default depends on the device."""
 
+    batch_size: int | None = None
+    """Rows in one forward pass at most (windows of texts, options of exam items), and prompts of
+    tasks that are answered at once; by default as many as `tokens_per_batch` allows, and 8. Byte
+    views and ensembles choose their batches themselves."""
+
     precision: Precision | torch.dtype | str | None = None
     """Precision of the weights of models loaded by name: fp32, bf16, fp16, or torch's names. None:
     float32 on a CPU, and on an accelerator as they are saved."""
@@ -78,8 +83,12 @@ class EvaluationOptions:
     apply_chat_template: bool = False
     """Put the questions of tasks as chats."""
 
+    log_samples: str | None = None
+    """Folder for the items of exams and tasks with each model's scores, a JSON line an item; None
+    to keep only the figures."""
+
     def __post_init__(self) -> None:
-        for name in ("max_texts", "limit", "tokens_per_batch"):
+        for name in ("max_texts", "limit", "tokens_per_batch", "batch_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1.")

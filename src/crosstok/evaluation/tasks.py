@@ -2,7 +2,7 @@
 
 import difflib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,8 +47,19 @@ class Tasks:
         for name in self.names:
             _load(self._manager, name)
 
-    def run(self, model: LanguageModel, *, show_progress: bool = True) -> dict[str, dict[str, Any]]:
+    def run(
+        self,
+        model: LanguageModel,
+        *,
+        show_progress: bool = True,
+        on_samples: Callable[[str, Iterable[Any]], None] | None = None,
+    ) -> dict[str, dict[str, Any]]:
         """Run the tasks on a model.
+
+        Args:
+            model: any language model.
+            show_progress: whether to show lm-eval's progress bars.
+            on_samples: called with the name of every task and its items, in lm-eval's form.
 
         Returns:
             For each task and group: `{"metrics": {NAME: {"value", "stderr", "higher_is_better"}},
@@ -63,7 +74,12 @@ class Tasks:
         from crosstok.evaluation.harness import CrosstokLM
 
         options = self._options
-        asked = CrosstokLM(model, window_bytes=options.window_bytes, show_progress=show_progress)
+        asked = CrosstokLM(
+            model,
+            batch_size=options.batch_size,
+            window_bytes=options.window_bytes,
+            show_progress=show_progress,
+        )
         results = simple_evaluate(
             model=asked,
             tasks=list(self.names),
@@ -71,9 +87,12 @@ class Tasks:
             limit=options.limit,
             apply_chat_template=options.apply_chat_template,
             bootstrap_iters=_BOOTSTRAP_ITERS,
-            log_samples=False,
+            log_samples=on_samples is not None,
             task_manager=self._manager,
         )
+        if on_samples is not None:
+            for name, samples in (results or {}).get("samples", {}).items():
+                on_samples(name, samples)
         return _figures(results or {})
 
 

@@ -73,6 +73,7 @@ class Scorer:
         name: str | None = None,
         max_length: int | None = None,
         tokens_per_batch: int | None = None,
+        rows_per_batch: int | None = None,
     ) -> None:
         """Prepare a model for scoring; it is put in evaluation mode.
 
@@ -83,6 +84,7 @@ class Scorer:
             max_length: tokens in a window; by default the model's positions, at most `MAX_LENGTH`.
             tokens_per_batch: tokens in one forward pass, padding included; the default depends on
                 the device.
+            rows_per_batch: rows in one forward pass at most; as many as fit by default.
 
         Raises:
             ValueError: the tokenizer has ids that the model has no rows for, or `max_length` is
@@ -103,9 +105,13 @@ class Scorer:
         self.tokens_per_batch = tokens_per_batch or TOKENS_PER_BATCH.get(
             device.type, TOKENS_PER_BATCH_ACCELERATOR
         )
+        self.rows_per_batch = rows_per_batch
 
     def with_window(
-        self, max_length: int | None = None, tokens_per_batch: int | None = None
+        self,
+        max_length: int | None = None,
+        tokens_per_batch: int | None = None,
+        rows_per_batch: int | None = None,
     ) -> Scorer:
         """The same model with other windows or batches; None leaves them unchanged.
 
@@ -116,6 +122,7 @@ class Scorer:
         if max_length is not None:
             other.max_length = _max_length(self.model, max_length, self.name)
         other.tokens_per_batch = tokens_per_batch or self.tokens_per_batch
+        other.rows_per_batch = rows_per_batch or self.rows_per_batch
         return other
 
     @property
@@ -176,7 +183,7 @@ class Scorer:
         scores: dict[int, RowScores] = {}
         with torch.no_grad():
             lengths = [len(rows[same[0]].ids) for same in equal]
-            for batch in batches(lengths, self.tokens_per_batch):
+            for batch in batches(lengths, self.tokens_per_batch, self.rows_per_batch):
                 done = self._score_batch([rows[equal[i][0]] for i in batch], greedy)
                 for i, result in zip(batch, done, strict=True):
                     scores.update(dict.fromkeys(equal[i], result))
@@ -247,12 +254,16 @@ def _max_length(model: Any, asked: int | None, name: str) -> int:
     return asked
 
 
-def batches(lengths: list[int], tokens_per_batch: int) -> Iterator[list[int]]:
+def batches(
+    lengths: list[int], tokens_per_batch: int, rows_per_batch: int | None = None
+) -> Iterator[list[int]]:
     """Indices of rows, longest first, as many as fit when all are padded to the longest."""
+    most = rows_per_batch or len(lengths)
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     batch: list[int] = []
     for i in order:
-        if batch and (len(batch) + 1) * lengths[batch[0]] > tokens_per_batch:
+        is_full = len(batch) == most
+        if batch and (is_full or (len(batch) + 1) * lengths[batch[0]] > tokens_per_batch):
             yield batch
             batch = []
         batch.append(i)

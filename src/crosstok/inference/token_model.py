@@ -80,11 +80,14 @@ class TokenModel(LanguageModel):
         self.model, self.tokenizer = model, tokenizer
 
     def with_window(
-        self, max_length: int | None = None, tokens_per_batch: int | None = None
+        self,
+        max_length: int | None = None,
+        tokens_per_batch: int | None = None,
+        rows_per_batch: int | None = None,
     ) -> TokenModel:
         """The same model with another scorer; see `Scorer.with_window`."""
         other = copy.copy(self)
-        other.scorer = self.scorer.with_window(max_length, tokens_per_batch)
+        other.scorer = self.scorer.with_window(max_length, tokens_per_batch, rows_per_batch)
         return other
 
     @property

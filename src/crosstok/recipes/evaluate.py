@@ -81,6 +81,15 @@ class EvaluateRecipe(PlacedRecipe):
         at_least=0,
     )
     apply_chat_template: bool = option("Put the questions of tasks as chats.", False, group=_EXAMS)
+    batch_size: int | None = option(
+        "Texts, options or prompts in one forward pass at most; as many as fit if not given.",
+        None,
+        group=_EXAMS,
+        at_least=1,
+    )
+    log_samples: PathName | None = option(
+        "Folder for the items of exams and tasks with each model's scores.", None, group=_EXAMS
+    )
 
     teacher: str | None = option(
         "Model whose likelihoods the others are compared with.", None, group="comparison"
