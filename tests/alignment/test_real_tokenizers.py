@@ -42,7 +42,9 @@ def texts(shared: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def spans(encoders, texts):
     """Spans by tokenizer and text; of the texts as they are, and as they are read in some pair."""
-    different = list(dict.fromkeys([*texts, *shared_texts(texts, *encoders.values())]))
+    pairs = itertools.combinations(encoders.values(), 2)
+    read = itertools.chain.from_iterable(shared_texts(texts, *pair) for pair in pairs)
+    different = list(dict.fromkeys([*texts, *read]))
     return {
         name: dict(zip(different, encoder(different, add_start=False, add_end=False), strict=True))
         for name, encoder in encoders.items()

@@ -112,7 +112,7 @@ def test_spans_cover_the_text_and_exact_tokens_are_its_bytes(
             assert content in (covered, b" " + covered)
         else:
             assert content != covered or not covered
-        if exact and content != covered and not encoder._words_begin_with_space:
+        if exact and content != covered and not encoder.byte_vocab.begins_words_with_space:
             assert rank == 0  # a space that is not in the text: only at its start
     assert place == len(payload) or not tokens
     if not text:

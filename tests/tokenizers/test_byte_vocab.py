@@ -8,7 +8,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast
 
 from crosstok.tokenizers import ByteVocab, load_tokenizer
-from crosstok.tokenizers.pieces import BYTE_ALPHABET
+from crosstok.tokenizers.decoders import BYTE_ALPHABET
 from tests.tiny import KINDS, tiny_tokenizer
 
 

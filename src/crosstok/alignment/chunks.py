@@ -141,6 +141,7 @@ class _Side:
     is_leading: Bool[np.ndarray, " N"]  # zero-width at the start of a run: joins what follows
     limits: Int[np.ndarray, " N"]  # last byte of the token's text
     offsets: Int[np.ndarray, " B1"]  # first token of each text
+    is_first: Bool[np.ndarray, " N"]  # first token of its text
 
     @classmethod
     def join(cls, batch: Sequence[Spans], origins: Int[np.ndarray, " B1"]) -> "_Side":
@@ -169,6 +170,7 @@ class _Side:
             is_leading=is_leading,
             limits=np.repeat(origins[1:] - 1, lengths),
             offsets=offsets,
+            is_first=np.isin(np.arange(len(ends)), offsets[:-1]),
         )
 
     def tokens_of(self, text: int) -> slice:
@@ -244,7 +246,8 @@ def _chunk_bytes(side: _Side, tokens: Int[np.ndarray, " n"], vocab: ByteVocab) -
     """Return the bytes that a chunk's tokens stand for; None if a token has no bytes (unk)."""
     pieces = []
     for token in tokens:
-        piece = vocab.token_bytes[side.ids[token]]
+        before = None if side.is_first[token] else int(side.ids[token - 1])
+        [piece] = vocab.in_context([int(side.ids[token])], before)
         if piece is None:
             return None
         width = int(side.ends[token] - side.starts[token])

@@ -36,6 +36,7 @@ STOP = 256
 """Index of the end of the text among the 257 outcomes."""
 
 _DEFAULT = Pruning()
+_SPACE = ord(" ")
 
 
 class ByteModel:
@@ -100,6 +101,11 @@ class ByteModel:
     def max_length(self) -> int:
         """Number of bytes that always fit, even if each takes one token."""
         return self._reader.max_length - len(self._reader.start_ids) + 1
+
+    @property
+    def separates_words(self) -> bool:
+        """Whether a space at the end of a text is only the mark of a word's end (``</w>``)."""
+        return bool(self._reader.vocab.word_ends)
 
     def starting_with(self, start_ids: Sequence[int]) -> ByteModel:
         """The same model after other start tokens, such as a chat up to the answer.
@@ -237,7 +243,7 @@ class ByteModel:
         stream = self.prefill(prompt)
         random = np.random.default_rng(seed)
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        made = bytearray()
+        made, is_held = bytearray(), False
         while len(made) < max_new_bytes:
             byte = _draw(stream, temperature, random)
             if byte == STOP:
@@ -248,7 +254,11 @@ class ByteModel:
                 log.warning("stopped after %d new bytes: %s", len(made), error)
                 break
             made.append(byte)
-            _send(decoder.decode(bytes([byte])), on_text)
+            _send(decoder.decode(b" " * is_held), on_text)
+            is_held = byte == _SPACE and self.separates_words
+            _send(decoder.decode(bytes([byte] * (not is_held))), on_text)
+        if is_held:
+            made.pop()
         _send(decoder.decode(b"", final=True), on_text)
         return bytes(made)
 

@@ -262,6 +262,8 @@ class Reader:
         joined, sizes = b"".join(piece or b"" for piece in pieces), [len(p or b"") for p in pieces]
         if self.strips_space and joined.startswith(b" "):
             joined, sizes[0] = joined[1:], sizes[0] - 1
+        if joined == text.encode() + b" " == content + b" " and ids[-1] in self.vocab.word_ends:
+            return Spelling(ids, np.cumsum(sizes).tolist(), len(ids))
         if None in pieces or joined != text.encode():
             return Spelling(*self._without_encoder(content), 0)
         more, ends = self._fewest_tokens(content, len(joined), self.start_trie)

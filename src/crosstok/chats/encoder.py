@@ -8,10 +8,9 @@ spans align whether or not the templates agree. Text of a template is zero-width
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -22,7 +21,7 @@ from crosstok.chats.renderer import ChatRenderer, Skeleton
 from crosstok.chats.spans import StructuredPiece, spans_of_pieces
 from crosstok.chats.structure import SpecialText, StructureEncoder
 from crosstok.choices import LossOn
-from crosstok.tokenizers.shared_view import composes
+from crosstok.tokenizers.shared_view import in_form, shared_form
 from crosstok.tokenizers.spans import Spans, TextEncoder
 
 Example: TypeAlias = Conversation | PromptCompletion | str
@@ -112,15 +111,15 @@ class ExampleEncoder:
 def shared_examples(examples: Sequence[Example], *encoders: ExampleEncoder) -> list[Example]:
     """Return the examples as all of these encoders read them.
 
-    The texts are in NFC if one of the tokenizers composes characters (`shared_texts`); contents of
+    The texts are in the form that the tokenizers share (`shared_texts`); contents of
     a role lose the white space at their ends if one of the templates trims that role.
     """
-    form: Literal["NFC"] | None = "NFC" if any(composes(e.encoder) for e in encoders) else None
+    form = shared_form(*(side.encoder for side in encoders))
     has_chat = any(isinstance(example, Conversation) for example in examples)
     trimmed = frozenset().union(*(e.chat.trims for e in encoders)) if has_chat else frozenset()
 
     def read(text: str) -> str:
-        return unicodedata.normalize(form, text) if form else text
+        return in_form(text, form)
 
     shared: list[Example] = []
     for example in examples:

@@ -96,7 +96,7 @@ def spans_of_pieces(
     if len(tokens):
         all_starts[tokens] = np.concatenate([[0], text_ends[tokens[:-1]]])
         for token in _edges_of_contents(tokens, piece):
-            held = vocab.token_bytes[ids[token]]
+            held = vocab.in_context(ids[max(0, token - 1) : token + 1].tolist())[-1]
             covered = payload[all_starts[token] : text_ends[token]]
             ends_here = held is not None and held.endswith(covered)
             exact[token] = ends_here and reach[token] == piece[token]

@@ -13,7 +13,7 @@ import json
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 from tokenizers import Tokenizer
 
+from crosstok.tokenizers.byte_vocab import ByteVocab
 from crosstok.tokenizers.inexact_spans import cut_by_offsets
 from crosstok.tokenizers.spans import TextEncoder, copy_backend
 
@@ -103,10 +104,10 @@ class StructureEncoder:
         backend = encoder.tokenizer.backend_tokenizer
         self._original = backend
         self.special_text = SpecialText(tuple(vocab.special_tokens.values()))
-        self._plain = _Backend(copy_backend(backend), vocab.token_bytes, vocab.special_tokens)
+        self._plain = _Backend(copy_backend(backend), vocab, vocab.special_tokens)
         self._respelt: _Backend | None = None
         self._special_tokens = vocab.special_tokens
-        self._token_bytes = vocab.token_bytes
+        self._vocab = vocab
 
     def __call__(self, strings: Sequence[str], *, respelt: bool = False) -> list[EncodedString]:
         """Encode strings; with `respelt`, only respelt special tokens count as special."""
@@ -131,7 +132,7 @@ class StructureEncoder:
                 for index, token in self._special_tokens.items()
             }
             copy = _respelt_copy(self._original, self._special_tokens, aliases)
-            self._respelt = _Backend(copy, self._token_bytes, aliases)
+            self._respelt = _Backend(copy, self._vocab, aliases)
         return self._respelt
 
 
@@ -139,13 +140,14 @@ class _Backend:
     def __init__(
         self,
         backend: Tokenizer,
-        token_bytes: Sequence[bytes | None],
+        vocab: ByteVocab,
         special_tokens: dict[int, str] | Any,
     ) -> None:
         self._backend = backend
-        self._bytes = list(token_bytes)
+        self._bytes = list(vocab.token_bytes)
         for index, token in special_tokens.items():
             self._bytes[index] = token.encode()
+        self._vocab = replace(vocab, token_bytes=tuple(self._bytes))
         self._lengths = np.array([len(piece or b"") for piece in self._bytes], np.int64)
         self._is_special = np.zeros(len(self._bytes), dtype=np.bool_)
         self._is_special[list(special_tokens)] = True
@@ -157,7 +159,7 @@ class _Backend:
         ids = backend.encode(probe, add_special_tokens=False).ids
         self._mostly_exact = self._cut_exactly(ids, probe) is not None
         alone = backend.encode("A", add_special_tokens=False).ids
-        self._adds_prefix = b"".join(self._bytes[index] or b"" for index in alone) != b"A"
+        self._adds_prefix = b"".join(c or b"" for c in self._vocab.in_context(alone)) != b"A"
 
     def encode(self, strings: Sequence[str]) -> list[EncodedString]:
         found: list[EncodedString | None] = [None] * len(strings)
@@ -189,13 +191,15 @@ class _Backend:
         return self.encode([string])[0]
 
     def _cut_exactly(self, ids: list[int], string: str) -> EncodedString | None:
-        token_bytes = self._bytes
+        token_bytes = self._vocab.in_context(ids)
         try:
-            joined = b"".join([token_bytes[index] for index in ids])  # type: ignore[misc]
+            joined = b"".join(token_bytes)  # type: ignore[arg-type]
         except TypeError:  # an id without bytes
             return None
         array = np.array(ids, dtype=np.int64)
         lengths: Int64[np.ndarray, " T"] = self._lengths[array] if len(array) else array.copy()
+        if self._vocab.word_ends:
+            lengths = np.array([len(piece or b"") for piece in token_bytes], dtype=np.int64)
         payload = string.encode()
         if joined != payload and not self._fit_sections(array, lengths, joined, payload):
             return None
@@ -246,7 +250,7 @@ class _Backend:
             return EncodedString(array, array, np.zeros(0, dtype=np.bool_))
         # Any token may carry a dummy space: one is added after every special token.
         may_drop_space = np.ones(len(ids), dtype=np.bool_)
-        token_bytes = [self._bytes[index] for index in ids]
+        token_bytes = self._vocab.in_context(ids)
         ends, exact = cut_by_offsets(token_bytes, offsets, string, may_drop_space)
         return EncodedString(array, ends, exact)
 

@@ -43,6 +43,7 @@ from crosstok.inference.language_model import (
 log = logging.getLogger(__name__)
 
 _LOG_FLOOR = math.log(1e-9)
+_SPACE = ord(" ")
 _DEFAULT = Pruning()
 _CHARS_PER_GROUP = (
     8192  # of continuations whose tables are in memory at once, 2 kB per byte and member
@@ -210,6 +211,7 @@ class ByteEnsemble(LanguageModel):
         so_far = np.array([[stream.logprob] for stream in streams])
         sampler = Sampler(sampling, [number])
         text = AnswerText(sampling.stop, on_text, begun=begun_character(prompt))
+        separates, held = self.members[0].model.separates_words, b""
         for step in range(1, sampling.num_bytes + 1):
             tables = np.stack([[stream.next_byte_logprobs()] for stream in streams])
             scores = torch.from_numpy(self.next_byte_logprobs(tables, so_far))
@@ -217,7 +219,9 @@ class ByteEnsemble(LanguageModel):
             if byte == STOP:
                 break
             is_last = step == sampling.num_bytes
-            if text.add(bytes([byte]), is_last=is_last) or is_last:
+            content = held + bytes([byte])
+            held = b" " if separates and byte == _SPACE else b""
+            if text.add(content.removesuffix(held), is_last=is_last) or is_last:
                 return text.text
             if not self._advance(streams, byte, step):
                 break

@@ -124,10 +124,20 @@ class Outcomes:
     Attributes:
         contents: bytes of every outcome; empty for special tokens.
         is_stop: [U] whether the outcome ends the answer.
+        word_ends: outcomes whose last byte, a space, is written with the next outcome only
+            (`ByteVocab.word_ends`).
     """
 
     contents: Sequence[bytes]
     is_stop: Bool[np.ndarray, " U"]
+    word_ends: frozenset[int] = frozenset()
+
+    def after(self, before: int | None, outcome: int) -> bytes:
+        """The bytes that an outcome adds to a text, after another one."""
+        content = self.contents[outcome]
+        if outcome in self.word_ends:
+            content = content[:-1]
+        return b" " + content if content and before in self.word_ends else content
 
 
 @dataclass(frozen=True)
@@ -231,13 +241,15 @@ class _Answer:
     def add(self, chosen: Sequence[int]) -> bool:
         """Add outcomes up to the one that ends the answer; returns whether one did."""
         for outcome in chosen:
+            before = self.history[-1] if self.history else None
             self.history.append(outcome)
             if self._outcomes.is_stop[outcome]:
                 self._text.add(b"", is_last=True)
                 return True
             self._num_left -= 1
             is_last = self._num_left == 0
-            if self._text.add(self._outcomes.contents[outcome], is_last=is_last) or is_last:
+            content = self._outcomes.after(before, outcome)
+            if self._text.add(content, is_last=is_last) or is_last:
                 return True
         return False
 

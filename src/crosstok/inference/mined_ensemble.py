@@ -19,6 +19,7 @@ next token says little about the pivot's: this is the baseline in Minixhofer et 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -259,6 +260,7 @@ class _Steps:
             as_text(prompt) if isinstance(prompt, str | bytes) else "" for prompt, _ in prompts
         ]
         self._strips_space = [ensemble.pivot.strips_space(ids) for _, ids in prompts]
+        self._last_ids = [ids[-1] for _, ids in prompts]
         self._contexts = [Contexts(member.model) for member in ensemble.members[1:]]
 
     def scores(self, num: int = 1) -> Float[Tensor, "B num V"]:
@@ -274,11 +276,12 @@ class _Steps:
 
     def _texts_without(self, num: int) -> list[str]:
         """The texts so far, without the last `num` outcomes."""
-        contents = self._ensemble.pivot.outcomes.contents
-        rows = zip(self._texts, self._outcomes, self._strips_space, strict=True)
+        after = self._ensemble.pivot.outcomes.after
+        rows = zip(self._texts, self._outcomes, self._strips_space, self._last_ids, strict=True)
         texts = []
-        for before, outcomes, strips in rows:
-            answer = b"".join(contents[index] for index in outcomes[: len(outcomes) - num])
+        for before, outcomes, strips, last in rows:
+            kept = [last, *outcomes[: len(outcomes) - num]]
+            answer = b"".join(after(one, other) for one, other in pairwise(kept))
             texts.append(
                 before + _whole_characters(answer.removeprefix(b" ") if strips else answer)
             )
@@ -299,6 +302,7 @@ class _Steps:
         self._readings = [self._readings[row] for row in rows]
         self._texts = [self._texts[row] for row in rows]
         self._strips_space = [self._strips_space[row] for row in rows]
+        self._last_ids = [self._last_ids[row] for row in rows]
 
 
 def _befores(prompt: Prompt, continuation: str, starts: Int[np.ndarray, " N"]) -> list[str]:

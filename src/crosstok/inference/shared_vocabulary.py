@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from crosstok.inference.token_model import TokenModel
+from crosstok.tokenizers import ByteVocab
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,11 @@ class SharedVocabulary:
         outcome_of = np.full(num_ids, -1, dtype=np.int64)
         outcome_of[own] = np.arange(len(own))
         return outcome_of[ids]  # type: ignore[no-any-return]
+
+    def word_ends(self, vocab: ByteVocab) -> frozenset[int]:
+        """The outcomes that end a word with a mark, in the vocabulary of the first member."""
+        ids = self.ids[0].tolist()
+        return frozenset(place for place, index in enumerate(ids) if index in vocab.word_ends)
 
 
 def share_vocabulary(members: Sequence[TokenModel]) -> SharedVocabulary:

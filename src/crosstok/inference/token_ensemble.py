@@ -151,7 +151,7 @@ class TokenEnsemble(LanguageModel):
         return answer_rows(
             rows,
             lambda numbers: _Steps(self, [ids[number] for number in numbers]),
-            Outcomes([*self.shared.contents, b""], is_stop),
+            Outcomes([*self.shared.contents, b""], is_stop, self.shared.word_ends(first.vocab)),
             sampling,
             device=first.model.device.type,
             decoder=self._decoder,

@@ -178,7 +178,7 @@ class TokenModel(LanguageModel):
         size = self.num_rows
         contents = [content or b"" for content in self.vocab.token_bytes]
         contents += [b""] * (size - len(contents))
-        return Outcomes(contents, np.isin(np.arange(size), self.stop_ids))
+        return Outcomes(contents, np.isin(np.arange(size), self.stop_ids), self.vocab.word_ends)
 
     def room(self, ids: Sequence[int], sampling: Sampling) -> int:
         """Number of new tokens that fit after a prompt.

@@ -25,8 +25,8 @@ from tokenizers import (
 from transformers import PreTrainedTokenizerFast
 
 from crosstok.tokenizers.byte_vocab import ByteVocab
+from crosstok.tokenizers.decoders import BYTE_ALPHABET
 from crosstok.tokenizers.loading import load_tokenizer
-from crosstok.tokenizers.pieces import BYTE_ALPHABET
 
 logger = logging.getLogger(__name__)
 

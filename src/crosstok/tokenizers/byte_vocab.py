@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from crosstok.tokenizers.pieces import VocabularyTable
@@ -22,8 +23,10 @@ class ByteVocab:
 
     Attributes:
         token_bytes: the bytes of every id, indexed by id; the length is the highest id plus one.
-            ``None`` for a special id and for an id that no token has (a gap). For SentencePiece
-            and WordPiece, a piece that begins a word begins with a space.
+            ``None`` for a special id and for an id that no token has (a gap). They are what the
+            tokenizer's decoder makes of the id in the middle of a text: for SentencePiece and
+            WordPiece, a piece that begins a word begins with a space; a piece that ends a word
+            with a mark (``</w>``) ends with one.
         special_ids: ids that stand for no text: declared special, or the unknown token.
         roles: role -> the ids that spell it. ``bos``, ``eos``, ``pad``, ``unk``, ``sep``, ``cls``,
             ``mask`` if the tokenizer names them; ``end_of_turn``, ``start_header``,
@@ -32,6 +35,10 @@ class ByteVocab:
         special_tokens: special id -> its display string.
         shadowed_ids: ids that the encoder does not emit for their bytes because another id has the
             same bytes (``<0x61>`` beside ``a``).
+        word_ends: ids whose last byte, a space, separates them from the next token (``the</w>``).
+            At the end of a text it is not written; see `in_context`.
+        begins_words_with_space: tokens are joined with spaces (WordPiece): the space at the start
+            of a token's bytes may be missing in the text.
     """
 
     token_bytes: tuple[bytes | None, ...]
@@ -39,6 +46,8 @@ class ByteVocab:
     roles: Mapping[str, tuple[int, ...]]
     special_tokens: Mapping[int, str] = field(default_factory=dict)
     shadowed_ids: frozenset[int] = frozenset()
+    word_ends: frozenset[int] = frozenset()
+    begins_words_with_space: bool = False
 
     @classmethod
     def from_tokenizer(cls, tokenizer: PreTrainedTokenizerFast) -> ByteVocab:
@@ -53,7 +62,7 @@ class ByteVocab:
                 f"tokenizer {type(tokenizer).__name__} has no fast backend, and the bytes of its "
                 "ids can only be read from one; load it with crosstok.tokenizers.load_tokenizer."
             )
-        table = VocabularyTable.from_json(backend.to_str())
+        table = VocabularyTable.from_backend(backend)
         special = _special_tokens(tokenizer, table)
         size = 1 + max((*table.model_pieces, *table.added_pieces, *special), default=-1)
         token_bytes: list[bytes | None] = [None] * size
@@ -61,7 +70,7 @@ class ByteVocab:
         for index, piece in table.model_pieces.items():
             token_bytes[index] = to_bytes(piece)
         for index in table.added_pieces:
-            token_bytes[index] = table.added_bytes(index)
+            token_bytes[index] = _added_bytes(backend, table, index)
         for index in special:
             token_bytes[index] = None
         return cls(
@@ -70,6 +79,12 @@ class ByteVocab:
             roles=find_roles(tokenizer),
             special_tokens=special,
             shadowed_ids=_shadowed(token_bytes, table),
+            word_ends=frozenset(
+                index
+                for index, piece in table.model_pieces.items()
+                if table.format.ends_word(piece) and token_bytes[index] is not None
+            ),
+            begins_words_with_space=table.format.begins_words_with_space,
         )
 
     def __len__(self) -> int:
@@ -89,6 +104,28 @@ class ByteVocab:
     def ids_of(self, token_bytes: bytes) -> tuple[int, ...]:
         """Return the ids with exactly these bytes; the one that the encoder emits comes first."""
         return self._ids_by_bytes.get(token_bytes, ())
+
+    def in_context(self, ids: Sequence[int], before: int | None = None) -> list[bytes | None]:
+        """Return the bytes of tokens of one text, joined from left to right as a decoder does.
+
+        They are those of `token_bytes`, with one difference: the space that separates a token with
+        the mark of a word's end from the next token is written with the next one, since the end of
+        the text has none. ``the</w> dog</w>`` are ``the`` and `` dog``.
+
+        Args:
+            ids: tokens that follow each other.
+            before: the token before them; None at the start of a text.
+        """
+        found = [self.token_bytes[index] for index in ids]
+        if not self.word_ends:
+            return found
+        is_owed = before in self.word_ends
+        for place, index in enumerate(ids):
+            content = found[place]
+            if content is not None:
+                found[place] = b" " * is_owed + content[: len(content) - (index in self.word_ends)]
+            is_owed = index in self.word_ends
+        return found
 
     def boundary_mask(self, size: int | None = None) -> Bool[np.ndarray, " V"]:
         """Mark the ids [V] that may follow a word boundary.
@@ -182,6 +219,26 @@ def _special_tokens(tokenizer: PreTrainedTokenizerFast, table: VocabularyTable) 
         if piece is not None:
             special.setdefault(index, piece)
     return dict(sorted(special.items()))
+
+
+def _added_bytes(backend: Tokenizer, table: VocabularyTable, index: int) -> bytes:
+    """Return the bytes of an added token that is ordinary text.
+
+    They are what the decoder makes of it, as it is spelt by the normaliser if that changes it: with
+    lower-casing, ``Tool`` is found as ``tool`` and decoded so. A byte-level decoder misreads
+    letters outside ASCII; where the encoder finds the token in its own characters only, it stands
+    for these.
+    """
+    piece = backend.id_to_token(index) or table.added_pieces[index]
+    decoded = table.format.to_bytes(piece)
+    is_plain = not table.format.is_byte_level or decoded == piece.encode()
+    if is_plain or index in table.model_pieces:
+        return decoded
+    try:
+        ids = backend.encode(decoded.decode(), add_special_tokens=False).ids
+    except UnicodeDecodeError:
+        return piece.encode()
+    return decoded if index in ids else piece.encode()
 
 
 def _shadowed(token_bytes: list[bytes | None], table: VocabularyTable) -> frozenset[int]:

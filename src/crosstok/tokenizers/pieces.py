@@ -8,34 +8,15 @@ holds, so it is read there and never guessed from a class or model name.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+from tokenizers import Tokenizer
+
+from crosstok.tokenizers.decoders import PieceDecoder, byte_of_piece, bytes_of_characters
+
 _CHILDREN = ("normalizers", "pretokenizers", "decoders", "processors")
-
-
-def _byte_alphabet() -> dict[int, str]:
-    """Map each byte to the character that byte-level BPE shows for it (Radford et al. 2019).
-
-    Printable Latin-1 bytes are shown as themselves; the others take the next free character from
-    U+0100 on, in the order of the bytes.
-    """
-    shown = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    hidden = [byte for byte in range(256) if byte not in shown]
-    alphabet = {byte: chr(byte) for byte in shown}
-    alphabet.update({byte: chr(0x100 + rank) for rank, byte in enumerate(hidden)})
-    return alphabet
-
-
-BYTE_ALPHABET: Mapping[int, str] = _byte_alphabet()
-# Latin-1 characters outside the alphabet must not be read as bytes, so they map to a character
-# that Latin-1 cannot hold.
-_TO_LATIN1 = {code: "\uffff" for code in range(256) if chr(code) not in BYTE_ALPHABET.values()} | {
-    ord(character): chr(byte) for byte, character in BYTE_ALPHABET.items()
-}
 
 
 def components(node: Any) -> Iterator[Mapping[str, Any]]:
@@ -52,70 +33,109 @@ def components(node: Any) -> Iterator[Mapping[str, Any]]:
 class PieceFormat:
     """How the strings of one vocabulary spell bytes.
 
+    The decoder decides. A tokenizer without one is read by the marks that its other parts write.
+    Two marks of the model are read even if the decoder leaves them in the text: ``<0xNN>`` of byte
+    fallback, and the mark of a word's end.
+
     Attributes:
-        byte_level: every character stands for one byte (`BYTE_ALPHABET`).
-        space_markers: characters that stand for a space (SentencePiece: ``▁``).
+        decoder: what the decoder makes of a piece in the middle of a text.
+        byte_level: there is no decoder, and every character stands for one byte (`BYTE_ALPHABET`).
+        space_markers: without a decoder: what is written for a space (SentencePiece: ``▁``).
         byte_fallback: ``<0xNN>`` stands for one byte.
-        subword_prefix: marks a piece that continues a word (WordPiece: ``##``); a piece without
-            it begins a word, and its bytes begin with a space. Empty if there is no such mark.
-        word_suffix: marks a piece that ends a word (``</w>``); it stands for no bytes.
+        subword_prefix: without a decoder: marks a piece that continues a word (WordPiece: ``##``).
+            Empty if there is no such mark.
+        begins_words_with_space: pieces are joined with a space: each of them begins with one,
+            apart from those that continue a word.
+        word_suffix: marks a piece that ends a word (``</w>``): a space comes after it, unless the
+            text ends. Empty if there is no such mark.
     """
 
+    decoder: PieceDecoder
     byte_level: bool
     space_markers: tuple[str, ...]
     byte_fallback: bool
     subword_prefix: str
+    begins_words_with_space: bool
     word_suffix: str
 
     @classmethod
-    def from_description(cls, description: Mapping[str, Any]) -> PieceFormat:
-        """Read the format from a parsed ``tokenizer.json``."""
+    def from_description(cls, description: Mapping[str, Any], *, drops_spaces: bool) -> PieceFormat:
+        """Read the format from a parsed ``tokenizer.json``.
+
+        Args:
+            description: the parsed file.
+            drops_spaces: whether the pre-tokenizer removes the spaces at which it splits.
+        """
         model = description["model"]
-        parts = {
-            name: list(components(description.get(name)))
-            for name in ("normalizer", "pre_tokenizer", "decoder")
-        }
-        every = [part for found in parts.values() for part in found]
-        types = {part.get("type") for part in every}
-        markers = [part["replacement"] for part in every if part.get("type") == "Metaspace"]
-        for part in every:
-            if part.get("type") == "Replace":
-                pattern, content = part["pattern"].get("String"), part["content"]
-                if pattern == " " and part in parts["normalizer"]:
-                    markers.append(content)
-                elif content == " " and part in parts["decoder"]:
-                    markers.append(pattern)
-        word_piece = model.get("type") == "WordPiece"
-        return cls(
-            byte_level="ByteLevel" in types,
-            space_markers=tuple(dict.fromkeys(m for m in markers if m and m != " ")),
-            byte_fallback=bool(model.get("byte_fallback")) or "ByteFallback" in types,
-            subword_prefix=model.get("continuing_subword_prefix") or ("##" if word_piece else ""),
-            word_suffix=model.get("end_of_word_suffix") or "",
-        )
+        decoder = PieceDecoder.of_parts(components(description.get("decoder")))
+        suffix = model.get("end_of_word_suffix") or ""
+        suffix = suffix if _separates(decoder, suffix) else ""
+        byte_fallback = bool(model.get("byte_fallback")) or "ByteFallback" in decoder.kinds
+        if description.get("decoder") is not None:
+            begins = decoder.begins_words_with_space
+            return cls(decoder, False, (), byte_fallback, "", begins, suffix)
+        written = [
+            part
+            for name in ("normalizer", "pre_tokenizer")
+            for part in components(description.get(name))
+        ]
+        byte_level = any(part.get("type") == "ByteLevel" for part in written)
+        markers = () if byte_level else _space_markers(written)
+        word_piece = "##" if model.get("type") == "WordPiece" else ""
+        prefix = model.get("continuing_subword_prefix") or word_piece
+        # Without a mark for it, the only spaces are those with which the library joins pieces.
+        joins = bool(prefix) or drops_spaces
+        joins = joins and not (byte_level or markers or suffix)
+        return cls(decoder, byte_level, markers, byte_fallback, prefix, joins, suffix)
 
     def is_byte_piece(self, piece: str) -> bool:
         """Return whether the piece is a single byte written ``<0xNN>``."""
-        return self.byte_fallback and _BYTE_PIECE.fullmatch(piece) is not None
+        return self.byte_fallback and byte_of_piece(piece) is not None
+
+    @property
+    def is_byte_level(self) -> bool:
+        """Whether a decoder or another part shows bytes as characters."""
+        return self.byte_level or "ByteLevel" in self.decoder.kinds
+
+    def ends_word(self, piece: str) -> bool:
+        """Return whether the piece has the mark of the end of a word."""
+        return bool(self.word_suffix) and piece.endswith(self.word_suffix)
 
     def to_bytes(self, piece: str) -> bytes:
-        """Return the bytes that a piece of the model's vocabulary stands for."""
-        if self.byte_fallback and (found := _BYTE_PIECE.fullmatch(piece)):
-            return bytes([int(found[1], 16)])
-        if self.word_suffix and piece != self.word_suffix:
-            piece = piece.removesuffix(self.word_suffix)
+        """Return the bytes that a piece stands for in the middle of a text."""
+        if self.byte_fallback and (byte := byte_of_piece(piece)) is not None:
+            return byte
+        if self.ends_word(piece):
+            return self._read(piece.removesuffix(self.word_suffix)) + b" "
+        return self._read(piece)
+
+    def _read(self, piece: str) -> bytes:
+        continues = bool(self.subword_prefix) and piece.startswith(self.subword_prefix)
+        if continues and piece != self.subword_prefix:
+            piece = piece.removeprefix(self.subword_prefix)
         if self.byte_level:
-            try:
-                return piece.translate(_TO_LATIN1).encode("latin-1")
-            except UnicodeEncodeError:
-                return piece.encode()
+            return bytes_of_characters(piece)
         for marker in self.space_markers:
             piece = piece.replace(marker, " ")
-        if self.subword_prefix:
-            if piece.startswith(self.subword_prefix) and piece != self.subword_prefix:
-                return piece.removeprefix(self.subword_prefix).encode()
-            return b" " + piece.encode()
-        return piece.encode()
+        joined = self.begins_words_with_space and not self.decoder.begins_words_with_space
+        return b" " * (joined and not continues) + self.decoder(piece)
+
+
+def _separates(decoder: PieceDecoder, suffix: str) -> bool:
+    """Return whether the mark of the end of a word is read as a space, or left as it is."""
+    read = decoder(f"a{suffix}a").strip()
+    return read == b"a a" or suffix.encode() in read
+
+
+def _space_markers(parts: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Find what a normaliser or pre-tokenizer writes for a space."""
+    found = [part["replacement"] for part in parts if part.get("type") == "Metaspace"]
+    found += [
+        part["content"]
+        for part in parts
+        if part.get("type") == "Replace" and part["pattern"].get("String") == " "
+    ]
+    return tuple(marker for marker in dict.fromkeys(found) if marker and marker != " ")
 
 
 @dataclass(frozen=True)
@@ -137,9 +157,11 @@ class VocabularyTable:
     format: PieceFormat
 
     @classmethod
-    def from_json(cls, text: str) -> VocabularyTable:
-        """Read the table from the text of a ``tokenizer.json``."""
-        description = json.loads(text)
+    def from_backend(cls, backend: Tokenizer) -> VocabularyTable:
+        """Read the table from the description of a tokenizer."""
+        description = json.loads(backend.to_str())
+        before = backend.pre_tokenizer
+        words = [] if before is None else [word for word, _ in before.pre_tokenize_str("a b")]
         model, added = description["model"], description.get("added_tokens") or ()
         vocab = model["vocab"]
         if isinstance(vocab, Mapping):
@@ -153,17 +175,5 @@ class VocabularyTable:
             added_pieces={token["id"]: token["content"] for token in added if not token["special"]},
             special_pieces={token["id"]: token["content"] for token in added if token["special"]},
             unknown_id=unknown_id,
-            format=PieceFormat.from_description(description),
+            format=PieceFormat.from_description(description, drops_spaces=words == ["a", "b"]),
         )
-
-    def added_bytes(self, index: int) -> bytes:
-        """Return the bytes of an added token that is ordinary text.
-
-        They are the UTF-8 of its content, which the encoder looks for in a text. If the same string
-        is also a piece of a SentencePiece-like model (Gemma's ``▁▁``), it is read as that piece, as
-        in decoding.
-        """
-        content = self.added_pieces[index]
-        if self.model_pieces.get(index) == content and not self.format.byte_level:
-            return self.format.to_bytes(content)
-        return content.encode()

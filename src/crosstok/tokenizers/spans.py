@@ -84,7 +84,6 @@ class TextEncoder:
         self._added = np.zeros(len(vocab), dtype=np.bool_)
         added = set(self.tokenizer.backend_tokenizer.get_added_tokens_decoder())
         self._added[list(added - vocab.special_ids)] = True
-        self._words_begin_with_space = _begins_words_with_space(self._backend)
         payload = _PROBE.encode()
         ids = self._encode([_PROBE])[0].ids
         self._mostly_exact = self._cut_exactly(ids, np.array(ids), payload) is not None
@@ -144,9 +143,9 @@ class TextEncoder:
         self, ids: list[int], array: Int64[np.ndarray, " T"], payload: bytes
     ) -> _Cut | None:
         """Return the ends of the spans if the tokens' bytes join to the text's, else None."""
-        token_bytes = self.byte_vocab.token_bytes
+        token_bytes = self.byte_vocab.in_context(ids)
         try:
-            joined = b"".join([token_bytes[index] for index in ids])  # type: ignore[misc]
+            joined = b"".join(token_bytes)  # type: ignore[arg-type]
         except TypeError:  # the unknown token
             return None
         extra = len(joined) - len(payload)
@@ -155,7 +154,10 @@ class TextEncoder:
                 return None
         elif extra != 1 or joined[:1] != b" " or not joined.endswith(payload):
             return None
-        ends = np.cumsum(self._num_bytes_of[array])
+        if self.byte_vocab.word_ends:
+            ends = np.cumsum([len(piece or b"") for piece in token_bytes], dtype=np.int64)
+        else:
+            ends = np.cumsum(self._num_bytes_of[array])
         if extra:
             ends -= 1
         return ends, True
@@ -165,9 +167,9 @@ class TextEncoder:
         if not ids:
             return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.bool_)
         may_drop_space = np.ones(len(ids), dtype=np.bool_)
-        if not self._words_begin_with_space:
+        if not (self.byte_vocab.begins_words_with_space or self.byte_vocab.word_ends):
             may_drop_space[1:] = self._added[ids[:-1]]
-        token_bytes = [self.byte_vocab.token_bytes[index] for index in ids]
+        token_bytes = self.byte_vocab.in_context(ids)
         return cut_by_offsets(token_bytes, encoding.offsets, text, may_drop_space)
 
 
@@ -212,11 +214,6 @@ def _utf8(text: str, row: int) -> bytes:
         raise TypeError(
             f"text {row} is {type(text).__name__}, not a string; leave out rows without text."
         ) from None
-
-
-def _begins_words_with_space(backend: Tokenizer) -> bool:
-    """Return whether a word's first piece always begins with a space by convention (WordPiece)."""
-    return bool(getattr(backend.model, "continuing_subword_prefix", None))
 
 
 def text_backend(backend: Tokenizer, vocab: ByteVocab) -> Tokenizer:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from crosstok.tokenizers import ByteVocab, TextEncoder
 from crosstok.transplants.base import MethodInputs, MethodNeeds, MethodRows, SourceRows
 
@@ -41,9 +43,12 @@ def source_pieces(tokens: Sequence[bytes], encoder: TextEncoder) -> list[tuple[i
         open_tokens = [i for i in texts if not pieces[i]]
         spans = encoder([context + texts[i] for i in open_tokens], add_start=False, add_end=False)
         for i, span in zip(open_tokens, spans, strict=True):
-            ids = tuple(int(id_) for id_ in span.ids[span.starts >= len(context)])
-            if _spell(ids, encoder.byte_vocab) == tokens[i]:
-                pieces[i] = ids
+            ids = span.ids.tolist()
+            first = int(np.searchsorted(span.starts, len(context)))
+            in_context = encoder.byte_vocab.in_context(ids)[first:]
+            alone = [encoder.byte_vocab.token_bytes[id_] for id_ in ids[first:]]
+            if tokens[i] in (_joined(in_context), _joined(alone)):
+                pieces[i] = tuple(ids[first:])
     longest = max((len(t) for t in encoder.byte_vocab.token_bytes if t), default=0)
     for i, token in enumerate(tokens):
         if not pieces[i]:
@@ -58,8 +63,7 @@ def _as_text(token: bytes) -> str | None:
         return None
 
 
-def _spell(ids: tuple[int, ...], vocab: ByteVocab) -> bytes | None:
-    parts = [vocab.token_bytes[id_] for id_ in ids]
+def _joined(parts: Sequence[bytes | None]) -> bytes | None:
     return None if None in parts or not parts else b"".join(part for part in parts if part)
 
 
