@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common import made_by
+from common import existing_folder, made_by
 
 from crosstok.alignment import Alignment, align_batch, overlapping_tokens
 from crosstok.corpora import load_corpora
@@ -248,7 +248,7 @@ def report_setting(every: int, seconds: float) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--tokenizers", default=str(SHARED / "tokenizers"), help="folder of them")
+    parser.add_argument("--tokenizers", type=existing_folder, default=str(SHARED / "tokenizers"))
     parser.add_argument("--data", nargs="+", default=CORPORA, help="files or folders")
     parser.add_argument("--every", type=int, default=1, help="use every Nth text of each file")
     parser.add_argument("--output", type=Path, help="Markdown file; standard output without it")

@@ -11,7 +11,7 @@ import statistics
 import time
 from pathlib import Path
 
-from common import made_by, write_results
+from common import SHARED, existing_folder, made_by, write_results
 
 from crosstok.chats import ExampleEncoder
 from crosstok.corpora import load_corpus
@@ -30,7 +30,7 @@ RESULTS = Path("benchmarks/collation_cpu_202611.md")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--shared", type=Path, default=Path("../shared"))
+    parser.add_argument("--shared", type=existing_folder, default=SHARED)
     parser.add_argument("--batches", type=int, default=40)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=5)

@@ -1,5 +1,6 @@
 """Shared by several benchmarks: runs in separate processes, cells of tables, headings."""
 
+import argparse
 import json
 import os
 import platform
@@ -14,7 +15,21 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("torch", "transformers", "tokenizers")
+SHARED = "../shared"
+"""Default folder of the tokenizers, corpora and models that some tables need."""
 NOTES = "\n## Notes"  # from here on a results file is written by hand, and kept
+
+
+def existing_folder(path: str) -> Path:
+    """For argparse: the folder, if it is there; it is not part of the repository."""
+    folder = Path(path)
+    if not folder.is_dir():
+        raise argparse.ArgumentTypeError(
+            f"there is no folder {path!r}. This table needs tokenizers, corpora or models that are "
+            "not part of the repository; name the folder that holds them. docs/results.md "
+            "says which tables need only a checkout."
+        )
+    return folder
 
 
 def run_each(runs: Sequence[Sequence[str]], jobs: int) -> None:

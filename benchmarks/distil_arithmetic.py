@@ -95,6 +95,8 @@ def main() -> None:
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--one", nargs=3, metavar=("METHOD", "RATE", "SEED"))
     arguments = parser.parse_args()
+    if arguments.gsm8k and not arguments.shared.is_dir():
+        parser.error(f"--gsm8k reads {arguments.shared / 'data'}, which is missing; leave it out.")
     if arguments.one:
         method, rate, seed = arguments.one
         run(arguments, (method, float(rate), int(seed)))

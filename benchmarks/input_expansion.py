@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from common import SHARED, existing_folder
 from torch import Tensor
 
 from crosstok.corpora import load_corpus
@@ -33,7 +34,7 @@ RESULTS = Path("benchmarks/input_expansion_cpu_202611.md")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--shared", type=Path, default=Path("../shared"))
+    parser.add_argument("--shared", type=existing_folder, default=SHARED)
     parser.add_argument("--repeats", type=int, default=7)
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -16,7 +16,7 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import made_by, run_each, shown, write_results
+from common import SHARED, existing_folder, made_by, run_each, shown, write_results
 from held_out import DOMAINS, WINDOW_BYTES, measure, write_held_out
 
 RESULTS = Path("benchmarks/transfer_methods_cpu_202611.md")
@@ -92,7 +92,7 @@ COLUMNS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--shared", type=Path, default=Path("../shared"))
+    parser.add_argument("--shared", type=existing_folder, default=SHARED)
     parser.add_argument("--output", type=Path, default=Path("out/transfer_methods"))
     parser.add_argument("--targets", nargs="+", default=["subword", "bytes"], choices=TARGETS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])

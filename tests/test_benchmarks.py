@@ -35,6 +35,20 @@ def test_a_heading_names_command_commit_versions_and_hardware(scripts):
         assert part in heading
 
 
+@pytest.mark.parametrize(
+    "script",
+    ["chat_encoding", "collation", "ensembles", "step", "transfer_bytes", "transfer_methods"],
+)
+def test_a_table_that_needs_other_data_says_so_at_once(scripts, script, monkeypatch, capsys):
+    flag = "--data" if script == "ensembles" else "--shared"
+    monkeypatch.setattr(sys, "argv", [f"{script}.py", flag, "nowhere/at-all"])
+    with pytest.raises(SystemExit, match="2"):
+        scripts(script).main()
+    error = capsys.readouterr().err
+    assert f"argument {flag}: there is no folder 'nowhere/at-all'" in error
+    assert "docs/results.md" in error
+
+
 def test_the_transfer_table_has_a_row_a_method_and_leaves_out_what_was_not_measured(
     scripts, tmp_path
 ):

@@ -72,6 +72,11 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="models at a time, one thread each")
     parser.add_argument("--one", nargs=2, metavar=("NAME", "SEED"))
     arguments = parser.parse_args()
+    if not arguments.data.is_dir():
+        parser.error(
+            f"there is no folder {str(arguments.data)!r}. The members are trained on corpora that "
+            "are not part of the repository; name the folder that holds them."
+        )
     if arguments.one:
         name, seed = arguments.one
         train_member(arguments, name, int(seed))
