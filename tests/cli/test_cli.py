@@ -202,7 +202,7 @@ BAD_ASKING = [
         ["evaluate", "--data", "d"],
         "missing: model. Give it as an option (--model on the command line)",
     ),
-    (["transfer", "--max-steps", "many"], "'--max-steps': Input should be a valid integer"),
+    (["transfer", "--max-steps", "many"], "max_steps = 'many': Input should be a valid integer"),
     (["transfer", "--learning_rat", "1"], "No such option"),
     (["transfer", "--precision", "fp8"], "'fp8'"),
     (["transfer", "--recipe", "nowhere.yaml"], "there is no recipe 'nowhere.yaml'"),

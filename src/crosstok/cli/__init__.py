@@ -5,6 +5,7 @@ imported where they are used.
 """
 
 import inspect
+import json
 import logging
 import os
 import re
@@ -14,15 +15,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
-import typer.core
 from rich.console import Console
 from rich.markup import escape
 
 from crosstok import __version__
 from crosstok.choices import TEACHERS
+from crosstok.cli.parsing import HELP, Commands, JobCommand
 from crosstok.plugins import import_typed, names
 from crosstok.recipes import (
     CheckedRecipe,
@@ -46,6 +47,8 @@ app = typer.Typer(
     help="Move language models, and what they know, across tokenizers.",
     epilog="CROSSTOK_TRACEBACK=1 shows where an error comes from.",
     no_args_is_help=True,
+    cls=Commands,
+    context_settings=HELP,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -58,7 +61,7 @@ def main() -> None:
     logging.getLogger("crosstok").setLevel(logging.INFO)
     _quiet_libraries()
     try:
-        app()
+        app(prog_name="crosstok")
     except (ValueError, OSError, RuntimeError) as error:
         if os.environ.get("CROSSTOK_TRACEBACK") or not _is_for_users(error):
             raise
@@ -188,7 +191,7 @@ def _run_generate(recipe: GenerateRecipe) -> None:
     generate(recipe, write=write_to_standard_output)
 
 
-@app.command()
+@app.command(cls=JobCommand, context_settings=HELP)
 def demo(
     output: Annotated[str, typer.Option(help="Folder for the new models.")] = "out/demo",
     overwrite: Annotated[bool, typer.Option(help="Replace what the folder holds.")] = False,
@@ -199,32 +202,22 @@ def demo(
     run_demo(Path(output), overwrite=overwrite, console=_console())
 
 
+@app.command(cls=JobCommand, context_settings=HELP)
+def env(
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON, not a block.")] = False,
+) -> None:
+    """Show versions and devices, to paste into a bug report; no paths, names or secrets."""
+    from crosstok.cli.environment import as_block, describe_environment
+
+    found = describe_environment()
+    typer.echo(json.dumps(found, indent=2) if as_json else as_block(found))
+
+
 def _console() -> Console:
     """A console on standard output; wide enough for tables where that is not a terminal."""
     return Console() if sys.stdout.isatty() else Console(width=max(Console().width, 120))
 
 
-class _GroupedCommand(typer.core.TyperCommand):
-    """A command whose help shows its options under the headings of their groups."""
-
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the options, group by group."""
-        groups: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if record is None:  # hidden
-                continue
-            name, text = record
-            if parameter.secondary_opts:
-                name = f"--[no-]{parameter.opts[0].removeprefix('--')}"
-            heading = getattr(parameter, "rich_help_panel", None) or "options"
-            groups.setdefault(heading, []).append((name, text))
-        for heading, records in groups.items():
-            with formatter.section(heading[0].upper() + heading[1:]):
-                formatter.write_dl(records, col_max=_NAME_COLUMNS)
-
-
-_NAME_COLUMNS = 36
 _REPEATED = "Options with ... may be repeated."
 
 
@@ -263,7 +256,7 @@ def _add_command(
         run(recipe)
 
     recipe_flag = typer.Option(
-        help="YAML file with options as keys; the command line takes precedence."
+        help="YAML file with options as keys; the command line takes precedence.", metavar="<path>"
     )
     parameters = [_parameter("recipe", Annotated[Path | None, recipe_flag])]
     for field in known.values():
@@ -274,10 +267,10 @@ def _add_command(
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     register = partial(
         app.command,
-        cls=_GroupedCommand,
+        cls=JobCommand,
         help=help_text or recipe_types[0].__doc__,
         epilog=_REPEATED,
-        context_settings={"max_content_width": 100},
+        context_settings=HELP,
     )
     register(name)(command)
     if other_spelling is not None:
@@ -286,15 +279,28 @@ def _add_command(
 
 def _flag(field: Field[Any], hint: Any, *, is_mapping: bool) -> inspect.Parameter:
     """The flag of a field."""
-    metavar = "KEY=VALUE ..." if is_mapping else None
-    if metavar is None and "list[" in str(hint):
-        metavar = f"<{'float' if 'float' in str(hint) else 'str'}> ..."
+    is_list = is_mapping or "list[" in str(hint)
+    is_switch = "bool" in str(hint)
     flag = typer.Option(
         help=_help(field.metadata["help"], field.default),
-        metavar=metavar,
+        metavar=None if is_switch else "KEY=VALUE ..." if is_mapping else _metavar(hint),
         rich_help_panel=field.metadata.get("group") or None,
     )
-    return _parameter(field.name, Annotated[(list[str] if is_mapping else hint) | None, flag])
+    # The recipe reads and checks every value, as it does those of a file.
+    kind = bool if is_switch else list[str] if is_list else str
+    return _parameter(field.name, Annotated[kind | None, flag])
+
+
+def _metavar(hint: Any) -> str:
+    """``<int>``, ``<fp32|bf16|fp16>``, ``<str> ...``: what to write after a flag."""
+    kinds = [kind for kind in get_args(hint) or [hint] if kind is not type(None)]
+    for kind in kinds:
+        if get_origin(kind) is Literal:
+            return f"<{'|'.join(get_args(kind))}>"
+    if get_origin(hint) is Literal:
+        return f"<{'|'.join(get_args(hint))}>"
+    name = next((name for name in ("int", "float") if re.search(rf"\b{name}\b", str(kinds))), "str")
+    return f"<{name}> ..." if "list[" in str(hint) else f"<{name}>"
 
 
 def _former_flags(recipe_type: type[Any]) -> list[inspect.Parameter]:

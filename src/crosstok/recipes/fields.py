@@ -223,11 +223,11 @@ def load_recipe(
             log.info("%s: %s; read as %s", file, describe_moves(moved), spell_moves(moved, former))
         _check_known(values, known, str(file))
         _put_aside(values, flags, known)
-    values = _merged(values, flags)
+    values = validated(recipe_type, _merged(values, flags))
     missing = [n for n, f in known.items() if f.default is MISSING and n not in values]
     if missing:
         raise RecipeError(describe_missing(missing))
-    return recipe_type(**validated(recipe_type, values))
+    return recipe_type(**values)
 
 
 def describe_missing(names: Sequence[str]) -> str:
