@@ -34,7 +34,7 @@ def test_messages_survive_loading(tmp_path, streaming):
     assert (examples.kind, examples.name) == ("chat", "chat")
     assert first == Conversation(tuple(TURNS))
     assert second.messages[1]["tool_calls"] == [CALL]
-    assert second.tools == ({"name": "f"},)
+    assert second.tools == ({"type": "function", "function": {"name": "f"}},)
     assert second.where == "chat.jsonl, row 2"
 
 
@@ -77,7 +77,7 @@ def test_parquet_gives_what_json_lines_give(tmp_path):
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "chat.parquet")
     called, plain = parsed(load_examples(str(tmp_path / "chat.parquet")))
     assert plain == Conversation(tuple(TURNS))
-    assert called.messages[1]["tool_calls"][0]["name"] == "f"
+    assert called.messages[1]["tool_calls"][0]["function"]["name"] == "f"
 
 
 @pytest.mark.parametrize(
@@ -87,8 +87,8 @@ def test_parquet_gives_what_json_lines_give(tmp_path):
         ({"messages": "hi"}, "'messages' is a string"),
         ({"messages": TURNS[:1]}, r"no assistant turn \(the roles are: user\)"),
         (
-            {"messages": [*TURNS, {"role": "bot", "content": "x"}]},
-            "message 3: unknown role 'bot'; known roles are system, developer, user, assistant",
+            {"messages": [*TURNS, {"role": "narrator", "content": "x"}]},
+            "message 3: unknown role 'narrator'; known roles are system, developer, user",
         ),
         (
             {"messages": [TURNS[0], {"role": "assistant", "content": None}]},
@@ -131,9 +131,7 @@ def test_texts_among_chat_files_are_refused(tmp_path):
 
 
 def test_rows_of_another_form_report_what_chats_need(tmp_path):
-    file = tmp_path / "alpaca.jsonl"
-    file.write_text(json.dumps({"instruction": "Hello", "output": "Hi"}) + "\n")
-    with pytest.raises(
-        ValueError, match=r"'output'. Give --columns prompt=instruction --columns completion=output"
-    ):
+    file = tmp_path / "other.jsonl"
+    file.write_text(json.dumps({"sentence": "Hello", "label": 1}) + "\n")
+    with pytest.raises(ValueError, match=r"no field 'text'.*'sentence'.*Chats need 'messages'"):
         load_examples(str(file))

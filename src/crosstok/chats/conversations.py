@@ -1,28 +1,31 @@
-"""Read and check rows of chat data in the usual formats: conversations, prompts with completions.
-
-Accepted rows are ``{"messages": [...]}`` (with ``"tools"``), ``{"prompt": ..., "completion": ...}``
-(two strings or two lists of messages), and ShareGPT's ``{"conversations": [{"from", "value"}]}``.
-A message's content is a string, None beside tool calls, or a list of ``{"type": "text"}`` parts.
-"""
+"""A conversation, or a prompt with its completion: what a row of chat data holds."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
-_SHAREGPT_ROLES = {
-    "human": "user", "gpt": "assistant", "bot": "assistant",
-    "observation": "tool",
-}  # fmt: skip
-_MESSAGES_SHAPE = (
-    'a row is {"messages": [{"role": "user", "content": "..."}, {"role": "assistant", ...}]}, or '
-    '{"prompt": ..., "completion": ...}'
-)
+THOUGHT = "reasoning_content"  # the key of an assistant's thoughts, however the data spell it
 
 Message: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text of a conversation that all tokenizers share.
+
+    Attributes:
+        message: number of its message, from 0.
+        kind: the thoughts before the content, the content, or a string of the calls after it.
+        string: the text.
+    """
+
+    message: int
+    kind: Literal["thought", "content", "call"]
+    string: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -31,16 +34,27 @@ class Conversation:
 
     Attributes:
         messages: each with a ``role`` of `ROLES`, a ``content`` that is a string or None, and the
-            other fields of the row (``tool_calls``, ``name``, ...).
+            other fields of the row (``tool_calls``, ``name``, ...). Thoughts are in
+            ``reasoning_content``, the arguments of calls are mappings.
         tools: descriptions of the tools that the assistant may call, or None.
         num_prompt_messages: number of messages in the prompt; the loss never covers their turns.
         where: file and row, for error messages.
+        options: variables that the row passes to the template (``chat_template_kwargs``,
+            ``documents``).
+        untrained: messages that the row excludes from the loss (``weight: 0``, ``train: false``).
+        shared_thoughts: messages whose thoughts all templates write, so that they are part of
+            `text`. The loss covers other thoughts too, where a template writes them.
+        shared_calls: (message, number) of the strings of calls that all templates write.
     """
 
     messages: tuple[Message, ...]
     tools: tuple[Any, ...] | None = None
     num_prompt_messages: int = 0
     where: str = field(default="a conversation", compare=False)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    untrained: frozenset[int] = frozenset()
+    shared_thoughts: frozenset[int] = frozenset()
+    shared_calls: frozenset[tuple[int, int]] = frozenset()
 
     @property
     def contents(self) -> tuple[str, ...]:
@@ -48,20 +62,51 @@ class Conversation:
         return tuple(message.get("content") or "" for message in self.messages)
 
     @property
-    def text(self) -> str:
-        """The contents joined in order, nothing between them: the text that all tokenizers share.
+    def thoughts(self) -> dict[int, str]:
+        """The thoughts, by the number of their message; those that are empty are left out."""
+        return {
+            index: message[THOUGHT]
+            for index, message in enumerate(self.messages)
+            if message.get(THOUGHT)
+        }
 
-        It is the text whose bytes are aligned.
+    @property
+    def texts(self) -> tuple[Text, ...]:
+        """The texts that all tokenizers share, in order: shared thoughts, contents, shared calls.
+
+        There is one content for every message.
         """
-        return "".join(self.contents)
+        texts = []
+        for index, content in enumerate(self.contents):
+            if index in self.shared_thoughts:
+                texts.append(Text(index, "thought", self.messages[index][THOUGHT]))
+            texts.append(Text(index, "content", content))
+            calls = strings_of_calls(self.messages[index]) if self.shared_calls else ()
+            texts += [
+                Text(index, "call", call)
+                for number, call in enumerate(calls)
+                if (index, number) in self.shared_calls
+            ]
+        return tuple(texts)
 
-    def with_contents(self, contents: Sequence[str]) -> Conversation:
-        """Return the same conversation with other contents; a content of None stays None."""
-        messages = tuple(
-            message if message.get("content") is None else {**message, "content": content}
-            for message, content in zip(self.messages, contents, strict=True)
-        )
-        return replace(self, messages=messages)
+    @property
+    def text(self) -> str:
+        """The shared texts joined in order, nothing between them: the text that is aligned."""
+        return "".join(text.string for text in self.texts)
+
+    def with_texts(self, strings: Sequence[str]) -> Conversation:
+        """Return the same conversation with other strings in `texts`.
+
+        A content of None stays None, and calls stay as they are.
+        """
+        messages = [dict(message) for message in self.messages]
+        for text, string in zip(self.texts, strings, strict=True):
+            message = messages[text.message]
+            if text.kind == "thought":
+                message[THOUGHT] = string
+            elif text.kind == "content" and message.get("content") is not None:
+                message["content"] = string
+        return replace(self, messages=tuple(messages))
 
 
 @dataclass(frozen=True)
@@ -78,162 +123,12 @@ class PromptCompletion:
         return self.prompt + self.completion
 
 
-def parse_example(row: str | Mapping[str, Any], where: str) -> Conversation | PromptCompletion:
-    """Read and check one row.
-
-    Args:
-        row: the row, or its JSON.
-        where: file and row, with which every error message begins.
-
-    Raises:
-        ValueError: the row has no messages, an unknown role, no assistant turn, a message with
-            neither content nor tool calls, or a field of the wrong type.
-    """
-    given = json.loads(row) if isinstance(row, str) else row
-    if not isinstance(given, Mapping):
-        raise ValueError(f"{where}: {given!r:.80} is not a JSON object; {_MESSAGES_SHAPE}.")
-    tools = _tools(given.get("tools"), where)
-    if given.get("messages") is not None:
-        return _conversation(given["messages"], tools, where)
-    if given.get("conversations") is not None:
-        return _conversation(_from_sharegpt(given["conversations"], where), tools, where)
-    if given.get("prompt") is None or given.get("completion") is None:
-        fields = ", ".join(map(repr, given)) or "none"
-        raise ValueError(
-            f"{where}: no 'messages', and no 'prompt' with 'completion'; its fields are {fields}; "
-            f"{_MESSAGES_SHAPE}."
-        )
-    return _prompt_completion(given["prompt"], given["completion"], tools, where)
-
-
-def _prompt_completion(
-    prompt: object, completion: object, tools: tuple[Any, ...] | None, where: str
-) -> Conversation | PromptCompletion:
-    if isinstance(prompt, str) and isinstance(completion, str):
-        if not completion:
-            raise ValueError(f"{where}: the completion is empty, so there is nothing to learn.")
-        _check_utf8(prompt + completion, where)
-        return PromptCompletion(prompt, completion, where)
-    if isinstance(prompt, str) or isinstance(completion, str):
-        raise ValueError(
-            f"{where}: 'prompt' is {_kind(prompt)} and 'completion' is {_kind(completion)}; both "
-            "must be strings, or both lists of messages."
-        )
-    given = _messages(prompt, where, "prompt")
-    answer = _messages(completion, where, "completion")
-    if not any(message["role"] == "assistant" for message in answer):
-        raise ValueError(
-            f"{where}: the completion has no assistant message (its roles: {_roles(answer)}); only "
-            "assistant messages can be trained on."
-        )
-    return Conversation(given + answer, tools, len(given), where)
-
-
-def _conversation(messages: object, tools: tuple[Any, ...] | None, where: str) -> Conversation:
-    read = _messages(messages, where, "messages")
-    if not any(message["role"] == "assistant" for message in read):
-        raise ValueError(
-            f"{where}: no assistant turn (the roles are: {_roles(read)}), so there is nothing to "
-            "learn. Remove the row, or add the answer as a message of role 'assistant'."
-        )
-    return Conversation(read, tools, 0, where)
-
-
-def _roles(messages: Sequence[Message]) -> str:
-    return ", ".join(message["role"] for message in messages)
-
-
-def _kind(value: object) -> str:
-    return {"str": "a string", "list": "a list"}.get(type(value).__name__, type(value).__name__)
-
-
-def _messages(given: object, where: str, name: str) -> tuple[Message, ...]:
-    if not isinstance(given, Sequence) or isinstance(given, str):
-        raise ValueError(f"{where}: {name!r} is {_kind(given)}; {_MESSAGES_SHAPE}.")
-    if not given:
-        raise ValueError(f"{where}: {name!r} is empty; {_MESSAGES_SHAPE}.")
-    return tuple(_message(m, f"{where}, message {i + 1}") for i, m in enumerate(given))
-
-
-def _message(given: object, where: str) -> Message:
-    if not isinstance(given, Mapping):
-        raise ValueError(f"{where}: {given!r:.80} is not a JSON object; {_MESSAGES_SHAPE}.")
-    role = given.get("role")
-    if role not in ROLES:
-        raise ValueError(f"{where}: unknown role {role!r}; known roles are {', '.join(ROLES)}.")
-    # Arrow gives every row the fields of all rows; None means that this row has no such field.
-    message = {key: value for key, value in given.items() if value is not None}
-    message["content"] = _content(given.get("content"), where)
-    if not message.get("tool_calls"):
-        message.pop("tool_calls", None)
-        if message["content"] is None:
-            raise ValueError(
-                f"{where} (role {role}): neither content nor tool_calls. Give it a content (it may "
-                "be an empty string), or remove it."
-            )
-    return message
-
-
-def _content(content: object, where: str) -> str | None:
-    if isinstance(content, Sequence) and not isinstance(content, str):
-        content = "".join(_part(part, where) for part in content)
-    if content is not None and not isinstance(content, str):
-        raise ValueError(
-            f"{where}: the content is {_kind(content)}; it must be a string, or a list of "
-            '{"type": "text", "text": "..."}.'
-        )
-    if content is not None:
-        _check_utf8(content, where)
-    return content
-
-
-def _part(part: object, where: str) -> str:
-    if isinstance(part, str):
-        return part
-    text = part.get("text") if isinstance(part, Mapping) else None
-    kind = part.get("type", "text") if isinstance(part, Mapping) else type(part).__name__
-    if kind != "text" or not isinstance(text, str):
-        raise ValueError(
-            f"{where}: a part of the content is of type {kind!r}; only "
-            '{"type": "text", "text": "..."} can be read: images and sounds have no text bytes.'
-        )
-    return text
-
-
-def _check_utf8(text: str, where: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{where}: the text holds the lone surrogate U+{ord(text[error.start]):04X}, which is "
-            "half of a character and has no bytes; repair the text."
-        ) from None
-
-
-def _tools(given: object, where: str) -> tuple[Any, ...] | None:
-    if isinstance(given, str):  # common, since Arrow columns have a fixed type
-        try:
-            given = json.loads(given) if given.strip() else None
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"{where}: 'tools' is a string that is not valid JSON ({error}). Write a JSON "
-                "list of descriptions."
-            ) from None
-    if not given:
-        return None
-    if not isinstance(given, Sequence):
-        raise ValueError(f"{where}: 'tools' is {_kind(given)}; it must be a list of descriptions.")
-    return tuple(given)
-
-
-def _from_sharegpt(given: object, where: str) -> object:
-    if not isinstance(given, Sequence) or isinstance(given, str):
-        return given
-    messages = []
-    for turn in given:
-        if not isinstance(turn, Mapping) or "from" not in turn:
-            messages.append(turn)  # of the other shape, or wrong: the next check reports it
-            continue
-        role = _SHAREGPT_ROLES.get(turn["from"], turn["from"])
-        messages.append({"role": role, "content": turn.get("value")})
-    return messages
+def strings_of_calls(message: Message) -> list[str]:
+    """Return the strings of a message's calls that templates write alike: names and arguments."""
+    strings = []
+    for call in message.get("tool_calls") or ():
+        function = call.get("function") if isinstance(call, Mapping) else None
+        if isinstance(function, Mapping) and function.get("name"):
+            arguments = function.get("arguments", {})
+            strings += [str(function["name"]), json.dumps(arguments, ensure_ascii=False)]
+    return strings

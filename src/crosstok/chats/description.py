@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from crosstok.chats.conversations import Conversation
+from crosstok.chats.conversations import Conversation, Text
 from crosstok.chats.encoder import ExampleEncoder
 from crosstok.chats.marks import END_OF_TURN, TemplateMarks
-from crosstok.chats.renderer import SYSTEM_FOLDED, ChatRenderer, TemplateFailure
+from crosstok.chats.renderer import SYSTEM_FOLDED, ChatRenderer
+from crosstok.chats.templates import TemplateFailure
 
 _CALL = {
     "role": "assistant",
@@ -98,7 +99,8 @@ def describe_template(encoder: ExampleEncoder) -> ChatDescription:
     appends_eos = not marks.last_end_of_turn
     eos = str(tokenizer.eos_token or "")
     turns = _turns("user", "assistant")
-    parts = marks.split(chat.renderer.skeleton(turns).gaps(), [0, 1], turns.messages)
+    placed = [Text(0, "content"), Text(1, "content")]
+    parts = marks.split(chat.renderer.skeleton(turns).gaps(), placed, turns.messages)
     return ChatDescription(
         bos=marks.bos,
         end_of_turn=marks.end_of_turn,
@@ -156,7 +158,8 @@ def _system(
         return "none"
     if skeleton.variant == SYSTEM_FOLDED:
         return "folded"
-    between = skeleton.gaps()[1] if 0 in skeleton.messages() else ""
+    is_first = skeleton.placed_texts()[0].message == 0
+    between = skeleton.gaps()[1] if is_first else ""
     header = marks.headers["user"].strip()
     begins_turn = bool(header) and between.strip().endswith(header)
     has_end = bool(marks.end_of_turn) and marks.end_of_turn in between
@@ -167,7 +170,7 @@ def _writes(
     renderer: ChatRenderer, messages: tuple[Any, ...], tools: tuple[Any, ...] | None, *names: str
 ) -> bool:
     try:
-        rendered = renderer.render(messages, tools)
+        rendered = renderer.render(Conversation(messages, tools), "as given")
     except TemplateFailure:
         return False
     return all(name in rendered for name in names)

@@ -1,8 +1,9 @@
 """Encode chat examples to ids with byte spans: one text, each tokenizer with its own template.
 
-The text that two tokenizers share is the contents of the messages, joined in order, so that their
-spans align whether or not the templates agree. Text of a template is zero-width and has a role:
-``bos``, ``end_of_turn``, ``header_user`` ..., or `TEMPLATE` for text that is never matched.
+The text that two tokenizers share is the contents of the messages (with the thoughts and calls that
+all templates write), joined in order, so that their spans align whether or not the templates agree.
+Text of a template is zero-width and has a role: ``bos``, ``end_of_turn``, ``header_user`` ..., or
+`TEMPLATE` for text that is never matched.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from crosstok.chats.conversations import Conversation, PromptCompletion
-from crosstok.chats.marks import END_OF_TURN, Part, TemplateMarks
+from crosstok.chats.left_out import LeftOut
+from crosstok.chats.marks import END_OF_TURN, TOOL_CALL, Part, TemplateMarks, places_of_calls
 from crosstok.chats.renderer import ChatRenderer, Skeleton
-from crosstok.chats.spans import StructuredPiece, spans_of_pieces
+from crosstok.chats.spans import Learned, StructuredPiece, spans_of_pieces
 from crosstok.chats.structure import SpecialText, StructureEncoder
 from crosstok.choices import LossOn
-from crosstok.tokenizers.shared_view import in_form, shared_form
 from crosstok.tokenizers.spans import Spans, TextEncoder
 
 Example: TypeAlias = Conversation | PromptCompletion | str
@@ -47,12 +48,16 @@ class ExampleEncoder:
         self.encoder = encoder
         self.chat_template = chat_template
         self._chat: _Chat | None = None
+        self._named: frozenset[tuple[str, str]] = frozenset()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"encoder": self.encoder, "chat_template": self.chat_template}
+        named = self._named if self._chat is None else frozenset(self._chat.left_out.named)
+        return {"encoder": self.encoder, "chat_template": self.chat_template, "named": named}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        named = state.pop("named")
         self.__init__(**state)  # type: ignore[misc]
+        self._named = named
 
     @property
     def chat(self) -> _Chat:
@@ -63,7 +68,7 @@ class ExampleEncoder:
                 user, assistant.
         """
         if self._chat is None:
-            self._chat = _Chat(self.encoder, self.chat_template)
+            self._chat = _Chat(self.encoder, self.chat_template, self._named)
         return self._chat
 
     def __call__(self, examples: Sequence[Example], *, loss_on: LossOn) -> list[Spans]:
@@ -72,8 +77,9 @@ class ExampleEncoder:
         Args:
             examples: conversations, prompts with completions, or plain texts.
             loss_on: what `Spans.loss_mask` marks in a conversation: "assistant": every assistant
-                turn after the prompt, with its end and its tool calls; "last": only the last of
-                these turns; "all": every token. In a prompt with a completion it marks the tokens
+                turn after the prompt, with its end, its thoughts and its tool calls; "last": only
+                the last of these turns; "all": every token. Turns that the row excludes from the
+                loss are never marked. In a prompt with a completion it marks the tokens
                 that hold a byte of the completion, and its end; in plain text, every token.
 
         Raises:
@@ -100,53 +106,37 @@ class ExampleEncoder:
     def check(self, examples: Iterable[Example]) -> None:
         """Render the skeleton of every conversation, so that template errors are raised early.
 
+        What the template leaves out (thoughts, fields of messages, tools, options) is logged with
+        the number of turns that have it.
+
         Raises:
             ValueError: the template cannot render a conversation; the message names the row.
         """
+        found = False
         for example in examples:
             if isinstance(example, Conversation):
+                found = True
                 self.chat.renderer.skeleton(example)
-
-
-def shared_examples(examples: Sequence[Example], *encoders: ExampleEncoder) -> list[Example]:
-    """Return the examples as all of these encoders read them.
-
-    The texts are in the form that the tokenizers share (`shared_texts`); contents of
-    a role lose the white space at their ends if one of the templates trims that role.
-    """
-    form = shared_form(*(side.encoder for side in encoders))
-    has_chat = any(isinstance(example, Conversation) for example in examples)
-    trimmed = frozenset().union(*(e.chat.trims for e in encoders)) if has_chat else frozenset()
-
-    def read(text: str) -> str:
-        return in_form(text, form)
-
-    shared: list[Example] = []
-    for example in examples:
-        if isinstance(example, str):
-            shared.append(read(example))
-        elif isinstance(example, PromptCompletion):
-            shared.append(
-                replace(example, prompt=read(example.prompt), completion=read(example.completion))
-            )
-        else:
-            contents = [
-                read(text.strip() if message["role"] in trimmed else text)
-                for message, text in zip(example.messages, example.contents, strict=True)
-            ]
-            same = tuple(contents) == example.contents
-            shared.append(example if same else example.with_contents(contents))
-    return shared
+                self.chat.left_out.look(example, self.chat.renderer)
+        if found:
+            self.chat.left_out.report(is_final=True)
 
 
 class _Chat:
     """One chat template: its renderer, its marks, and the encoder of its renderings."""
 
-    def __init__(self, encoder: TextEncoder, chat_template: str | None) -> None:
+    def __init__(
+        self,
+        encoder: TextEncoder,
+        chat_template: str | None,
+        named: frozenset[tuple[str, str]] = frozenset(),
+    ) -> None:
         self.renderer = ChatRenderer(encoder.tokenizer, chat_template)
         self.marks = TemplateMarks.learn(self.renderer, encoder.tokenizer)
         self.trims = self.renderer.trims() | self._swallowed(encoder)
         self.structure = StructureEncoder(encoder)
+        name = getattr(encoder.tokenizer, "name_or_path", "") or type(encoder.tokenizer).__name__
+        self.left_out = LeftOut(name, named)
         self._vocab = encoder.byte_vocab
         end = encoder.tokenizer.eos_token_id
         self._end = encoder.byte_vocab.document_end if end is None else int(end)
@@ -160,6 +150,9 @@ class _Chat:
         return frozenset(found | ({"developer"} if "system" in found else set()))
 
     def encode(self, conversations: Sequence[Conversation], loss_on: LossOn) -> list[Spans]:
+        for conversation in conversations:
+            self.left_out.look(conversation, self.renderer, is_first_time=True)
+        self.left_out.report(is_final=False)
         laid_out = [self.lay_out(conversation) for conversation in conversations]
         spans: list[Spans | None] = [None] * len(conversations)
         for respelt in (False, True):
@@ -175,9 +168,9 @@ class _Chat:
                 spans[row] = spans_of_pieces(
                     one,
                     pieces,
-                    conversation.contents,
+                    conversation.texts,
                     self._vocab,
-                    None if loss_on == "all" else _trained_messages(conversation, loss_on),
+                    _learned(conversation, loss_on),
                     self._appended_end(conversation, pieces),
                 )
         return [one for one in spans if one is not None]
@@ -198,22 +191,36 @@ class _Chat:
             for piece in self._structured(quoted)
         ], True
 
+    def calls(self, conversation: Conversation) -> dict[int, str]:
+        """Return what the template writes for the calls of messages."""
+        return {
+            piece.message: piece.text
+            for piece in self._structured(replace(conversation, shared_calls=frozenset()))
+            if piece.role == TOOL_CALL and piece.message is not None
+        }
+
     def _structured(self, conversation: Conversation) -> list[StructuredPiece]:
         skeleton, pieces = self.renderer.pieces(conversation)
-        gaps, contents = [""], []
-        for text, message, skipped in pieces:
-            if message is None:
-                gaps[-1] += text
+        all_texts = conversation.texts
+        gaps, texts = [""], []
+        for string, number, skipped in pieces:
+            if number is None:
+                gaps[-1] += string
                 continue
-            left_out = conversation.contents[message][:skipped] if skipped else ""
+            text = all_texts[number]
+            left_out = text.string[:skipped] if skipped else ""
             num_skipped = len(self.structure.special_text.unquote(left_out).encode())
-            contents.append(StructuredPiece(text, None, message, num_skipped))
+            texts.append(StructuredPiece(string, None, text.message, number, num_skipped))
             gaps.append("")
         parts = self._parts(skeleton, gaps, conversation)
         structured: list[StructuredPiece] = []
         for index, gap in enumerate(parts):
-            structured += [StructuredPiece(text, role, message) for text, role, message in gap]
-            structured += contents[index : index + 1]
+            for string, role, message in gap:
+                if role == TOOL_CALL and message is not None and conversation.shared_calls:
+                    structured += _pieces_of_calls(conversation, message, string)
+                else:
+                    structured.append(StructuredPiece(string, role, message))
+            structured += texts[index : index + 1]
         return structured
 
     def _parts(
@@ -223,7 +230,7 @@ class _Chat:
         kept = self._layouts.get(skeleton)
         if kept is not None and kept[0] == gaps:
             return kept[1]
-        parts = self.marks.split(gaps, skeleton.messages(), conversation.messages)
+        parts = self.marks.split(gaps, skeleton.placed_texts(), conversation.messages)
         if gaps == skeleton.gaps():
             self._layouts[skeleton] = (gaps, parts)
             if len(self._layouts) > _MAX_LAYOUTS:
@@ -248,27 +255,56 @@ def _completion_only(spans: Spans, example: PromptCompletion) -> Spans:
     return replace(spans, loss_mask=mask)
 
 
-def _trained_messages(conversation: Conversation, loss_on: LossOn) -> frozenset[int]:
+def _pieces_of_calls(
+    conversation: Conversation, message: int, string: str
+) -> list[StructuredPiece]:
+    """Split what a template writes for the calls of a message at the strings that are shared."""
+    shared = [number for index, number in sorted(conversation.shared_calls) if index == message]
+    numbers = [
+        number
+        for number, text in enumerate(conversation.texts)
+        if (text.message, text.kind) == (message, "call")
+    ]
+    pieces, place = [], 0
+    found = places_of_calls(conversation.messages[message], string, shared)
+    for call, number in zip(shared, numbers, strict=True):
+        if call in found:
+            begin, end = found[call]
+            pieces += [
+                StructuredPiece(string[place:begin], TOOL_CALL, message),
+                StructuredPiece(string[begin:end], None, message, number),
+            ]
+            place = end
+    pieces.append(StructuredPiece(string[place:], TOOL_CALL, message))
+    return [piece for piece in pieces if piece.text]
+
+
+def _learned(conversation: Conversation, loss_on: LossOn) -> Learned:
     turns = [
         index
         for index, message in enumerate(conversation.messages)
-        if message["role"] == "assistant" and index >= conversation.num_prompt_messages
+        if message["role"] == "assistant"
+        and index >= conversation.num_prompt_messages
+        and index not in conversation.untrained
     ]
-    return frozenset(turns[-1:] if loss_on == "last" else turns)
+    if loss_on == "all":
+        return Learned(None, conversation.untrained)
+    return Learned(turns[-1:] if loss_on == "last" else turns)
 
 
 def _straddled_ends(
     pieces: Sequence[StructuredPiece], ends: Int64[np.ndarray, " T"], conversation: Conversation
 ) -> list[int]:
     """Find the characters where an assistant's content ends inside a token."""
+    texts = conversation.texts
     cuts = []
     place = character = 0
     for piece in pieces:
         character += len(piece.text)
         place += len(piece.text.encode())
-        if piece.role is not None or piece.message is None or not piece.text:
+        if piece.number is None or not piece.text or texts[piece.number].kind != "content":
             continue
-        if conversation.messages[piece.message]["role"] == "assistant":
+        if conversation.messages[texts[piece.number].message]["role"] == "assistant":
             found = np.searchsorted(ends, place)
             if found == len(ends) or ends[found] != place:
                 cuts.append(character)
@@ -280,9 +316,8 @@ def holds_special(conversation: Conversation, special: SpecialText) -> bool:
     if any(special.is_in(content) for content in conversation.contents):
         return True
     extra = [m for m in conversation.messages if len(m) > 2]
-    if not extra and conversation.tools is None:
-        return False
-    return special.is_in(json.dumps([extra, conversation.tools], ensure_ascii=False, default=str))
+    more = [extra, conversation.tools, conversation.options]
+    return any(more) and special.is_in(json.dumps(more, ensure_ascii=False, default=str))
 
 
 def map_strings(conversation: Conversation, change: Callable[[str], str]) -> Conversation:
@@ -299,4 +334,5 @@ def map_strings(conversation: Conversation, change: Callable[[str], str]) -> Con
 
     messages = tuple({**changed(m), "role": m["role"]} for m in conversation.messages)
     tools = None if conversation.tools is None else tuple(changed(conversation.tools))
-    return replace(conversation, messages=messages, tools=tools)
+    options = changed(conversation.options)
+    return replace(conversation, messages=messages, tools=tools, options=options)

@@ -8,8 +8,8 @@ from typing import TypeAlias
 from crosstok.chats.conversations import Conversation
 from crosstok.chats.templates import TEMPLATE_OPTIONS
 
-# A piece of a rendering: its text, the message whose content it is (None: the template's text), and
-# the number of characters of that content that the template left out before it.
+# A piece of a rendering: its text, which of `Conversation.texts` it is (None: the template's text),
+# and the number of characters of that text that the template left out before it.
 Piece: TypeAlias = tuple[str, int | None, int]
 
 
@@ -72,7 +72,8 @@ def _num_common(left: str, right: str) -> int:
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))
 
 
-def _cannot_find(conversation: Conversation, message: int) -> ValueError:
+def _cannot_find(conversation: Conversation, number: int) -> ValueError:
+    message = conversation.texts[number].message
     return ValueError(
         f"{conversation.where}: the chat template changes the content of message {message + 1} "
         f"(role {conversation.messages[message]['role']}) so that it cannot be found in the "

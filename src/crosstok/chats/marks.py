@@ -6,24 +6,35 @@ The parts are found in four turns with open contents, as `crosstok.tokenizers.ro
 
 The end of turn is the common text after an inner and the last ``A``, up to and including its last
 special token: a model stops there and never writes the template's text after it (a line break).
-The text left before the next content is that role's header.
+The text left before the next content is that role's header. Where the template writes thoughts, the
+marks around them are the assistant's words too, except for what the generation prompt writes.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from transformers import PreTrainedTokenizerFast
 
-from crosstok.chats.conversations import Conversation, Message
+from crosstok.chats.conversations import (
+    THOUGHT,
+    Conversation,
+    Message,
+    Text,
+    strings_of_calls,
+)
 from crosstok.chats.renderer import ChatRenderer
 from crosstok.tokenizers.spans import TEMPLATE
 
 END_OF_TURN = "end_of_turn"
-TOOL_CALL = "tool_call"  # text of calls: the assistant's, but in the spelling of one template
+BEGIN_OF_THOUGHT, END_OF_THOUGHT = "begin_of_thought", "end_of_thought"
+# The assistant's words, but in the spelling of one template.
+TOOL_CALL, OWN_THOUGHT = "tool_call", "thought"
+# Roles of text that the assistant writes, beside its contents and thoughts.
+OF_ASSISTANT = (END_OF_TURN, BEGIN_OF_THOUGHT, END_OF_THOUGHT, TOOL_CALL, OWN_THOUGHT)
 
 # Text of a template, its role, and the message it belongs to (None: no message).
 Part: TypeAlias = tuple[str, str, int | None]
@@ -40,6 +51,7 @@ class TemplateMarks:
         last_end_of_turn: text that ends the last turn; usually the same as `end_of_turn`. Empty if
             the template writes nothing: then the tokenizer's eos ends the turn.
         headers: role -> text before its content.
+        generation: text after a user's turn at which an answer begins; empty if it is not known.
         before_first: text that the template adds before the first header (default system prompt,
             dates).
     """
@@ -49,6 +61,7 @@ class TemplateMarks:
     after_end: str
     last_end_of_turn: str
     headers: Mapping[str, str]
+    generation: str
     before_first: str
     find_special: re.Pattern[str] = field(repr=False)
 
@@ -78,7 +91,8 @@ class TemplateMarks:
         before_first = first.removeprefix(bos)
         if headers["user"]:  # which may begin with bos in every turn
             before_first = before_first.removesuffix(headers["user"].removeprefix(bos))
-        marks = cls(bos, end, after_end, last, headers, before_first, find)
+        generation = renderer.generation_prompt().removeprefix(end + after_end)
+        marks = cls(bos, end, after_end, last, headers, generation, before_first, find)
         return replace(marks, headers={**headers, **marks._system_header(renderer)})
 
     def _system_header(self, renderer: ChatRenderer) -> dict[str, str]:
@@ -86,7 +100,7 @@ class TemplateMarks:
             skeleton = renderer.skeleton(_dialogue("system", "user", "assistant"))
         except ValueError:
             return {}
-        if skeleton.variant != "as given" or skeleton.messages()[0] != 0:
+        if skeleton.variant != "as given" or skeleton.placed_texts()[0].message != 0:
             return {}
         header = skeleton.gaps()[0].removeprefix(self.bos)
         # If headers are marked, a date between header and content is not part of the header.
@@ -99,9 +113,9 @@ class TemplateMarks:
         return {"system": header}
 
     def split(
-        self, gaps: Sequence[str], placed: Sequence[int], messages: Sequence[Message]
+        self, gaps: Sequence[str], placed: Sequence[Text], messages: Sequence[Message]
     ) -> list[list[Part]]:
-        """Split every gap (before, between and after the placed contents) into its parts."""
+        """Split every gap (before, between and after the placed texts) into its parts."""
         edges = [None, *placed, None]
         return [
             self._split_gap(gap, before, after, messages)
@@ -109,19 +123,22 @@ class TemplateMarks:
         ]
 
     def _split_gap(
-        self, gap: str, before: int | None, after: int | None, messages: Sequence[Message]
+        self, gap: str, before: Text | None, after: Text | None, messages: Sequence[Message]
     ) -> list[Part]:
         parts: list[Part] = []
         rest = gap
+        if before is not None and after is not None and before.message == after.message:
+            return [(gap, END_OF_THOUGHT, before.message)] if gap else []
         if before is None:
             if self.bos and rest.startswith(self.bos):
                 parts.append((self.bos, "bos", None))
                 rest = rest[len(self.bos) :]
         else:
-            rest = self._take_end(parts, rest, before, messages)
-        first = -1 if before is None else before
-        stop = len(messages) if after is None else after
-        for silent in range(first + 1, stop):  # messages without a content here
+            words = END_OF_THOUGHT if before.kind == "thought" else None
+            rest = self._take_end(parts, rest, before.message, messages, words)
+        first = -1 if before is None else before.message
+        stop = len(messages) if after is None else after.message
+        for silent in range(first + 1, stop):  # messages without a text here
             rest = self._take_silent(parts, rest, silent, messages)
         if after is None:
             parts.append((rest, TEMPLATE, None))
@@ -133,19 +150,23 @@ class TemplateMarks:
         self,
         parts: list[Part],
         rest: str,
-        before: int | None,
-        after: int,
+        before: Text | None,
+        after: Text,
         messages: Sequence[Message],
     ) -> None:
-        role = str(messages[after]["role"])
+        message = messages[after.message]
+        role = str(message["role"])
         role = "system" if role == "developer" else role
-        header = self.headers.get(role)
-        if header is None:
-            parts.append((rest, f"header_{role}", after))
+        if self.headers.get(role) is None:
+            parts.append((rest, f"header_{role}", after.message))
             return
-        if before is None and self.bos:  # taken already, if every header begins with it
-            header = header.removeprefix(self.bos)
-        start = rest.rfind(header) if header else len(rest)
+        if after.kind == "thought":
+            words, limit = BEGIN_OF_THOUGHT, len(rest)
+        else:
+            words, limit = OWN_THOUGHT, _start_of_thought(message, rest)
+        start, header = self._find_header(
+            rest[: limit if limit >= 0 else None], role, before is None, limit >= 0
+        )
         if start < 0:
             parts.append((rest, TEMPLATE, None))
             return
@@ -153,15 +174,35 @@ class TemplateMarks:
         if before is not None and self.end_of_turn and lead.endswith(self.whole_end):
             # The template wrote more after the content before it ended the turn (tools).
             lead = lead.removesuffix(self.whole_end)
+            index = before.message
             parts += [
                 (lead, TEMPLATE, None),
-                (self.end_of_turn, end_role(str(messages[before]["role"])), before),
+                (self.end_of_turn, end_role(str(messages[index]["role"])), index),
                 (self.after_end, TEMPLATE, None),
             ]
         else:
             parts.append((lead, TEMPLATE, None))
-        parts.append((header, f"header_{role}", after))
-        parts.append((rest[start + len(header) :], TEMPLATE, None))
+        named = self.headers[role] if header.startswith(self.headers[role]) else header
+        parts.append((named, f"header_{role}", after.message))
+        parts.append((header[len(named) :], TEMPLATE, None))
+        rest = rest[start + len(header) :]
+        parts.append((rest, words, after.message) if limit >= 0 else (rest, TEMPLATE, None))
+
+    def _find_header(
+        self, rest: str, role: str, is_first: bool, has_thought: bool
+    ) -> tuple[int, str]:
+        """Find a role's header: its place (-1: it is not there), and its text.
+
+        Thoughts begin where the generation prompt ends, which may hold their mark.
+        """
+        if has_thought and self.generation:
+            start = rest.rfind(self.generation)
+            if start >= 0:
+                return start, self.generation
+        header = self.headers[role]
+        if is_first and self.bos:  # taken already, if every header begins with it
+            header = header.removeprefix(self.bos)
+        return (rest.rfind(header) if header else len(rest)), header
 
     def _take_silent(
         self, parts: list[Part], rest: str, silent: int, messages: Sequence[Message]
@@ -169,22 +210,38 @@ class TemplateMarks:
         """Take the turn of a message that is empty or holds only tool calls."""
         header = self.headers.get(str(messages[silent]["role"]), "")
         start = rest.find(header) if header else 0
+        if start < 0 and self.generation and messages[silent]["role"] == "assistant":
+            header = self.generation  # the rest of its header comes before contents alone
+            start = rest.find(header)
         if start < 0 or (not header and messages[silent]["role"] != "assistant"):
             return rest
         parts.append((rest[:start], TEMPLATE, None))
         parts.append((header, f"header_{messages[silent]['role']}", silent))
-        return self._take_end(parts, rest[start + len(header) :], silent, messages)
+        rest = rest[start + len(header) :]
+        words = OWN_THOUGHT if _start_of_thought(messages[silent], rest) >= 0 else None
+        return self._take_end(parts, rest, silent, messages, words)
 
     def _take_end(
-        self, parts: list[Part], rest: str, index: int, messages: Sequence[Message]
+        self,
+        parts: list[Part],
+        rest: str,
+        index: int,
+        messages: Sequence[Message],
+        words: str | None = None,
     ) -> str:
-        """Take the end of a message's turn, and the tool calls before it."""
+        """Take the end of a message's turn, and the assistant's words before it.
+
+        They are its tool calls, or else have the role `words`; None: there are none.
+        """
         is_assistant = messages[index]["role"] == "assistant"
         ends = [(self.end_of_turn, self.after_end)]
         if index == len(messages) - 1 and is_assistant:
             ends.insert(0, (self.last_end_of_turn, ""))
         if messages[index].get("tool_calls"):
-            rest = self._take_calls(parts, rest, index, [end for end, _ in ends if end])
+            words = TOOL_CALL
+        if words is not None:
+            calls = strings_of_calls(messages[index])
+            rest = self._take_words(parts, rest, (words, index), calls, [e for e, _ in ends if e])
         for end, after_end in ends:
             if end and rest.startswith(end):
                 parts.append((end, end_role(str(messages[index]["role"])), index))
@@ -195,19 +252,59 @@ class TemplateMarks:
                 break
         return rest
 
-    def _take_calls(self, parts: list[Part], rest: str, index: int, ends: Sequence[str]) -> str:
-        starts = [rest.find(end) for end in ends]
-        stop = min((start for start in starts if start >= 0), default=-1)
+    def _take_words(
+        self,
+        parts: list[Part],
+        rest: str,
+        words: tuple[str, int],
+        calls: Sequence[str],
+        ends: Sequence[str],
+    ) -> str:
+        begin = 0  # the turn ends after its last call; thoughts may end in the same token
+        for call in calls:
+            begin = (
+                max(begin, rest.find(call, begin) + len(call)) if call in rest[begin:] else begin
+            )
+        stop = next((at for end in ends if (at := rest.find(end, begin)) >= 0), -1)
         if stop >= 0:
-            parts.append((rest[:stop], TOOL_CALL, index))
+            parts.append((rest[:stop], *words))
             return rest[stop:]
-        special = self.find_special.search(rest)  # a turn of calls has an end of its own
+        special = self.find_special.search(rest, begin)  # a turn of calls has an end of its own
         if special is None:
-            parts.append((rest, TOOL_CALL, index))
+            parts.append((rest, *words))
             return ""
-        parts.append((rest[: special.start()], TOOL_CALL, index))
-        parts.append((special[0], END_OF_TURN, index))
+        parts.append((rest[: special.start()], *words))
+        parts.append((special[0], END_OF_TURN, words[1]))
         return rest[special.end() :]
+
+
+def places_of_calls(
+    message: Message, string: str, numbers: Collection[int]
+) -> dict[int, tuple[int, int]]:
+    """Find names and arguments of calls in what a template writes for them, one after the other.
+
+    Args:
+        message: the message with the calls.
+        string: what the template writes.
+        numbers: which of `strings_of_calls` to look for.
+
+    Returns:
+        First character of each that is found, and the one after its last.
+    """
+    places, begin = {}, 0
+    for number, call in enumerate(strings_of_calls(message)):
+        if number in numbers:
+            found = re.compile(rf"(?<!\w){re.escape(call)}(?!\w)").search(string, begin)
+            if found:
+                places[number] = found.span()
+                begin = found.end()
+    return places
+
+
+def _start_of_thought(message: Message, gap: str) -> int:
+    """Find the thoughts of the assistant's message in text of the template; -1: not there."""
+    thought = str(message.get(THOUGHT) or "").strip()
+    return gap.rfind(thought) if thought and message["role"] == "assistant" else -1
 
 
 def end_role(role: str) -> str:

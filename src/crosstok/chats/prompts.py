@@ -9,8 +9,9 @@ import numpy as np
 
 from crosstok.chats.conversations import ROLES, Conversation
 from crosstok.chats.encoder import holds_special, map_strings
-from crosstok.chats.renderer import VARIANTS, ChatRenderer
+from crosstok.chats.renderer import ChatRenderer
 from crosstok.chats.structure import EncodedString, StructureEncoder
+from crosstok.chats.templates import TemplateFailure
 from crosstok.tokenizers.spans import TextEncoder
 
 _WHERE = "a chat prompt"
@@ -33,7 +34,6 @@ class ChatPrompts:
         Raises:
             ValueError: the tokenizer has no template and none was passed.
         """
-        self._tokenizer, self._template = encoder.tokenizer, chat_template
         self._renderer = ChatRenderer(encoder.tokenizer, chat_template)
         self._structure = StructureEncoder(encoder)
 
@@ -63,21 +63,14 @@ class ChatPrompts:
         return _part(encoded, slice(count), 0), _part(encoded, slice(count, None), size)
 
     def _render(self, conversation: Conversation) -> str:
-        variant = VARIANTS[self._renderer.skeleton(conversation).variant]
-        messages = variant(conversation.messages, conversation.contents)
+        variant = self._renderer.skeleton(conversation).variant
         try:
-            rendered = self._tokenizer.apply_chat_template(
-                [dict(message) for message in messages],
-                chat_template=self._template,
-                add_generation_prompt=True,
-                tokenize=False,
-            )
-        except Exception as error:  # a template is a program, which may raise anything
+            return self._renderer.render(conversation, variant, {"add_generation_prompt": True})
+        except TemplateFailure as failure:
             raise ValueError(
                 f"{_WHERE}: the chat template cannot begin an answer to these messages "
-                f"({type(error).__name__}: {error}). Change their order, or pass another template."
-            ) from error
-        return str(rendered)
+                f"({failure}). Change their order, or pass another template."
+            ) from failure
 
 
 def _part(whole: EncodedString, tokens: slice, start: int) -> EncodedString:

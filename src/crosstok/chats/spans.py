@@ -1,4 +1,4 @@
-"""Map the tokens of a rendered conversation to byte spans in its contents."""
+"""Map the tokens of a rendered conversation to byte spans in its shared texts."""
 
 from __future__ import annotations
 
@@ -8,10 +8,46 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from crosstok.chats.marks import END_OF_TURN, TOOL_CALL
+from crosstok.chats.conversations import Text
+from crosstok.chats.marks import (
+    BEGIN_OF_THOUGHT,
+    END_OF_TURN,
+    OF_ASSISTANT,
+    OWN_THOUGHT,
+    TOOL_CALL,
+)
 from crosstok.chats.structure import EncodedString
 from crosstok.tokenizers.byte_vocab import ByteVocab
 from crosstok.tokenizers.spans import TEMPLATE, Spans
+
+# Words of the assistant that are in no chunk, since each template spells them differently.
+_UNMATCHED = (TOOL_CALL, OWN_THOUGHT)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What of a conversation the loss covers.
+
+    Attributes:
+        turns: messages whose content, thoughts, calls and end it covers; None: every token.
+        excluded: messages that it does not cover even then.
+    """
+
+    turns: Collection[int] | None
+    excluded: Collection[int] = ()
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether the loss covers every token, so that no mask is needed."""
+        return self.turns is None and not self.excluded
+
+    def of(self, messages: Sequence[int | None]) -> Bool[np.ndarray, " P"]:
+        """Return whether it covers what each of these messages writes."""
+        return np.array([self.covers(message) for message in messages], dtype=np.bool_)
+
+    def covers(self, message: int | None) -> bool:
+        """Return whether it covers what a message writes (None: the template)."""
+        return message not in self.excluded and (self.turns is None or message in self.turns)
 
 
 @dataclass(frozen=True)
@@ -20,28 +56,31 @@ class StructuredPiece:
 
     Attributes:
         text: the text as it is encoded.
-        role: its role; None for the content of a message.
+        role: its role; None for a shared text (a content, thoughts).
         message: the message it belongs to, or None.
-        skipped: bytes of the content that the template left out before it.
+        number: which of the shared texts it is; None for text of the template.
+        skipped: bytes of the shared text that the template left out before it.
     """
 
     text: str
     role: str | None
     message: int | None
+    number: int | None = None
     skipped: int = 0
 
 
 @dataclass(frozen=True)
 class _Line:
-    """The pieces of a rendering: their bytes in it, and their places in the contents.
+    """The pieces of a rendering: their bytes in it, and their places in the joined shared texts.
 
     Attributes:
         bounds: first byte of every piece in the rendering, and the end.
-        is_content: whether a piece is a message's content.
-        begins: first byte of a content piece in the contents; for other pieces, their place there.
-        stops: one past the last byte of the message in the contents; for other pieces, their place.
-        roles: role of every piece; "" for contents.
-        trained: whether the loss covers the tokens of a piece.
+        is_content: whether a piece is a shared text.
+        begins: first byte of such a piece in the shared texts; for other pieces, their place there.
+        stops: one past the last byte of the text it is; for other pieces, their place.
+        roles: role of every piece; "" for shared texts.
+        own: the message that writes a piece (a shared text, or the assistant's words and end); None
+            for what the template writes.
     """
 
     bounds: Int64[np.ndarray, " P+1"]
@@ -49,18 +88,18 @@ class _Line:
     begins: Int64[np.ndarray, " P"]
     stops: Int64[np.ndarray, " P"]
     roles: Sequence[str]
-    trained: Bool[np.ndarray, " P"]
+    own: Sequence[int | None]
 
 
 def spans_of_pieces(
     encoded: EncodedString,
     pieces: Sequence[StructuredPiece],
-    contents: Sequence[str],
+    texts: Sequence[Text],
     vocab: ByteVocab,
-    trained: Collection[int] | None,
+    learned: Learned,
     appended_end: int | None,
 ) -> Spans:
-    """Find the spans of a rendering's tokens in the joined contents.
+    """Find the spans of a rendering's tokens in the joined texts.
 
     A token that reaches from the template into the start of a content covers the content's bytes; a
     token of the template is zero-width, at its place between the contents. Bytes that the template
@@ -69,14 +108,14 @@ def spans_of_pieces(
 
     Args:
         encoded: the tokens of the joined pieces.
-        pieces: the pieces; only contents may be empty.
-        contents: the contents of all messages.
+        pieces: the pieces; only shared texts may be empty.
+        texts: the texts that all tokenizers share.
         vocab: the bytes of the tokens.
-        trained: messages whose content, end and tool calls the loss covers; None: no mask.
+        learned: what the loss covers.
         appended_end: id of an end of turn that the template does not write, or None.
     """
-    payload = "".join(contents).encode()
-    line = _line(pieces, contents, trained or ())
+    payload = "".join(text.string for text in texts).encode()
+    line = _line(pieces, texts)
     ids, ends = encoded.ids, encoded.ends
     starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
     piece, reach = _piece_of_tokens(starts, ends, encoded, line, vocab)
@@ -103,37 +142,39 @@ def spans_of_pieces(
     specials = [
         (
             int(token),
-            TEMPLATE if line.roles[piece[token]] == TOOL_CALL else line.roles[piece[token]],
+            TEMPLATE if line.roles[piece[token]] in _UNMATCHED else line.roles[piece[token]],
         )
         for token in np.flatnonzero(~is_text)
     ]
-    mask = None if trained is None else line.trained[piece]
+    mask = None if learned.is_everything else learned.of(line.own)[piece]
     spans = Spans(ids, all_starts, text_ends, exact, tuple(specials), len(payload), mask)
     if appended_end is None:
         return spans
-    return _with_end(spans, appended_end, trained is None or len(contents) - 1 in trained)
+    return _with_end(spans, appended_end, learned.covers(texts[-1].message))
 
 
-def _line(
-    pieces: Sequence[StructuredPiece], contents: Sequence[str], trained: Collection[int]
-) -> _Line:
-    sizes = [len(content.encode()) for content in contents]
+def _line(pieces: Sequence[StructuredPiece], texts: Sequence[Text]) -> _Line:
+    sizes = [len(text.string.encode()) for text in texts]
     origins = [0, *np.cumsum(sizes).tolist()]
-    begins, stops, learned = [], [], []
-    after = 0  # end of the content before
+    first: dict[int, int] = {}  # where the texts of a message begin
+    for text, origin in zip(texts, origins, strict=False):
+        first.setdefault(text.message, origin)
+    begins, stops, own = [], [], []
+    after = 0  # end of the text before
     for piece in pieces:
-        message = piece.message
-        if piece.role is None and message is not None:
-            begin, after = origins[message] + piece.skipped, origins[message + 1]
+        message, number = piece.message, piece.number
+        if number is not None:
+            begin, after = origins[number] + piece.skipped, origins[number + 1]
             begins.append(begin)
             stops.append(after)
         else:
             # A header comes before its content, even if the contents before it are left out.
-            is_header = message is not None and (piece.role or "").startswith("header")
-            place = max(after, origins[message]) if is_header and message is not None else after
+            role = piece.role or ""
+            is_before = role.startswith("header") or role == BEGIN_OF_THOUGHT
+            place = max(after, first[message]) if is_before and message is not None else after
             begins.append(place)
             stops.append(place)
-        learned.append(message in trained and piece.role in (None, END_OF_TURN, TOOL_CALL))
+        own.append(message if piece.role is None or piece.role in OF_ASSISTANT else None)
     lengths = [len(piece.text.encode()) for piece in pieces]
     return _Line(
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
@@ -141,7 +182,7 @@ def _line(
         np.array(begins, dtype=np.int64),
         np.array(stops, dtype=np.int64),
         [piece.role or "" for piece in pieces],
-        np.array(learned, dtype=np.bool_),
+        own,
     )
 
 

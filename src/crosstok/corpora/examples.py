@@ -1,8 +1,8 @@
 """`load_examples`: conversations, prompts with completions, or plain texts, by the data's columns.
 
 Arrow requires one type for a column, and the arguments of tool calls have no fixed type, so a chat
-example is stored as JSON. Every row is read and checked first, so that an error in the last row
-does not end a long training run.
+example is stored as JSON, with the names of the fields of its row that were not read. Every row is
+read and checked first, so that an error in the last row does not end a long training run.
 """
 
 import json
@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 import datasets
 
-from crosstok.chats import parse_example
+from crosstok.chats.messages import MESSAGES_SHAPE
+from crosstok.chats.rows import is_chat, read_example
 from crosstok.choices import TextUnit
 from crosstok.corpora.columns import check_columns, check_there, fields_after, mapped
 from crosstok.corpora.files import find_files
@@ -29,14 +30,18 @@ from crosstok.corpora.load import (
     texts_of_rows,
 )
 from crosstok.corpora.read import MissingFieldError, file_fields, file_rows, usable, without_none
+from crosstok.corpora.unread import name_unread, naming_unread
 
 log = logging.getLogger(__name__)
 
-_READER = "2"  # in the cache key: change it when the reader yields other rows for the same file
+_READER = "3"  # in the cache key: change it when the reader yields other rows for the same file
 CHAT_FEATURES = datasets.Features(
-    {"example": datasets.Value("large_string"), "where": datasets.Value("string")}
+    {
+        "example": datasets.Value("large_string"),
+        "where": datasets.Value("string"),
+        "unread": datasets.Value("string"),
+    }
 )
-_FIELDS = ("messages", "conversations", "prompt", "completion", "tools")
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,8 @@ class Examples(Corpus):
 
     Attributes:
         kind: "text": one column ``text``, as in `Corpus`. "chat": the columns ``example``, the JSON
-            of a row, and ``where``, its file and row, for `crosstok.chats.parse_example`.
+            of a row, and ``where``, its file and row, for `crosstok.chats.parse_example`; and
+            ``unread``, a JSON list of the fields of that row that were not read.
     """
 
     kind: Literal["text", "chat"] = "text"
@@ -65,8 +71,9 @@ def load_examples(
 
     The columns decide: ``messages`` (or ShareGPT's ``conversations``), else ``prompt`` with
     ``completion``, else the text field. A text field other than "text" takes precedence over all
-    of these if the data has it, and so does a column that `columns` gives for the text. Arguments
-    and errors are otherwise the same as for `load_corpus`.
+    of these if the data has it, and so does a column that `columns` gives for the text. Fields of
+    chats that were not read are logged, with the number of rows that have them. Arguments and
+    errors are otherwise the same as for `load_corpus`.
 
     Args:
         source: see `load_corpus`.
@@ -156,8 +163,7 @@ def holds_chats(fields: Collection[str], text_field: str = "text") -> bool:
     """Return whether rows with these fields are chats, or prompts with completions."""
     if text_field != "text" and text_field in fields:
         return False
-    is_pair = "prompt" in fields and "completion" in fields
-    return "messages" in fields or "conversations" in fields or is_pair
+    return is_chat(fields)
 
 
 def checked_row(row: object, where: str) -> dict[str, str]:
@@ -166,14 +172,15 @@ def checked_row(row: object, where: str) -> dict[str, str]:
     Raises:
         ValueError: it is not an example.
     """
-    kept = {key: row[key] for key in _FIELDS if key in row} if isinstance(row, Mapping) else row
-    # For a row that has only fields of another kind, the error lists all of its fields.
-    parse_example(kept if kept else row, where)  # type: ignore[arg-type]
+    if not isinstance(row, Mapping):
+        raise ValueError(f"{where}: {row!r:.80} is not a JSON object; {MESSAGES_SHAPE}.")
+    _, unread = read_example(row, where)
+    kept = {key: value for key, value in row.items() if key not in unread}
     # ASCII if the tool calls hold half of a character, which Arrow's strings cannot hold.
     text = json.dumps(kept, ensure_ascii=False, default=str)
     if not text.isascii() and usable(text) is None:
         text = json.dumps(kept, default=str)
-    return {"example": text, "where": where}
+    return {"example": text, "where": where, "unread": json.dumps(unread)}
 
 
 def _chat_rows(
@@ -195,13 +202,14 @@ def _from_files(
             _chat_rows, features=CHAT_FEATURES, gen_kwargs=kwargs
         )
         next(iter(rows))  # so that an error in the first row comes early
-        return Examples(name, rows, Skipped(source), "chat")
+        return Examples(name, naming_unread(source, rows), Skipped(source), "chat")
     try:
         table = datasets.Dataset.from_generator(
             _chat_rows, features=CHAT_FEATURES, gen_kwargs=kwargs
         )
     except datasets.exceptions.DatasetGenerationError as error:
         raise root_cause(error) from error
+    name_unread(source, table)
     return Examples(name, table, Skipped(source), "chat")
 
 
@@ -233,4 +241,7 @@ def chats_of_rows(
     mapped_rows = rows.map(checked, with_indices=True, **options)
     if isinstance(mapped_rows, datasets.IterableDataset):
         next(iter(mapped_rows))
+        mapped_rows = naming_unread(source, mapped_rows)
+    else:
+        name_unread(source, mapped_rows)
     return Examples(hub_name(source), mapped_rows, Skipped(source), "chat")

@@ -13,6 +13,7 @@ from crosstok.corpora.examples import (
     holds_chats,
 )
 from crosstok.corpora.load import Skipped, texts_of_rows
+from crosstok.corpora.unread import name_unread
 
 Rows: TypeAlias = datasets.Dataset | datasets.IterableDataset | Sequence[Any]
 """A data set of ``datasets``, or a list of texts, of rows, or of conversations."""
@@ -72,6 +73,7 @@ def _from_list(items: Sequence[Any], source: str) -> Examples:
     if holds_chats(rows[0].keys()):
         checked = [checked_row(row, f"{source}, row {i + 1}") for i, row in enumerate(rows)]
         table = datasets.Dataset.from_list(checked, features=CHAT_FEATURES)
+        name_unread(source, table)
         return Examples(source, table, Skipped(source), "chat")
     if "text" not in rows[0]:
         raise _no_column(source, list(rows[0]))

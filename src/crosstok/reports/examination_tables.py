@@ -13,7 +13,7 @@ _CAUSES = {
     "unknown_bytes": "{:,} bytes are an unknown token to one side",
     "changed_bytes": "{:,} bytes are changed or dropped by a normaliser or template",
     "unmatched_bytes": "{:,} bytes are in no chunk for another reason",
-    "tool_call_tokens": "{:,} tokens of tool calls, which each template spells its own way",
+    "tool_call_tokens": "{:,} tokens of calls and thoughts, which each template spells its own way",
     "template_tokens": "{:,} tokens that the student's template alone writes",
 }
 
