@@ -111,7 +111,7 @@ OF_ROWS = [
 
 @pytest.mark.parametrize("name", TEMPLATES)
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_a_field_changes_what_is_learned_or_is_named(caplog, name, data):

@@ -131,7 +131,43 @@ def test_texts_among_chat_files_are_refused(tmp_path):
 
 
 def test_rows_of_another_form_report_what_chats_need(tmp_path):
-    file = tmp_path / "other.jsonl"
-    file.write_text(json.dumps({"sentence": "Hello", "label": 1}) + "\n")
-    with pytest.raises(ValueError, match=r"no field 'text'.*'sentence'.*Chats need 'messages'"):
+    file = tmp_path / "alpaca.jsonl"
+    file.write_text(json.dumps({"instruction": "Hello", "output": "Hi"}) + "\n")
+    with pytest.raises(
+        ValueError, match=r"'output'. Give --columns prompt=instruction --columns completion=output"
+    ):
         load_examples(str(file))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_fields_that_no_one_reads_are_named_once_with_a_count(tmp_path, caplog, streaming):
+    rows = [{"messages": TURNS, "id": 1, "prompt": "Hé"}, {"messages": TURNS, "enable_thinking": 1}]
+    examples = load_examples(write(tmp_path, rows), streaming=streaming)
+    assert len(parsed(examples)) == 2
+    for name in ("prompt", "enable_thinking"):
+        assert f"{name!r} (1 rows" in caplog.text
+    assert "'id'" not in caplog.text
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_a_second_reading_names_the_fields_again(tmp_path, caplog, suffix):
+    rows = [{"messages": TURNS, "mood": "glad"}] * 3
+    path = write(tmp_path, rows)
+    if suffix == "parquet":
+        path = str(tmp_path / "chat.parquet")
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    for _ in range(2):  # the second one from the cache
+        caplog.clear()
+        load_examples(path)
+        assert "'mood' (3 rows)" in caplog.text
+
+
+def test_options_and_systems_survive_loading(tmp_path):
+    options = {"enable_thinking": False}
+    rows = [
+        {"messages": TURNS, "chat_template_kwargs": options},
+        {"messages": json.dumps(TURNS), "system": "Be brief."},
+    ]
+    first, second = parsed(load_examples(write(tmp_path, rows)))
+    assert (first.messages, dict(first.options)) == (tuple(TURNS), options)
+    assert second.contents == ("Be brief.", "Hé", "猫")
