@@ -14,9 +14,9 @@ from crosstok.tokenizers.shared_view import in_form, shared_form
 def shared_examples(examples: Sequence[Example], *encoders: ExampleEncoder) -> list[Example]:
     """Return the examples as all of these encoders read them.
 
-    The texts are in the form that the tokenizers share (`shared_texts`); contents of a role lose the
-    white space at their ends if one of the templates trims that role. Thoughts, and the
-    names and arguments of calls, are part of the text if all of the templates write them.
+    The texts are in the form that the tokenizers share (`shared_texts`); contents of a role lose
+    the white space at their ends if one of the templates trims that role. Thoughts, and the names
+    and arguments of calls, are part of the text if all of the templates write them.
     """
     form = shared_form(*(side.encoder for side in encoders))
     has_chat = any(isinstance(example, Conversation) for example in examples)
