@@ -19,7 +19,8 @@ PACKAGE = ROOT / "src" / "crosstok"
 
 # Imports point strictly down; those of one floor do not know each other.
 FLOORS = (
-    {"tokenizers", "ops", "choices", "plugins", "lazy", "former_paths"},
+    {"choices", "plugins", "lazy", "loaded", "former_paths"},
+    {"tokenizers", "ops"},
     {"chats"},
     {"models", "alignment", "corpora"},
     {"byteview"},

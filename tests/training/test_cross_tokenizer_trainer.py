@@ -152,7 +152,10 @@ def test_two_models_and_a_data_set_are_enough(folders, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train_dataset": [{"question": "?"}]}, "columns of train_dataset are 'question'"),
+        (
+            {"train_dataset": [{"question": "?"}]},
+            "train_dataset has no field 'text'. Its fields are: 'question'",
+        ),
         ({"train_dataset": []}, "train_dataset is empty"),
         ({"train_dataset": "chats.jsonl"}, "train_dataset is a str"),
         ({"train_dataset": CHATS, "objectives": "alm+alm"}, "give each a name of its own"),

@@ -2,8 +2,8 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,11 @@ from crosstok.choices import TextUnit
 from crosstok.corpora.columns import parts_of, value_of
 from crosstok.corpora.files import data_suffix, find_files, is_saved, nothing_at, plain_name
 from crosstok.corpora.read import file_texts, json_rows, missing_field, usable
+from crosstok.corpora.rows import Rows, rows_in_memory
+from crosstok.loaded import Loaded
+
+IN_MEMORY_NAME = "data"
+"""Name of a corpus whose rows a caller had in memory."""
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +96,7 @@ def load_corpus(
     changed file is read again); with `streaming` they are read while the data set is iterated.
 
     Args:
-        source: hub name, file, folder or glob.
+        source: hub name, file, folder or glob; or `Loaded` data.
         text_field: the field of rows that holds the text; of ``title+body``, both fields joined by
             a blank line. Plain text has no fields.
         text_unit: the unit of a `.txt` file that becomes one row: a line, a block between blank
@@ -104,6 +109,8 @@ def load_corpus(
             message gives the line), no row has the field (the message lists the fields), or no row
             has text.
     """
+    if isinstance(source, Loaded):
+        return texts_in_memory(rows_in_memory(source, split), text_field)
     named = find_files(source, split)
     if named is None:
         return texts_of_rows(source, open_hub(source, split, streaming), text_field)
@@ -125,7 +132,7 @@ def load_corpora(
     Returns:
         One corpus for each data file of the split, in the order of their names.
     """
-    named = find_files(source, split)
+    named = None if isinstance(source, Loaded) else find_files(source, split)
     if named is None or Path(source).expanduser().is_file() or is_saved(source):
         return [load_corpus(source, text_field=text_field, text_unit=text_unit, split=split)]
     files = named[1]
@@ -290,6 +297,29 @@ def texts_of_rows(
         fn_kwargs={"text_field": text_field, "source": source},
     )
     return _streamed(short, source, rows) if is_stream else _loaded(short, source, rows)
+
+
+def texts_in_memory(rows: Rows, text_field: str = "text", source: str = "the data") -> Corpus:
+    """Make a corpus of the texts of rows in memory; an item of a list may also be a text.
+
+    Raises:
+        ValueError: as for `texts_of_rows`; or it is empty.
+    """
+    if not isinstance(rows, list):
+        return replace(texts_of_rows(source, rows, text_field), name=IN_MEMORY_NAME)
+    if not rows:
+        raise ValueError(f"{source} is empty; give it at least one text or row.")
+    given = [{text_field: row} if isinstance(row, str) else row for row in rows]
+    there = list(dict.fromkeys(key for row in given if isinstance(row, Mapping) for key in row))
+    if not set(parts_of(text_field, there)) & set(there):
+        first = given[0] if isinstance(given[0], Mapping) else None
+        raise missing_field(source, text_field, there, first)
+    texts = [
+        {"text": usable(value_of(row, text_field, source)) if isinstance(row, Mapping) else None}
+        for row in given
+    ]
+    table = datasets.Dataset.from_list(texts, features=_FEATURES)
+    return _loaded(IN_MEMORY_NAME, source, table)
 
 
 def _text_of_row(row: dict[str, Any], text_field: str, source: str) -> dict[str, str | None]:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import datasets
@@ -9,7 +10,10 @@ import numpy as np
 
 from crosstok.choices import TextUnit
 from crosstok.corpora.examples import Examples, load_examples
+from crosstok.corpora.in_memory import as_examples
 from crosstok.corpora.load import Skipped
+from crosstok.corpora.rows import rows_in_memory
+from crosstok.loaded import Loaded
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +35,7 @@ def load_mixture(
     turn, until all are at their end.
 
     Args:
-        sources: see `load_examples`.
+        sources: see `load_examples`; or `Loaded` data.
         weights: how often the rows of each source come in one pass over the corpus; 1 by default.
             Of a source with weight 2 every row comes twice, with weight 0.5 every second row. A
             source of n rows and weight w gives ``max(1, round(n * w))`` rows.
@@ -47,19 +51,39 @@ def load_mixture(
             fit the sources, or are given for a stream.
     """
     _check_weights(sources, weights, streaming=streaming)
-    parts = [
-        load_examples(
+    may_lack = len(sources) > 1
+    parts = []
+    for source in sources:
+        if isinstance(source, Loaded):
+            rows = rows_in_memory(source, split)
+            part = as_examples(
+                rows, columns=columns, text_field=text_field, may_lack_columns=may_lack
+            )
+            parts.append(_read_as_asked(part, streaming=streaming))
+            continue
+        part = load_examples(
             source,
             columns=columns,
             text_field=text_field,
             text_unit=text_unit,
             split=split,
             streaming=streaming,
-            may_lack_columns=len(sources) > 1,
+            may_lack_columns=may_lack,
         )
-        for source in sources
-    ]
+        parts.append(part)
     return mix(sources, parts, weights)
+
+
+def _read_as_asked(part: Examples, *, streaming: bool) -> Examples:
+    """Data in memory as a stream where everything is streamed; a stream is not read otherwise."""
+    if streaming:
+        return replace(part, dataset=_as_stream(part.dataset))
+    if isinstance(part.dataset, datasets.IterableDataset):
+        raise ValueError(
+            "the data is an IterableDataset, which is read while training. Add streaming, or give "
+            "a Dataset."
+        )
+    return part
 
 
 def _check_weights(

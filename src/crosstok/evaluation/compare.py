@@ -98,7 +98,8 @@ def evaluate(
         for column in columns:
             entry: dict[str, Any] = {"model": column.name, "data": {}, "exams": {}}
             result["models"].append(entry)
-            _evaluate_one(column, work, judging, _Run(entry, failures, progress))
+            rival = None if column.is_same(judge) else judging
+            _evaluate_one(column, work, rival, _Run(entry, failures, progress))
     if failures:
         raise EvaluationError(failures, result)
     return result
@@ -163,7 +164,7 @@ def _evaluate_one(column: Contender, work: _Work, judge: Scorer | None, run: _Ru
         return
     folder = work.options.log_samples
     _measure(run, model, work, None if folder is None else SampleFiles(folder, column.name))
-    if isinstance(model, TokenModel) and judge is not None and column.name != judge.name:
+    if isinstance(model, TokenModel) and judge is not None:
         _compare_with_teacher(run, model.scorer, judge, work.texts)
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from crosstok.choices import Target
+from crosstok.corpora import distinct_names
 from crosstok.evaluation.options import EvaluationOptions
 from crosstok.inference.byte_ensemble import ByteView
 from crosstok.inference.ensemble import BYTE_VIEW_OF, Ensemble, Member
 from crosstok.inference.language_model import LanguageModel
-from crosstok.inference.loading import load_language_model, place_and_dtype
+from crosstok.inference.loading import load_language_model
 from crosstok.inference.token_model import TokenModel
 from crosstok.models import check_model_exists, load_config, max_positions
 from crosstok.tokenizers import load_tokenizer
@@ -40,6 +41,13 @@ class Contender:
         if isinstance(self.source, Ensemble):
             return self.source.is_plain
         return isinstance(self.source, TokenModel)
+
+    def is_same(self, other: "Contender | None") -> bool:
+        """Whether both are one model: of one name and, where they are loaded, one object."""
+        if other is None:
+            return False
+        objects = [[getattr(n, "model", None) for n in one._names] for one in (self, other)]
+        return self.name == other.name and objects[0] == objects[1]
 
     def check(self, options: EvaluationOptions) -> None:
         """Check names and tokenizers, without loading a model.
@@ -79,10 +87,11 @@ class Contender:
         if not isinstance(self.source, Ensemble):
             return self.source
         if self.parts is None:
-            device, dtype = place_and_dtype(options.device, options.precision)
-            trust = options.trust_remote_code
             return load_language_model(
-                self.source, dtype=dtype, device=device, trust_remote_code=trust
+                self.source,
+                dtype=options.precision,
+                device=options.device,
+                trust_remote_code=options.trust_remote_code,
             )
         if self.source.bytes_view:
             return ByteView(*self.parts, name=self.name, target=self.source.target)
@@ -119,6 +128,8 @@ def contenders(models: Sequence[Model], options: EvaluationOptions) -> list[Cont
             alpha=options.alpha,
         )
         columns = [Contender(_name(ensemble), ensemble)]
+    names = distinct_names([column.name for column in columns])
+    columns = [replace(column, name=name) for name, column in zip(names, columns, strict=True)]
     return columns if options.target == "all" else _with_target(columns, options.target)
 
 

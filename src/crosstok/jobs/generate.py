@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from crosstok.inference.ensemble import Ensemble, Member, is_ensemble_file
 from crosstok.inference.language_model import LanguageModel, Prompt
-from crosstok.inference.loading import load_language_model, place_and_dtype
+from crosstok.inference.loading import load_language_model
 from crosstok.inference.prompts import PromptReader
 from crosstok.jobs.chat import Chat, standard_lines
 from crosstok.jobs.prompts import Answer, Stream, Write, as_json, opening_of, read_prompts, shown
@@ -109,9 +109,11 @@ def load(recipe: GenerateRecipe, ensemble: Ensemble) -> LanguageModel:
     Raises:
         ValueError: it cannot be loaded.
     """
-    device, dtype = place_and_dtype(recipe.device, recipe.precision)
     return load_language_model(
-        ensemble, dtype=dtype, device=device, trust_remote_code=recipe.trust_remote_code
+        ensemble,
+        dtype=recipe.precision,
+        device=recipe.device,
+        trust_remote_code=recipe.trust_remote_code,
     )
 
 

@@ -23,6 +23,7 @@ from crosstok.jobs.data import load_data, load_encoder, make_rows
 from crosstok.jobs.json_file import write_json
 from crosstok.jobs.result import JobResult
 from crosstok.jobs.run import build_trainer
+from crosstok.loaded import Loaded
 from crosstok.models import load_model, max_positions, new_model, output_head
 from crosstok.recipes import DistilRecipe, InspectModelsRecipe, takes
 from crosstok.reports import (
@@ -325,13 +326,19 @@ def _model_numbers(
 
 def _has_config(name: str) -> bool:
     """Whether a folder holds more than a tokenizer; of a hub name that is assumed."""
+    if isinstance(name, Loaded):
+        return name.model is not None
     path = Path(name).expanduser()
     return not path.exists() or (path.is_dir() and (path / "config.json").is_file())
 
 
 def _has_weights(name: str) -> bool:
     path = Path(name).expanduser()
-    return not path.is_dir() or any(next(path.glob(form), None) for form in _WEIGHTS)
+    return (
+        isinstance(name, Loaded)
+        or not path.is_dir()
+        or any(next(path.glob(form), None) for form in _WEIGHTS)
+    )
 
 
 def _out_of_memory(name: str, batch_size: int, error: BaseException) -> Flag:

@@ -21,6 +21,7 @@ from crosstok.jobs.teachers import check_teacher_cache
 from crosstok.models import check_model_exists, extra_inputs, needs_code
 from crosstok.objectives import Objective
 from crosstok.recipes import TrainingRecipe, recipe_yaml, save_recipe, saved_values
+from crosstok.recipes.in_memory import in_memory_keys
 from crosstok.teachers import Teacher
 from crosstok.training import AlignedCollator, DistillationTrainer, Sides, Student
 from crosstok.training.checkpoints import last_checkpoint
@@ -179,8 +180,14 @@ def check_same_recipe(recipe: TrainingRecipe, output: Path) -> None:
         differences = ", ".join(f"{k} was {old.get(k)}, is {new.get(k)}" for k in changed)
         raise ValueError(
             f"cannot resume: {differences}. "
-            f"Resume with the recipe {started}, or start anew in another output folder."
+            f"{_how_to_resume(old, started)}, or start anew in another output folder."
         )
+
+
+def _how_to_resume(old: dict[str, Any], started: Path) -> str:
+    if unnamed := in_memory_keys(old):
+        return f"Resume in Python with the same objects for {', '.join(unnamed)}"
+    return f"Resume with the recipe {started}"
 
 
 def on_first_rank(action: Callable[[], None]) -> None:

@@ -1,5 +1,6 @@
 """Load causal language models from the hub or a folder, with errors that give the next step."""
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from crosstok.loaded import Loaded
 from crosstok.models.head_probe import output_matrix_module, unwrap_model
+from crosstok.models.in_memory import check_in_memory, take_model
 from crosstok.models.modeling_byte_expanded import ByteExpandedConfig
 
 _OTHER_TASKS = (
@@ -33,6 +36,9 @@ def check_model_exists(name: str) -> None:
     Raises:
         ValueError: there is a folder of that name, but it has no ``config.json``.
     """
+    if isinstance(name, Loaded):
+        check_in_memory(name)
+        return
     path = Path(name).expanduser()
     if path.is_dir() and not (path / "config.json").is_file():
         raise ValueError(
@@ -49,17 +55,19 @@ def load_model(
     device: torch.device | str | None = None,
     trust_remote_code: bool = False,
     options: Mapping[str, Any] | None = None,
+    shared: bool = False,
 ) -> PreTrainedModel:
     """Load a causal language model; an incomplete one is an error.
 
     Args:
-        name: folder, or repository on the Hugging Face hub.
+        name: folder, or repository on the Hugging Face hub; or a `Loaded` model, which is copied.
         dtype: dtype of the weights; "auto" takes the dtype in which they are saved.
         device: where to put the model; None leaves it where transformers loads it (CPU).
         trust_remote_code: whether Python code in the folder may be executed.
         options: other arguments of ``from_pretrained``, such as ``attn_implementation`` or
             ``quantization_config`` (a mapping); its ``dtype`` takes precedence over ``dtype``, and
             its ``device_map`` over ``device``.
+        shared: share the weights of a `Loaded` model, frozen, instead of copying them.
 
     Returns:
         The model, in evaluation mode.
@@ -69,6 +77,8 @@ def load_model(
             language model, weights are missing from its files, or ``from_pretrained`` does not
             accept an option.
     """
+    if isinstance(name, Loaded):
+        return take_model(name, dtype=dtype, device=device, options=options, shared=shared)
     check_model_exists(name)
     path = Path(name).expanduser()
     source = str(path) if path.is_dir() else name
@@ -131,7 +141,8 @@ def new_model(
     """
     check_model_exists(name)
     path = Path(name).expanduser()
-    config = load_config(str(path) if path.is_dir() else name, trust_remote_code=trust_remote_code)
+    source = str(path) if path.is_dir() and not isinstance(name, Loaded) else name
+    config = load_config(source, trust_remote_code=trust_remote_code)
     _check_task(name, config)
     if config.model_type == ByteExpandedConfig.model_type:
         raise ValueError(
@@ -197,6 +208,8 @@ def load_config(name: str, *, trust_remote_code: bool = False) -> Any:
     Raises:
         ValueError: there is no configuration of that name, or transformers does not know it.
     """
+    if isinstance(name, Loaded):
+        return copy.deepcopy(check_in_memory(name).config)
     try:
         return AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
     except (GatedRepoError, RepositoryNotFoundError, OSError) as error:

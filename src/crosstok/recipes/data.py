@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from crosstok.choices import TextUnit
-from crosstok.recipes.fields import CheckedRecipe, Numbers, RecipeError, Strings, option
+from crosstok.recipes.fields import CheckedRecipe, Numbers, RecipeError, option
+from crosstok.recipes.in_memory import Sources
 
 COLUMNS = "The data's own name for a field: text, prompt, ..."
 
@@ -54,7 +55,7 @@ def quoted(sources: Sequence[str]) -> str:
 class DataRecipe(CheckedRecipe):
     """What a job that trains reads."""
 
-    data: Strings = option("Texts or chats: a data set, file, folder or glob.", group="data")
+    data: Sources = option("Texts or chats: a data set, file, folder or glob.", group="data")
     data_weight: Numbers | None = option(
         "How often the rows of each --data come in one pass.",
         None,

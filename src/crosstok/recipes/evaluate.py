@@ -7,6 +7,7 @@ from crosstok.choices import Combine, Precision, Target, TextUnit
 from crosstok.recipes.data import COLUMNS, check_columns, text_column
 from crosstok.recipes.ensemble import ensemble_options, spelled_as_in_recipes
 from crosstok.recipes.fields import Numbers, PathName, Strings, option
+from crosstok.recipes.in_memory import ModelName, ModelNames, Sources
 from crosstok.recipes.placing import PlacedRecipe
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _EXAMS = "tasks and exams"
 class EvaluateRecipe(PlacedRecipe):
     """Compare models by bits per byte, exams, tasks and agreement with a teacher."""
 
-    model: Strings = option(
+    model: ModelNames = option(
         "Model: a name on the hub, a folder, bytes:NAME or an ensemble file (.yaml).", group="model"
     )
     combine: Combine | None = option("Let all models answer as one.", None, group="model")
@@ -34,7 +35,7 @@ class EvaluateRecipe(PlacedRecipe):
         "For models read byte by byte: which token sequences count.", "all", group="model"
     )
 
-    data: Strings | None = option(
+    data: Sources | None = option(
         "Texts for bits per byte: a data set name, a file, a folder or a glob.", None, group="data"
     )
     max_texts: int | None = option(
@@ -91,7 +92,7 @@ class EvaluateRecipe(PlacedRecipe):
         "Folder for the items of exams and tasks with each model's scores.", None, group=_EXAMS
     )
 
-    teacher: str | None = option(
+    teacher: ModelName | None = option(
         "Model whose likelihoods the others are compared with.", None, group="comparison"
     )
 

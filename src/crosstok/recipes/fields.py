@@ -19,6 +19,7 @@ from crosstok.recipes.former_keys import (
     spell_moves,
     translate,
 )
+from crosstok.recipes.in_memory import as_saved, in_memory_keys
 from crosstok.recipes.limits import find_fault, is_bool_as_number
 from crosstok.recipes.yaml_text import read_yaml, write_yaml
 
@@ -222,12 +223,24 @@ def load_recipe(
         if moved := changed_keys(found, former):
             log.info("%s: %s; read as %s", file, describe_moves(moved), spell_moves(moved, former))
         _check_known(values, known, str(file))
+        _check_named(values, flags, file)
         _put_aside(values, flags, known)
     values = validated(recipe_type, _merged(values, flags))
     missing = [n for n, f in known.items() if f.default is MISSING and n not in values]
     if missing:
         raise RecipeError(describe_missing(missing))
     return recipe_type(**values)
+
+
+def _check_named(values: Mapping[str, Any], flags: Mapping[str, Any], file: str | Path) -> None:
+    """Refuse the recipe of a run that was given objects, until they have names."""
+    unnamed = [key for key in in_memory_keys(values) if key not in flags]
+    if unnamed:
+        raise RecipeError(
+            f"{file}: {', '.join(unnamed)} was in memory, in a run that was started in Python. "
+            f"Give a name ({', '.join(f'--{key} NAME' for key in unnamed)}) for a new run; to "
+            "resume that one, call it again in Python with the same objects and resume=True."
+        )
 
 
 def describe_missing(names: Sequence[str]) -> str:
@@ -317,7 +330,7 @@ def save_recipe(recipe: Any, file: Path) -> None:
 def recipe_yaml(recipe: Any) -> str:
     """The recipe as YAML, in the order of its groups."""
     values = asdict(recipe)
-    ordered = {f.name: values[f.name] for f in grouped_fields(type(recipe))}
+    ordered = {f.name: as_saved(values[f.name]) for f in grouped_fields(type(recipe))}
     return write_yaml(ordered)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from crosstok.choices import Combine, Precision, Target, Unit
 from crosstok.recipes.ensemble import ensemble_options, spelled_as_in_recipes
 from crosstok.recipes.fields import Numbers, RecipeError, Strings, option
+from crosstok.recipes.in_memory import ModelNames
 from crosstok.recipes.placing import PlacedRecipe
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class GenerateRecipe(PlacedRecipe):
     --chat without a prompt starts a conversation on the terminal, or from standard input.
     """
 
-    model: Strings = option(
+    model: ModelNames = option(
         "Model: a name on the hub, a folder, bytes:NAME or an ensemble file (.yaml).", group="model"
     )
     combine: Combine | None = option("How several models answer as one.", None, group="model")

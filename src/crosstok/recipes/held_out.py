@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 
-from crosstok.recipes.fields import CheckedRecipe, Strings, option
+from crosstok.recipes.fields import CheckedRecipe, option
+from crosstok.recipes.in_memory import Sources
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOutRecipe(CheckedRecipe):
     """What is measured while a model trains, and how often; it changes no weight."""
 
-    eval_data: Strings | None = option(
+    eval_data: Sources | None = option(
         "Held-out texts to measure bits per byte on, named as for --data.",
         None,
         group="held-out texts",

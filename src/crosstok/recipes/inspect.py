@@ -17,6 +17,7 @@ from crosstok.recipes.fields import (
     option,
     read_recipe_file,
 )
+from crosstok.recipes.in_memory import ModelName, Sources
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,15 +39,17 @@ class _InspectRecipe(CheckedRecipe):
 class InspectTokenizersRecipe(_InspectRecipe):
     """Compare how two tokenizers split the same text."""
 
-    source: str = option("Tokenizer or model, name or folder.", group="two tokenizers")
-    target: str = option("Tokenizer or model to compare with, or bytes.", group="two tokenizers")
+    source: ModelName = option("Tokenizer or model, name or folder.", group="two tokenizers")
+    target: ModelName = option(
+        "Tokenizer or model to compare with, or bytes.", group="two tokenizers"
+    )
     text: str | None = option(
         "A text to show split into tokens, instead of --data.",
         None,
         group="two tokenizers",
         free_text=True,
     )
-    data: Strings | None = option(
+    data: Sources | None = option(
         "Texts: a data set name, a file, a folder or a glob.", None, group="both"
     )
     max_texts: int | None = option(
@@ -73,9 +76,9 @@ _MODELS = "a teacher and a student"
 class InspectModelsRecipe(_InspectRecipe):
     """Inspect a teacher and a student before a distillation."""
 
-    teacher: str = option("Model to learn from, or a tokenizer alone.", group=_MODELS)
-    student: str = option("Model to be trained, or a tokenizer alone.", group=_MODELS)
-    data: Strings = option(
+    teacher: ModelName = option("Model to learn from, or a tokenizer alone.", group=_MODELS)
+    student: ModelName = option("Model to be trained, or a tokenizer alone.", group=_MODELS)
+    data: Sources = option(
         "Texts or chats: a data set name, a file, a folder or a glob.", group="both"
     )
     max_texts: int | None = option(

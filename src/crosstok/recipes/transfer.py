@@ -8,6 +8,7 @@ import pydantic
 from crosstok.choices import METHODS
 from crosstok.plugins import check_name
 from crosstok.recipes.fields import PathName, RecipeError, option
+from crosstok.recipes.in_memory import ModelName
 from crosstok.recipes.placing import PlacedRecipe
 from crosstok.recipes.training import DEFAULT_BYTES, DEFAULT_LENGTH, TrainingRecipe
 
@@ -27,8 +28,8 @@ MethodName = Annotated[str, pydantic.AfterValidator(_check_method)]
 class TransplantRecipe(PlacedRecipe):
     """Give a model the embeddings of another tokenizer, without training."""
 
-    model: str = option("Model to start from: a name on the hub or a folder.", group="model")
-    tokenizer: str = option(
+    model: ModelName = option("Model to start from: a name on the hub or a folder.", group="model")
+    tokenizer: ModelName = option(
         "New tokenizer: a tokenizer or model, or bytes for none.", group="model"
     )
     output: PathName = option(

@@ -10,6 +10,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from crosstok.loaded import Loaded
 from crosstok.models import (
     Scores,
     check_model_exists,
@@ -70,6 +71,7 @@ class LocalTeacher(Teacher):
             device=request.device,
             trust_remote_code=request.trust_remote_code,
             options=request.options,
+            shared=True,
         )
         check_vocabulary_fits(model, len(request.byte_vocab.token_bytes), request.name)
         return cls(model, request.byte_vocab)
@@ -77,6 +79,12 @@ class LocalTeacher(Teacher):
     @classmethod
     def identify(cls, request: TeacherRequest, notes: Path) -> Fingerprint:
         """Digests of weights, configuration and vocabulary; see `Teacher`."""
+        if isinstance(request.name, Loaded):
+            raise ValueError(
+                f"teacher_cache needs a teacher by name, since its files say which one it is, and "
+                f"{request.name!s} is loaded already. Save it and give its folder, or leave "
+                "teacher_cache out."
+            )
         arithmetic = request.arithmetic
         if request.options:  # quantisation or another attention changes the scores
             arithmetic += f", {json.dumps(dict(request.options), sort_keys=True, default=str)}"

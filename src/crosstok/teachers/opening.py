@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from crosstok.choices import TEACHERS
+from crosstok.loaded import Loaded
 from crosstok.plugins import names, resolve
 from crosstok.teachers.base import Teacher, TeacherRequest
 from crosstok.teachers.cached import cached_teacher
@@ -39,6 +40,8 @@ class TeacherName:
         Raises:
             ValueError: the class in it cannot be imported, or is not a teacher.
         """
+        if isinstance(text, Loaded):
+            return cls(_class_of("model"), text)
         prefix, colon, rest = text.partition(":")
         if colon and prefix in names(TEACHERS, GROUP):
             return cls(_class_of(prefix), rest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from pathlib import Path
 from typing import Any, cast
@@ -10,6 +11,8 @@ from huggingface_hub.errors import GatedRepoError
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils.hub import cached_file
+
+from crosstok.loaded import IN_MEMORY, Loaded
 
 logger = logging.getLogger(__name__)
 
@@ -32,13 +35,15 @@ def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> PreTrainedT
 
     Args:
         name: name on the Hugging Face hub, a folder with tokenizer files (such as a model's
-            folder), or a ``tokenizer.json`` file.
+            folder), or a ``tokenizer.json`` file; or a `Loaded` tokenizer, which is copied.
         trust_remote_code: run code that comes with the tokenizer; off by default.
 
     Raises:
         ValueError: there is no tokenizer under this name, its files cannot be read, or it is a slow
             tokenizer that cannot be made fast.
     """
+    if isinstance(name, Loaded):
+        return _of_caller(name, trust_remote_code=trust_remote_code)
     path = Path(name)
     try:
         if path.is_file():
@@ -67,6 +72,37 @@ def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> PreTrainedT
             f"its vocabulary file is missing; the folder needs one of {', '.join(_FILES)}."
         )
     return _as_written(name, cast(PreTrainedTokenizerFast, tokenizer))
+
+
+def _of_caller(given: Loaded, *, trust_remote_code: bool) -> PreTrainedTokenizerFast:
+    """A copy of a tokenizer that a caller passed; that of a model alone is loaded by its name.
+
+    Raises:
+        ValueError: it is of another kind, or a model has no name.
+    """
+    tokenizer = given.tokenizer
+    if tokenizer is None and given == IN_MEMORY:
+        raise ValueError(
+            f"the tokenizer of the {type(given.model).__name__} is not known, since it has no "
+            "name_or_path; give (model, tokenizer)."
+        )
+    if tokenizer is None:
+        try:
+            return load_tokenizer(str(given), trust_remote_code=trust_remote_code)
+        except ValueError as error:
+            raise ValueError(f"{error} Or give (model, tokenizer).") from error
+    if isinstance(tokenizer, Tokenizer):
+        return _wrapped(Tokenizer.from_str(tokenizer.to_str()))
+    if not getattr(tokenizer, "is_fast", False):
+        raise ValueError(
+            f"{type(tokenizer).__name__} is not a fast tokenizer of transformers; load it with "
+            "AutoTokenizer, or give a tokenizer of the package tokenizers."
+        )
+    return cast(PreTrainedTokenizerFast, copy.deepcopy(tokenizer))
+
+
+def _wrapped(backend: Tokenizer) -> PreTrainedTokenizerFast:
+    return cast(Any, PreTrainedTokenizerFast)(tokenizer_object=backend)  # type: ignore[no-any-return]
 
 
 def _as_written(name: str, loaded: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
