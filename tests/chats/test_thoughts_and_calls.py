@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from crosstok.alignment import align_batch
-from crosstok.chats import parse_example, shared_examples
+from crosstok.chats import ChatPrompts, parse_example, shared_examples
 from tests.chats.field_templates import (
     ANSWER,
     ASKED,
@@ -252,3 +252,13 @@ def test_the_text_of_a_special_token_in_thoughts_and_calls_is_text():
     assert (spans.ids == end).sum() == 2
     assert "a <|im_end|> b" in example.text
     assert spans.num_bytes == len(example.text.encode())
+
+
+def test_prompts_read_thoughts_and_calls_as_training_does():
+    encoder = encoder_of("reasoning")
+    call = {"function": {"name": "weather", "arguments": '{"city": "Fes"}'}}
+    turn = {"role": "assistant", "content": "", "thinking": THOUGHT, "tool_calls": [call]}
+    messages = [ASKED, turn, {"role": "tool", "content": "sunny"}]
+    prompt, _ = ChatPrompts(encoder.encoder)(messages)
+    text = encoder.encoder.tokenizer.decode(prompt.ids)
+    assert text == rendered(encoder, {"messages": messages}) + "<|im_start|>assistant\n"

@@ -9,6 +9,7 @@ import numpy as np
 
 from crosstok.chats.conversations import ROLES, Conversation
 from crosstok.chats.encoder import holds_special, map_strings
+from crosstok.chats.messages import read_messages
 from crosstok.chats.renderer import ChatRenderer
 from crosstok.chats.structure import EncodedString, StructureEncoder
 from crosstok.chats.templates import TemplateFailure
@@ -87,4 +88,5 @@ def _conversation(messages: Sequence[Mapping[str, Any]]) -> Conversation:
                 f"{_WHERE}: message {number} is {message!r:.80}; it must have a role "
                 f"({', '.join(ROLES)}) and a content that is a string."
             )
-    return Conversation(tuple(messages), where=_WHERE)
+    read = read_messages(messages, _WHERE, "messages")
+    return Conversation(tuple(one.message for one in read), where=_WHERE)
