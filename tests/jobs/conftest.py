@@ -50,6 +50,7 @@ def recipe(model_folder, tokenizer_folder, texts_file, tmp_path):
             "num_workers": 0,
             "log_every": 1,
             "save_every": 2,
+            "keep_checkpoints": True,
             "report_to": "none",
         }
         return TransferRecipe(**{**values, **changes})

@@ -37,6 +37,7 @@ def recipe(models, chats, tmp_path):
             "num_workers": 0,
             "log_every": 1,
             "save_every": 2,
+            "keep_checkpoints": True,
             "report_to": "none",
         }
         return DistilRecipe(**{**values, **changes})

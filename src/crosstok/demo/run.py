@@ -8,7 +8,6 @@ import json
 import math
 import os
 import platform
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -43,7 +42,7 @@ from crosstok.jobs.transplant import transplant
 from crosstok.models import load_model
 from crosstok.recipes import TransferRecipe, TransplantRecipe
 from crosstok.tokenizers import load_tokenizer
-from crosstok.training.outputs import CHECKPOINTS, check_output_folder, clear_output_folder, to_json
+from crosstok.training.outputs import check_output_folder, clear_output_folder, to_json
 
 MODEL = Path(__file__).parent / "model"
 """The shipped model; its README says how it was trained."""
@@ -191,8 +190,6 @@ def _make_models(output: Path, settings: DemoSettings, progress: "_Steps") -> di
     transfer(replace(common, objective="cross_entropy", output=folders[CROSS_ENTROPY]))
     progress(f"ALM: {settings.max_steps} steps on code")
     transfer(replace(common, options={"alm": {"temperature": settings.temperature}}))
-    for name in (CROSS_ENTROPY, ALM):  # these runs are never resumed
-        shutil.rmtree(Path(folders[name]) / CHECKPOINTS)
     return {TEACHER: settings.model, **folders}
 
 

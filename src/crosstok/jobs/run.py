@@ -2,12 +2,11 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from accelerate import PartialState
 from torch.utils.tensorboard import SummaryWriter
 from transformers.integrations.integration_utils import TensorBoardCallback
@@ -16,18 +15,20 @@ from transformers.trainer_callback import PrinterCallback
 from crosstok.alignment import ENDS_OF_CHATS, ENDS_OF_TEXTS
 from crosstok.jobs.arguments import check_metric_sinks, metric_sinks, training_arguments
 from crosstok.jobs.held_out import HeldOut
-from crosstok.jobs.report import RunReport, watch_run
+from crosstok.jobs.report import BEFORE, RunReport, watch_run
+from crosstok.jobs.resuming import check_same_recipe, resume_point
 from crosstok.jobs.teachers import check_teacher_cache
 from crosstok.models import check_model_exists, extra_inputs, needs_code
 from crosstok.objectives import Objective
-from crosstok.recipes import TrainingRecipe, recipe_yaml, save_recipe, saved_values
-from crosstok.recipes.in_memory import in_memory_keys
+from crosstok.recipes import TrainingRecipe, recipe_yaml, save_recipe
 from crosstok.teachers import Teacher
 from crosstok.training import AlignedCollator, DistillationTrainer, Sides, Student
-from crosstok.training.checkpoints import last_checkpoint
+from crosstok.training.checkpoints import last_checkpoint, remove_checkpoints
+from crosstok.training.folder_lock import check_unlocked, lock_folder, unlock_folder
 from crosstok.training.log_file import LOG, LogFile
 from crosstok.training.outputs import (
     CHECKPOINTS,
+    FIGURES,
     RECIPE,
     check_output_folder,
     clear_output_folder,
@@ -78,8 +79,12 @@ class Run:
         )
         self.held_out.watch(trainer)
         start_output(self.asked, trainer)
-        page = watch_run(self.recipe, trainer, self.sides)
-        return TrainedRun(self, trainer.train_to_end(resume_point(self.asked)), page)
+        try:
+            page = watch_run(self.recipe, trainer, self.sides)
+            return TrainedRun(self, trainer.train_to_end(resume_point(self.asked)), page)
+        except BaseException:
+            end_output(self.asked)
+            raise
 
 
 @dataclass(frozen=True)
@@ -106,14 +111,26 @@ class TrainedRun:
     ) -> None:
         """Write model, tokenizer, recipe, card, figures and the report, on the first rank.
 
+        Checkpoints are removed after that, unless they are to be kept.
+
         Args:
             summary: what was done, in a sentence.
             lines: further sentences for the card.
             counts: where the embedding rows came from; empty where nothing was transplanted.
             tag: of the card.
         """
-        on_first_rank(lambda: self._save_model(summary, lines, counts, tag))
-        on_first_rank(lambda: self.page.write(summary, self.metrics, counts))
+        try:
+            on_first_rank(lambda: self._save_model(summary, lines, counts, tag))
+            on_first_rank(lambda: self.page.write(summary, self.metrics, counts))
+            if not self.run.asked.keep_checkpoints:
+                on_first_rank(self._remove_checkpoints)
+        finally:
+            end_output(self.run.asked)
+
+    def _remove_checkpoints(self) -> None:
+        """Remove what only a run that goes on needs."""
+        (self.folder / CHECKPOINTS / BEFORE).unlink(missing_ok=True)
+        remove_checkpoints(self.folder / CHECKPOINTS)
 
     def _save_model(
         self, summary: str, lines: Sequence[str], counts: Mapping[str, Any], tag: str
@@ -127,7 +144,7 @@ class TrainedRun:
             tag=tag,
             has_code=needs_code(student.model),
         )
-        files = {"README.md": card, RECIPE: asked, "training.json": to_json(self.metrics)}
+        files = {"README.md": card, RECIPE: asked, FIGURES: to_json(self.metrics)}
         if counts:
             files["transplant.json"] = to_json(counts)
         model = student.export()
@@ -146,6 +163,7 @@ def check_request(
         ValueError: names the option, its value and what to do.
     """
     output = Path(recipe.output)
+    check_unlocked(output)
     check_output_folder(output, resume=recipe.resume, overwrite=recipe.overwrite)
     check_same_recipe(recipe, output)
     recipe.check(objectives)
@@ -158,36 +176,6 @@ def check_request(
         raise ValueError(
             "precision fp16 needs a GPU, and there is none; use bf16, or fp32 (the default)."
         )
-
-
-def check_same_recipe(recipe: TrainingRecipe, output: Path) -> None:
-    """Refuse to resume a run with another recipe than it was started with.
-
-    Raises:
-        ValueError: names the keys that differ.
-    """
-    started = output / RECIPE
-    if not recipe.resume or not started.is_file():
-        return
-    free = {f.name for f in fields(recipe) if f.metadata["on_resume"] == "may change"}
-    if recipe.streaming:  # the order of a stream depends on the number of its readers
-        free.discard("num_workers")
-    old, new = saved_values(type(recipe), started), yaml.safe_load(recipe_yaml(recipe))
-    changed = sorted(
-        k for k in old.keys() | new.keys() if old.get(k) != new.get(k) and k not in free
-    )
-    if changed:
-        differences = ", ".join(f"{k} was {old.get(k)}, is {new.get(k)}" for k in changed)
-        raise ValueError(
-            f"cannot resume: {differences}. "
-            f"{_how_to_resume(old, started)}, or start anew in another output folder."
-        )
-
-
-def _how_to_resume(old: dict[str, Any], started: Path) -> str:
-    if unnamed := in_memory_keys(old):
-        return f"Resume in Python with the same objects for {', '.join(unnamed)}"
-    return f"Resume with the recipe {started}"
 
 
 def on_first_rank(action: Callable[[], None]) -> None:
@@ -207,29 +195,30 @@ def start_output(recipe: TrainingRecipe, trainer: DistillationTrainer) -> None:
         trainer.add_callback(TensorBoardCallback(SummaryWriter(f"{recipe.output}/runs")))
 
 
+def end_output(recipe: TrainingRecipe) -> None:
+    """Let other runs write to the folder, whatever became of this one."""
+    if PartialState().is_main_process:
+        unlock_folder(Path(recipe.output))
+
+
 def _start_folder(recipe: TrainingRecipe) -> None:
     output = Path(recipe.output)
-    goes_on = recipe.resume and last_checkpoint(output / CHECKPOINTS) is not None
-    if recipe.overwrite and not goes_on:
-        clear_output_folder(output)
-    output.mkdir(parents=True, exist_ok=True)
-    save_recipe(_without_permissions(recipe), output / RECIPE)
+    lock_folder(output)
+    try:
+        if (output / RECIPE).exists():  # maybe of a run that came while this one loaded
+            check_output_folder(output, resume=recipe.resume, overwrite=recipe.overwrite)
+        goes_on = recipe.resume and last_checkpoint(output / CHECKPOINTS) is not None
+        if recipe.overwrite and not goes_on:
+            clear_output_folder(output)
+        save_recipe(_without_permissions(recipe), output / RECIPE)
+    except BaseException:
+        unlock_folder(output)
+        raise
 
 
 def _without_permissions(recipe: TrainingRecipe) -> TrainingRecipe:
     """The recipe as it is saved: whoever runs it again says again what may be replaced."""
     return replace(recipe, overwrite=False, resume=False)
-
-
-def resume_point(recipe: TrainingRecipe) -> str | None:
-    """The checkpoint to go on from, or None to start at step 0."""
-    if not recipe.resume:
-        return None
-    checkpoint = last_checkpoint(Path(recipe.output) / CHECKPOINTS)
-    if checkpoint is None:
-        log.warning("nothing to resume in %s: starting at step 0", recipe.output)
-        return None
-    return str(checkpoint)
 
 
 def build_trainer(

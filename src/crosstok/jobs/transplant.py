@@ -18,6 +18,7 @@ from crosstok.models import (
 )
 from crosstok.recipes import TransplantRecipe, recipe_yaml, takes
 from crosstok.tokenizers import TextEncoder, load_target_tokenizer, load_tokenizer
+from crosstok.training.folder_lock import check_unlocked, locked
 from crosstok.training.outputs import (
     RECIPE,
     check_output_folder,
@@ -50,6 +51,7 @@ def transplant(recipe: TransplantRecipe) -> TransplantResult:
         SaveError: the disk is full.
     """
     output = Path(recipe.output)
+    check_unlocked(output)
     check_output_folder(output, overwrite=recipe.overwrite)
     check_model_exists(recipe.model)
     recipe.check_device()
@@ -64,8 +66,6 @@ def transplant(recipe: TransplantRecipe) -> TransplantResult:
     place = recipe.device  # the CPU is enough for this job, so it is the default
     model = load_model(recipe.model, device=place, trust_remote_code=trust)
     model, report = give_embeddings(recipe, model, source, target, model.dtype)
-    if recipe.overwrite:
-        clear_output_folder(output)
     lines = [
         f"`{recipe.model}` with the tokenizer of `{recipe.tokenizer}`, not trained after that.",
         *describe_rows(report),
@@ -75,7 +75,11 @@ def transplant(recipe: TransplantRecipe) -> TransplantResult:
     files = {"README.md": card, RECIPE: recipe_yaml(recipe)}
     counts = report.as_dict()
     files["transplant.json"] = to_json(counts)
-    save_outputs(output, model, target.tokenizer, files, dtype=model.dtype)
+    with locked(output):
+        check_output_folder(output, overwrite=recipe.overwrite)  # others may have come since
+        if recipe.overwrite:
+            clear_output_folder(output)
+        save_outputs(output, model, target.tokenizer, files, dtype=model.dtype)
     return TransplantResult(folder=output, metrics=_figures(counts), report=report)
 
 

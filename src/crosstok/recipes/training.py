@@ -18,6 +18,7 @@ from crosstok.recipes.passed_on import (
     check_trainer_options,
 )
 from crosstok.recipes.placing import PlacedRecipe
+from crosstok.recipes.saving import SavingRecipe
 
 if TYPE_CHECKING:
     from crosstok.objectives import Objective
@@ -28,7 +29,7 @@ DEFAULT_STEPS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingRecipe(HeldOutRecipe, PlacedRecipe, DataRecipe):
+class TrainingRecipe(HeldOutRecipe, PlacedRecipe, DataRecipe, SavingRecipe):
     """Options of every job that trains."""
 
     former_keys: ClassVar[Mapping[str, FormerKey]] = ALM_KEYS

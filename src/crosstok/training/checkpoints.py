@@ -1,11 +1,14 @@
 """Checkpoints that are whole or not there: killed or full disks never cost the one before."""
 
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 _COMPLETE = "complete"
+
+log = logging.getLogger("crosstok")
 
 
 class SaveError(OSError):
@@ -47,6 +50,25 @@ def last_checkpoint(folder: Path) -> Path | None:
         if (checkpoint / _COMPLETE).exists() and checkpoint.name.split("-")[-1].isdigit()
     ]
     return max(whole, key=lambda checkpoint: int(checkpoint.name.split("-")[-1]), default=None)
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove every checkpoint in a folder, and the folder if nothing else is in it.
+
+    Each is first marked as incomplete, so that none is taken for whole if this is cut short.
+    A failure is a warning: the model is saved by then.
+    """
+    for checkpoint in sorted(folder.glob("checkpoint-*")):
+        is_ours = checkpoint.is_dir() and checkpoint.name.split("-")[-1].isdigit()
+        if not is_ours or checkpoint.is_symlink():
+            continue
+        try:
+            (checkpoint / _COMPLETE).unlink(missing_ok=True)
+            shutil.rmtree(checkpoint)
+        except OSError as error:
+            log.warning("the checkpoint %s could not be removed: %s", checkpoint, error)
+    if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def is_io_error(error: BaseException) -> bool:

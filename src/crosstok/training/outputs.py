@@ -13,10 +13,12 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from crosstok.training.checkpoints import SaveError, is_io_error, last_checkpoint
+from crosstok.training.folder_lock import LOCK
 from crosstok.training.tokenizer_files import save_tokenizer
 
 CHECKPOINTS = "checkpoints"
 RECIPE = "recipe.yaml"
+FIGURES = "training.json"
 
 
 def check_output_folder(folder: Path, *, resume: bool = False, overwrite: bool = False) -> None:
@@ -37,7 +39,7 @@ def check_output_folder(folder: Path, *, resume: bool = False, overwrite: bool =
         )
     if resume or overwrite or not folder.is_dir():
         return
-    held = sorted(entry.name for entry in folder.iterdir())
+    held = sorted(entry.name for entry in folder.iterdir() if entry.name != LOCK)
     if held:
         more = f" and {len(held) - 3} more" if len(held) > 3 else ""
         stands = (
@@ -52,7 +54,9 @@ def check_output_folder(folder: Path, *, resume: bool = False, overwrite: bool =
 def clear_output_folder(folder: Path) -> None:
     """Empty the folder. Called only after everything a run needs has been loaded."""
     for entry in list(folder.iterdir()) if folder.is_dir() else []:
-        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        if entry.name == LOCK:
+            continue
+        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
 def save_outputs(

@@ -45,6 +45,8 @@ class Student:
     ends: tuple[str, ...] = ENDS_OF_TEXTS  # roles of what ends an example of the data
 
     def __post_init__(self) -> None:
+        # training switches the cache off and may align ids; what is saved has the model's own
+        self._settings = copy.deepcopy((self.model.config, self.model.generation_config))
         self.head = output_head(self.model)  # holds the live weights, not a copy
         self.boundary_mask, self.valid_ids = vocabulary_masks(self.encoder.byte_vocab, self.head)
 
@@ -59,11 +61,14 @@ class Student:
         return ModelView(self.encoder.byte_vocab, self.head, self.valid_ids, embeddings, self.ends)
 
     def export(self) -> PreTrainedModel:
-        """The plain model: adapters merged, what objectives trained along taken out."""
+        """The plain model with its own settings: adapters merged, objectives' modules taken out."""
         detach_modules(self.model)
         if self.adapters is not None:
             self.model = self.adapters.merge_and_unload()
             self.adapters = None
+        config, generation_config = self._settings
+        vars(self.model.config).update(vars(config))
+        self.model.generation_config = generation_config
         return self.model
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
@@ -191,7 +192,9 @@ class DistillationTrainer(Trainer):
         if checkpoint is None or self.is_fsdp_enabled or self.is_deepspeed_enabled:
             return False
         state = TrainerState.load_from_json(str(Path(checkpoint) / TRAINER_STATE_NAME))
-        last = self.args.max_steps if self.args.max_steps > 0 else state.max_steps  # of epochs
+        last = self.args.max_steps
+        if last <= 0:  # the length is one in epochs
+            last = self.set_initial_training_values(self.args, self.get_train_dataloader())[-1]
         if state.global_step < last:
             return False
         state.is_world_process_zero = self.is_world_process_zero()
@@ -285,6 +288,20 @@ class DistillationTrainer(Trainer):
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint:
             self.norms.load(Path(checkpoint))
+            self._follow_schedule()
+
+    def _follow_schedule(self) -> None:
+        """Take the next step at this run's rate: the checkpoint's is that of the former length."""
+        schedule: Any = self.lr_scheduler
+        if not isinstance(schedule, LambdaLR):
+            return
+        rates = [
+            base * rate(schedule.last_epoch)
+            for base, rate in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+        ]
+        for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        schedule._last_lr = rates
 
 
 def _reads_outputs(needs: Needs) -> bool:
