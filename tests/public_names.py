@@ -14,10 +14,10 @@ PUBLIC = {
     "inference": "ByteEnsemble ByteMember ByteView ContinuationScore Decoder Ensemble "
     "LanguageModel Member MinedEnsemble OneByOne Prompt RULES Sampling Scorer Steps "
     "TokenEnsemble TokenModel is_ensemble_file load_language_model",
-    "models": "ExtraInputs Scores SubwordLookup check_is_bytes check_model_exists "
+    "models": "ExtraInputs SavedDtypes Scores SubwordLookup check_is_bytes check_model_exists "
     "check_vocabulary_fits default_device describe_architecture evaluating expand_inputs "
-    "extra_inputs find_device hidden_states load_config load_model max_positions needs_code "
-    "new_model output_head plain_model raise_max_positions subword_lookup token_scores "
+    "extra_inputs find_device hidden_states load_config load_model load_to_change max_positions "
+    "needs_code new_model output_head plain_model raise_max_positions subword_lookup token_scores "
     "unwrap_model vocabulary_masks why_positions_are_fixed",
     "objectives": "ALM AlignedBatch BoundObjective CrossEntropy DSKD FitsAnyPair FixedWeights GOLD "
     "GradientMagnitude HiddenStates LossSum Metric MinED ModelView Needs Objective Strict "

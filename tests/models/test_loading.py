@@ -104,8 +104,11 @@ def test_missing_weights_are_never_filled_with_random_ones(tmp_path):
     model = tiny_model("llama", 120)
     model.save_pretrained(tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
-    del weights["lm_head.weight"]
+    del weights["model.norm.weight"]
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"is incomplete: 1 weights would be random.*norm"):
+        load_model(str(tmp_path))
+    model.model.save_pretrained(tmp_path)  # the model without its output
     with pytest.raises(ValueError, match=r"is incomplete: 1 weights would be random.*lm_head"):
         load_model(str(tmp_path))
 

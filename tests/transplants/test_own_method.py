@@ -116,7 +116,7 @@ def test_what_cannot_be_is_refused_before_anything_is_loaded(
         pytest.fail("loaded something")
 
     for module in (transplant_job, transfer_job):
-        monkeypatch.setattr(module, "load_model", loads)
+        monkeypatch.setattr(module, "load_to_change", loads)
     if job == "transplant":
         run, recipe_type, given = transplant, TransplantRecipe, asked
     else:

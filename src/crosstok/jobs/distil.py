@@ -4,7 +4,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from transformers import PreTrainedModel, set_seed
 
 from crosstok.jobs.arguments import training_device
@@ -14,7 +13,7 @@ from crosstok.jobs.objectives import choose_objectives, need_teacher
 from crosstok.jobs.result import TrainedResult
 from crosstok.jobs.run import Run, check_request
 from crosstok.jobs.teachers import open_teachers
-from crosstok.models import check_vocabulary_fits, load_model, new_model
+from crosstok.models import SavedDtypes, check_vocabulary_fits, load_to_change, new_model
 from crosstok.objectives import Objective
 from crosstok.recipes import DistilRecipe, takes
 from crosstok.recipes.data import quoted
@@ -54,7 +53,7 @@ def distil(recipe: DistilRecipe, objectives: Sequence[Objective] | None = None) 
     sides = load_sides(recipe)
     texts = held_out_texts(recipe)
     rows = make_rows(load_data(recipe), recipe, sides)
-    student, saved_dtype = build_student(recipe, sides.student.encoder)
+    student, dtypes = build_student(recipe, sides.student.encoder)
     teachers = build_teachers(recipe, sides) if need_teacher(objectives) else no_teachers(recipe)
     warn_if_swapped(student.model, teachers)
     run = Run(
@@ -65,7 +64,7 @@ def distil(recipe: DistilRecipe, objectives: Sequence[Objective] | None = None) 
         rows=rows,
         student=student,
         teachers=teachers,
-        saved_dtype=saved_dtype,
+        dtypes=dtypes,
         held_out=HeldOut(recipe, student, texts),
     ).train()
     run.save(describe_run(recipe, is_taught=bool(teachers)), [], {}, tag="distillation")
@@ -91,8 +90,8 @@ def load_sides(recipe: DistilRecipe) -> Sides:
     return Sides(student, tuple(teachers))
 
 
-def build_student(recipe: DistilRecipe, encoder: TextEncoder) -> tuple[Student, torch.dtype]:
-    """The student, ready to train, and the dtype of its own files.
+def build_student(recipe: DistilRecipe, encoder: TextEncoder) -> tuple[Student, SavedDtypes]:
+    """The student, ready to train, and the dtypes of its own files.
 
     Raises:
         ValueError: its tokenizer has ids that the model has no rows for.
@@ -100,14 +99,14 @@ def build_student(recipe: DistilRecipe, encoder: TextEncoder) -> tuple[Student, 
     trust, options = recipe.trust_remote_code, recipe.model_options
     if recipe.random_init:
         model = new_model(recipe.student, trust_remote_code=trust, options=options)
+        dtypes = SavedDtypes(model.dtype)
     else:
-        model = load_model(recipe.student, trust_remote_code=trust, options=options)
+        model, dtypes = load_to_change(recipe.student, trust_remote_code=trust, options=options)
     check_vocabulary_fits(model, len(encoder.byte_vocab.token_bytes), recipe.student)
-    saved_dtype = model.dtype
     student = Student(model.float(), encoder)
     if recipe.lora:
         student = add_lora(student, Lora(rank=recipe.lora_rank, alpha=recipe.lora_alpha))
-    return student, saved_dtype
+    return student, dtypes
 
 
 def build_teachers(recipe: DistilRecipe, sides: Sides) -> list[Teacher]:

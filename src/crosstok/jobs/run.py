@@ -18,7 +18,7 @@ from crosstok.jobs.held_out import HeldOut
 from crosstok.jobs.report import BEFORE, RunReport, watch_run
 from crosstok.jobs.resuming import check_same_recipe, resume_point
 from crosstok.jobs.teachers import check_teacher_cache
-from crosstok.models import check_model_exists, extra_inputs, needs_code
+from crosstok.models import SavedDtypes, check_model_exists, extra_inputs, needs_code
 from crosstok.objectives import Objective
 from crosstok.recipes import TrainingRecipe, recipe_yaml, save_recipe
 from crosstok.teachers import Teacher
@@ -58,7 +58,7 @@ class Run:
         rows: the data, for the collator.
         student: the model that is trained.
         teachers: what it learns from; none where no objective uses one.
-        saved_dtype: of the student's own files, and of those that are written.
+        dtypes: of the student's own files, and of those that are written.
         held_out: what is measured on held-out texts.
     """
 
@@ -69,7 +69,7 @@ class Run:
     rows: Any
     student: Student
     teachers: Sequence[Teacher]
-    saved_dtype: torch.dtype
+    dtypes: SavedDtypes
     held_out: HeldOut
 
     def train(self) -> "TrainedRun":
@@ -151,7 +151,7 @@ class TrainedRun:
         if are_chats(self.run.rows):
             stop_where_turns_end(model, student.encoder.byte_vocab)
         tokenizer = student.encoder.tokenizer
-        save_outputs(self.folder, model, tokenizer, files, dtype=self.run.saved_dtype)
+        save_outputs(self.folder, model, tokenizer, files, dtypes=self.run.dtypes)
 
 
 def check_request(

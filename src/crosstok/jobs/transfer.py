@@ -17,10 +17,11 @@ from crosstok.jobs.run import Run, check_request
 from crosstok.jobs.teachers import open_teachers
 from crosstok.jobs.transplant import describe_rows, give_embeddings
 from crosstok.models import (
+    SavedDtypes,
     check_is_bytes,
     describe_architecture,
     load_config,
-    load_model,
+    load_to_change,
     max_positions,
     raise_max_positions,
 )
@@ -73,7 +74,7 @@ def transfer(
     fitted = fit_lengths(recipe, examples, sides) if recipe.to_bytes else recipe
     rows = make_rows(examples, fitted, sides)
     source, target = sides.first_teacher.encoder, sides.student.encoder
-    student, teachers, saved_dtype = build_models(
+    student, teachers, dtypes = build_models(
         fitted, source, target, needs_teacher=need_teacher(objectives)
     )
     run = Run(
@@ -84,7 +85,7 @@ def transfer(
         rows=rows,
         student=student,
         teachers=teachers,
-        saved_dtype=saved_dtype,
+        dtypes=dtypes,
         held_out=HeldOut(fitted, student, texts),
     ).train()
     assert student.report is not None
@@ -114,24 +115,25 @@ def load_sides(recipe: TransferRecipe) -> Sides:
 
 def build_models(
     recipe: TransferRecipe, source: TextEncoder, target: TextEncoder, *, needs_teacher: bool = True
-) -> tuple[Student, list[Teacher], torch.dtype]:
-    """The student with its new embeddings, its teacher if it needs one, and the files' dtype."""
+) -> tuple[Student, list[Teacher], SavedDtypes]:
+    """The student with its new embeddings, its teacher if it needs one, and the files' dtypes."""
     trust = recipe.trust_remote_code
-    model = load_model(recipe.model, trust_remote_code=trust, options=recipe.model_options)
-    saved_dtype = model.dtype
+    model, dtypes = load_to_change(
+        recipe.model, trust_remote_code=trust, options=recipe.model_options
+    )
     device = training_device(recipe)
     model = model.float()
     original = OriginalEmbeddings.of(model, device) if recipe.lora and needs_teacher else None
-    student = prepare_student(recipe, model, source, target, saved_dtype)
+    student = prepare_student(recipe, model, source, target, dtypes.main)
     if recipe.lora:
         student = add_lora(student, Lora(rank=recipe.lora_rank, alpha=recipe.lora_alpha))
     if not needs_teacher:
-        return student, [], saved_dtype
+        return student, [], dtypes
     own_weights = None if original is None else original.teacher(student, source)
     teachers = open_teachers(
         recipe, [recipe.model], [source.byte_vocab], device, running=own_weights
     )
-    return student, teachers, saved_dtype
+    return student, teachers, dtypes
 
 
 def prepare_student(

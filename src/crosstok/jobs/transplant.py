@@ -13,7 +13,7 @@ from crosstok.models import (
     check_model_exists,
     describe_architecture,
     expand_inputs,
-    load_model,
+    load_to_change,
     needs_code,
 )
 from crosstok.recipes import TransplantRecipe, recipe_yaml, takes
@@ -64,8 +64,8 @@ def transplant(recipe: TransplantRecipe) -> TransplantResult:
     if recipe.input_expansion:
         check_is_bytes(target.byte_vocab)
     place = recipe.device  # the CPU is enough for this job, so it is the default
-    model = load_model(recipe.model, device=place, trust_remote_code=trust)
-    model, report = give_embeddings(recipe, model, source, target, model.dtype)
+    model, dtypes = load_to_change(recipe.model, device=place, trust_remote_code=trust)
+    model, report = give_embeddings(recipe, model, source, target, dtypes.main)
     lines = [
         f"`{recipe.model}` with the tokenizer of `{recipe.tokenizer}`, not trained after that.",
         *describe_rows(report),
@@ -79,7 +79,7 @@ def transplant(recipe: TransplantRecipe) -> TransplantResult:
         check_output_folder(output, overwrite=recipe.overwrite)  # others may have come since
         if recipe.overwrite:
             clear_output_folder(output)
-        save_outputs(output, model, target.tokenizer, files, dtype=model.dtype)
+        save_outputs(output, model, target.tokenizer, files, dtypes=dtypes)
     return TransplantResult(folder=output, metrics=_figures(counts), report=report)
 
 

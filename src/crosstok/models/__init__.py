@@ -25,14 +25,17 @@ from crosstok.models.loading import (
     check_vocabulary_fits,
     load_config,
     load_model,
+    load_to_change,
     new_model,
 )
 from crosstok.models.modeling_byte_expanded import SubwordLookup
 from crosstok.models.modes import evaluating
+from crosstok.models.saved_dtypes import SavedDtypes
 from crosstok.models.vocabulary import vocabulary_masks
 
 __all__ = [
     "ExtraInputs",
+    "SavedDtypes",
     "Scores",
     "SubwordLookup",
     "check_is_bytes",
@@ -47,6 +50,7 @@ __all__ = [
     "hidden_states",
     "load_config",
     "load_model",
+    "load_to_change",
     "max_positions",
     "needs_code",
     "new_model",

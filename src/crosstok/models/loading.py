@@ -14,6 +14,8 @@ from crosstok.loaded import Loaded
 from crosstok.models.head_probe import output_matrix_module, unwrap_model
 from crosstok.models.in_memory import check_in_memory, take_model
 from crosstok.models.modeling_byte_expanded import ByteExpandedConfig
+from crosstok.models.saved_dtypes import SavedDtypes, dtypes_of, read_dtypes
+from crosstok.models.ties import settle_ties
 
 _OTHER_TASKS = (
     "ForMaskedLM",
@@ -104,10 +106,48 @@ def load_model(
             raise ValueError(_not_causal(name, config)) from error
         raise
     model, report = loaded
-    _check_complete(name, report)
+    _check_complete(name, model, report)
     if device is not None and "device_map" not in arguments:
         model = model.to(device)
     return model.eval()  # type: ignore[no-any-return]
+
+
+def load_to_change(
+    name: str | Loaded,
+    *,
+    device: torch.device | str | None = None,
+    trust_remote_code: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> tuple[PreTrainedModel, SavedDtypes]:
+    """Load a model that will be changed and saved: no weight loses precision on the way.
+
+    A checkpoint whose tensors have several dtypes is loaded in the widest of them.
+
+    Args:
+        name: as for `load_model`, and so the others.
+        device: where to put the model.
+        trust_remote_code: whether Python code in the folder may be executed.
+        options: other arguments of ``from_pretrained``; a ``dtype`` among them is obeyed.
+
+    Returns:
+        The model, and the dtypes in which its files keep its weights.
+
+    Raises:
+        ValueError: the model cannot be loaded; see `load_model`.
+    """
+    if isinstance(name, Loaded):
+        model = load_model(name, device=device, options=options)
+        settle_ties(str(name), model, set())
+        return model, dtypes_of(model)
+    check_model_exists(name)
+    dtypes = None if "quantization_config" in (options or {}) else read_dtypes(name)
+    dtype = dtypes.widest if dtypes is not None and dtypes.others else "auto"
+    model = load_model(
+        name, dtype=dtype, device=device, trust_remote_code=trust_remote_code, options=options
+    )
+    if dtypes is None or not dtypes.others or "dtype" in (options or {}):
+        dtypes = SavedDtypes(model.dtype)
+    return model, dtypes
 
 
 def _placed(options: Mapping[str, Any], device: torch.device | str | None) -> dict[str, Any]:
@@ -240,7 +280,10 @@ def _not_causal(name: str, config: Any) -> str:
     )
 
 
-def _check_complete(name: str, report: dict[str, Any]) -> None:
+def _check_complete(name: str, model: Any, report: dict[str, Any]) -> None:
+    missing = set(report.get("missing_keys") or ())
+    settle_ties(name, model, missing)
+    report = {**report, "missing_keys": missing}
     for kind in ("missing_keys", "mismatched_keys"):
         keys = sorted(str(key) for key in report.get(kind) or ())
         if keys:

@@ -176,7 +176,7 @@ class CrossTokenizerTrainer(DistillationTrainer):
             if self._are_chats:
                 stop_where_turns_end(model, self.student.encoder.byte_vocab)
             folder = Path(output_dir or self.args.output_dir or "")
-            save_outputs(folder, model, self.student.encoder.tokenizer, {}, dtype=model.dtype)
+            save_outputs(folder, model, self.student.encoder.tokenizer, {}, dtypes=None)
 
     @contextmanager
     def _plain_model(self) -> Iterator[Any]:

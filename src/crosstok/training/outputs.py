@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from crosstok.models.saved_dtypes import SavedDtypes, save_weights
 from crosstok.training.checkpoints import SaveError, is_io_error, last_checkpoint
 from crosstok.training.folder_lock import LOCK
 from crosstok.training.tokenizer_files import save_tokenizer
@@ -65,16 +64,16 @@ def save_outputs(
     tokenizer: PreTrainedTokenizerBase,
     files: Mapping[str, str],
     *,
-    dtype: torch.dtype,
+    dtypes: SavedDtypes | None,
 ) -> None:
     """Write model, tokenizer and text files into the folder: all of them, or none.
 
     Args:
         folder: made if it is not there.
-        model: saved as safetensors in ``dtype``.
+        model: saved as safetensors in these dtypes.
         tokenizer: saved beside it.
         files: name to content.
-        dtype: of the saved weights.
+        dtypes: of the saved weights; None leaves each as it is.
 
     Raises:
         SaveError: the disk is full or cannot be written; what was there before stands.
@@ -82,7 +81,7 @@ def save_outputs(
     folder.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
     try:
-        nn.Module.to(model, dtype).save_pretrained(partial)
+        save_weights(partial, model, dtypes)
         save_tokenizer(partial, tokenizer)
         for name, content in files.items():
             (partial / name).write_text(content, encoding="utf-8")

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from crosstok.models import check_vocabulary_fits
-from crosstok.tokenizers import ByteVocab, TextEncoder
+from crosstok.models.ties import is_tied, untie_embeddings
+from crosstok.tokenizers import TextEncoder
 from crosstok.transplants.base import Resources, SourceMatrices, SourceRows, TransplantMethod
 from crosstok.transplants.methods import describe_method, find_method
+from crosstok.transplants.named_ids import move_named_ids
 from crosstok.transplants.plan import RowSource, TransplantPlan, plan_rows
 
 
@@ -68,8 +70,8 @@ def transplant(
     """Replace the model's embeddings by rows for the target tokenizer; nothing else changes.
 
     Input and output embeddings are made separately; tied ones stay tied unless ``untie`` is set. An
-    output bias is transplanted, too, and padding rows of the source matrix are left out. The ids of
-    bos, eos and pad in the configuration become the target's.
+    output bias is transplanted, too, and padding rows of the source matrix are left out. The ids
+    that the configurations name move with the tokenizer (`crosstok.transplants.named_ids`).
 
     Args:
         model: changed in place.
@@ -96,7 +98,7 @@ def transplant(
     inputs: Any = model.get_input_embeddings()
     output = model.get_output_embeddings()
     old_input = inputs.weight.detach()
-    tied = output is None or output.weight is inputs.weight
+    tied = is_tied(model)
     new_input = _rows(old_input[:num_source], plan.input_rows)
     new_output = None if tied else _rows(output.weight.detach()[:num_source], plan.output_rows)
     old_bias = None if output is None else getattr(output, "bias", None)
@@ -112,22 +114,9 @@ def transplant(
             model.get_output_embeddings().weight.copy_(new_output)
         if new_bias is not None:
             model.get_output_embeddings().bias.copy_(new_bias[:, 0])
-    _set_special_ids(model, target.byte_vocab)
+    inputs.padding_idx = None  # would stop the gradient of the row that now has this id
+    move_named_ids(model, source, target)
     return _report(plan, old_input.shape[0], tied, method)
-
-
-def untie_embeddings(model: PreTrainedModel) -> None:
-    """Give a model with tied embeddings an output matrix of its own, a copy, in place."""
-    inputs: Any = model.get_input_embeddings()
-    output: Any = model.get_output_embeddings()
-    if output is None or output.weight is not inputs.weight:
-        return
-    output.weight = nn.Parameter(inputs.weight.detach().clone())
-    for config in (model.config, model.config.get_text_config()):
-        config.tie_word_embeddings = False
-    # The tied weights, which are saved once: read from the configuration when the model was made.
-    keys: Any = model.get_expanded_tied_weights_keys(all_submodels=True)
-    model.all_tied_weights_keys = keys
 
 
 def _rows(matrix: Float[Tensor, "V D"], plan: Sequence[SourceRows]) -> Float[Tensor, "W D"]:
@@ -152,25 +141,6 @@ def _bags(ids: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor, Tensor]:
     counts = torch.tensor([len(group) for group in ids])
     flat = torch.tensor([id_ for group in ids for id_ in group], dtype=torch.long)
     return flat, torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)[:-1]]), counts
-
-
-def _set_special_ids(model: PreTrainedModel, vocab: ByteVocab) -> None:
-    ends = [id_ for id_ in (vocab.document_end, *_last(vocab, "end_of_turn")) if id_ is not None]
-    ends = list(dict.fromkeys(ends))
-    pad = next(iter(vocab.roles.get("pad", ())), vocab.document_end)
-    configs: tuple[Any, ...] = (model.config, model.generation_config)
-    for config in filter(None, configs):
-        config.bos_token_id = vocab.document_start
-        config.eos_token_id = ends[0] if len(ends) == 1 else ends or None
-        config.pad_token_id = pad
-    embeddings: Any = model.get_input_embeddings()
-    if getattr(embeddings, "padding_idx", None) is not None:
-        embeddings.padding_idx = None  # would stop the gradient of the row that now has this id
-
-
-def _last(vocab: ByteVocab, role: str) -> list[int]:
-    """The special ids with a role: generation stops at each of them."""
-    return [id_ for id_ in vocab.roles.get(role, ()) if id_ in vocab.special_ids]
 
 
 def _report(
