@@ -268,7 +268,7 @@ def test_the_recipe_of_the_distillation_is_that_of_the_flags():
     given = {"batch_size": 3, "max_length": 7, "loss_on": "last", "precision": "bf16",
              "chat_template": "plain", "teacher_chat_template": ["plain"]}  # fmt: skip
     run = InspectModelsRecipe(**MODELS, **given).distillation("out")
-    assert (run.teacher, run.student, run.data, run.output) == (["a"], "b", "d", "out")
+    assert (run.teacher, run.student, run.data, run.output) == (["a"], "b", ["d"], "out")
     assert {name: getattr(run, name) for name in given} == given
 
 

@@ -25,7 +25,7 @@ REQUIRED: dict[type, dict[str, Any]] = {
     TransferRecipe: {"model": "m", "tokenizer": "t", "output": "o", "data": "d"},
     DistilRecipe: {"teacher": "t", "student": "s", "output": "o", "data": "d"},
     TransplantRecipe: {"model": "m", "tokenizer": "t", "output": "o"},
-    EvaluateRecipe: {"model": "m"},
+    EvaluateRecipe: {"model": "m", "data": "d", "exam": "e", "task": "t"},
     GenerateRecipe: {"model": "m", "prompt": "p"},
     InspectModelsRecipe: {"teacher": "t", "student": "s", "data": "d"},
     InspectTokenizersRecipe: {"source": "s", "target": "t", "data": "d"},
@@ -174,7 +174,7 @@ def test_names_of_other_libraries_are_refused_before_anything_is_loaded(kind, na
 JUDGED_BY_WHAT_THERE_IS = {
     *("model", "tokenizer", "teacher", "student", "source", "target", "donor"),
     *("data", "text_field", "split", "eval_data", "eval_split", "exam", "task", "task_folder"),
-    *("output", "teacher_cache", "json", "html", "prompt_file"),
+    *("output", "teacher_cache", "json", "html", "prompt_file", "log_samples"),
     *("chat_template", "teacher_chat_template"),
     "report_to",  # see tests/jobs/test_metric_sinks.py
 }

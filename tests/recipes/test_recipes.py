@@ -124,9 +124,8 @@ def test_values_are_converted_in_python_too():
 
 
 def test_evaluation_options_carry_over():
-    options = load_recipe(
-        EvaluateRecipe, None, {"model": ["m"], "limit": 3, "start_every_window": False}
-    ).options()
+    given = {"model": ["m"], "data": ["d"], "exam": ["e"], "limit": 3, "start_every_window": False}
+    options = load_recipe(EvaluateRecipe, None, given).options()
     assert (options.limit, options.start_every_window) == (3, False)
 
 

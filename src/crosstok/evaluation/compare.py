@@ -35,11 +35,13 @@ class EvaluationError(ValueError):
     """Parts of an evaluation failed.
 
     Attributes:
+        failures: what failed, each with its reason.
         result: the figures of the other parts, in the form that `evaluate` returns.
     """
 
     def __init__(self, failures: Sequence[str], result: _Result) -> None:
         super().__init__("Parts of the evaluation failed: " + " | ".join(failures))
+        self.failures = tuple(failures)
         self.result = result
 
 

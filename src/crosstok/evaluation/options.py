@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 
@@ -88,7 +89,14 @@ class EvaluationOptions:
     to keep only the figures."""
 
     def __post_init__(self) -> None:
-        for name in ("max_texts", "limit", "tokens_per_batch", "batch_size"):
+        sizes = ("max_length", "window_bytes", "max_texts", "limit", "tokens_per_batch")
+        least = {**dict.fromkeys((*sizes, "batch_size"), 1), "overlap": 0, "num_fewshot": 0}
+        for name, lowest in least.items():
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1.")
+            if value is not None and value < lowest:
+                raise ValueError(f"{name} is {value}; it must be at least {lowest}.")
+        if self.text_unit not in get_args(TextUnit):
+            raise ValueError(
+                f"text_unit is {self.text_unit!r}; it must be one of "
+                f"{', '.join(get_args(TextUnit))}."
+            )

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from crosstok.evaluation import EvaluationError, render_table
 from crosstok.evaluation import evaluate as compare
-from crosstok.jobs.json_file import write_json
+from crosstok.jobs.json_file import check_writable, write_json
 from crosstok.jobs.result import JobResult
 from crosstok.recipes import EvaluateRecipe, takes
 
@@ -43,6 +43,7 @@ def evaluate(recipe: EvaluateRecipe) -> EvaluateResult:
             also in the JSON file if one was asked for.
     """
     recipe.check_device()
+    check_writable(json=recipe.json)
     try:
         found = compare(
             recipe.model,
@@ -53,12 +54,23 @@ def evaluate(recipe: EvaluateRecipe) -> EvaluateResult:
             options=recipe.options(),
         )
     except EvaluationError as error:
-        write_json(recipe.json, error.result)
+        if fault := _write(recipe, error.result):
+            raise EvaluationError([*error.failures, fault], error.result) from error
         raise
-    write_json(recipe.json, found)
+    if fault := _write(recipe, found):
+        raise EvaluationError([fault], found)
     folder = None if recipe.json is None else Path(recipe.json).parent
     models = found["models"]
     return EvaluateResult(folder=folder, metrics=dict(_figures(models)), models=models)
+
+
+def _write(recipe: EvaluateRecipe, found: dict[str, Any]) -> str | None:
+    """Write the file that was asked for; what went wrong, if it did."""
+    try:
+        write_json(recipe.json, found)
+    except OSError as error:
+        return f"json {recipe.json} could not be written: {error}"
+    return None
 
 
 def _figures(models: list[dict[str, Any]]) -> list[tuple[str, float]]:

@@ -20,7 +20,7 @@ from crosstok.chats import (
 )
 from crosstok.jobs.arguments import training_device
 from crosstok.jobs.data import load_data, load_encoder, make_rows
-from crosstok.jobs.json_file import write_json
+from crosstok.jobs.json_file import check_writable, write_json
 from crosstok.jobs.result import JobResult
 from crosstok.jobs.run import build_trainer
 from crosstok.loaded import Loaded
@@ -138,6 +138,7 @@ def inspect_models(recipe: InspectModelsRecipe) -> InspectModelsResult:
     Raises:
         ValueError: a tokenizer, model, template or the data cannot be read.
     """
+    check_writable(json=recipe.json, html=recipe.html)
     with tempfile.TemporaryDirectory() as scratch:
         result = _Examiner(recipe, recipe.distillation(scratch)).examine()
     write_json(recipe.json, result.as_json())

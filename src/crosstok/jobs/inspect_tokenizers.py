@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from crosstok.alignment import Alignment, align_batch
 from crosstok.corpora import Corpus, distinct_names, load_corpora
-from crosstok.jobs.json_file import write_json
+from crosstok.jobs.json_file import check_writable, write_json
 from crosstok.jobs.result import JobResult
 from crosstok.recipes import InspectTokenizersRecipe, takes
 from crosstok.recipes.data import text_column
@@ -80,6 +80,7 @@ def inspect_tokenizers(recipe: InspectTokenizersRecipe) -> InspectTokenizersResu
     Raises:
         ValueError: a tokenizer or the data cannot be read.
     """
+    check_writable(json=recipe.json, html=recipe.html)
     result = _look(recipe)
     write_json(recipe.json, result.report.as_json())
     if recipe.html is not None:

@@ -9,6 +9,9 @@ from crosstok.recipes.in_memory import Sources
 
 COLUMNS = "The data's own name for a field: text, prompt, ..."
 
+READING = ("columns", "text_field", "text_unit", "split")
+"""Options that say how data is read."""
+
 
 def check_columns(columns: Mapping[str, str] | None, text_field: str, *fields: str) -> None:
     """Check which fields are given other columns, without the data.

@@ -4,9 +4,10 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from crosstok.choices import Combine, Precision, Target, TextUnit
-from crosstok.recipes.data import COLUMNS, check_columns, text_column
+from crosstok.recipes.data import COLUMNS, READING, check_columns, text_column
+from crosstok.recipes.effects import refuse_unused
 from crosstok.recipes.ensemble import ensemble_options, spelled_as_in_recipes
-from crosstok.recipes.fields import Numbers, PathName, Strings, option
+from crosstok.recipes.fields import Numbers, PathName, RecipeError, Strings, option
 from crosstok.recipes.in_memory import ModelName, ModelNames, Sources
 from crosstok.recipes.placing import PlacedRecipe
 
@@ -110,6 +111,19 @@ class EvaluateRecipe(PlacedRecipe):
         """Check every value, and how they fit together."""
         super().__post_init__()
         check_columns(self.columns, self.text_field, "text")
+        if not self.task:
+            refuse_unused(self, ("task_folder", "num_fewshot", "apply_chat_template"), "task")
+        if not self.task and not self.exam:
+            refuse_unused(self, ("limit",), "exam or task")
+        if not self.data:
+            of_data = ("max_texts", "start_every_window", *READING, "teacher")
+            refuse_unused(self, of_data, "data")
+        if self.window_bytes is not None and not self.start_every_window:
+            raise RecipeError(
+                f"window_bytes is {self.window_bytes}, and every window of bytes has the start "
+                "token before it, so that start_every_window cannot be switched off. Give "
+                "max_length instead of window_bytes, or leave start_every_window out."
+            )
 
     def options(self) -> "EvaluationOptions":
         """How texts are read and scored.

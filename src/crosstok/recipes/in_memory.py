@@ -7,7 +7,8 @@ import pydantic
 
 from crosstok.loaded import IN_MEMORY, Loaded
 
-_PLAIN = (str, int, float, bool, Mapping, type(None))
+_PLAIN = (str, int, float, bool, bytes, Mapping, type, type(None))
+"""What YAML can say, and what is never an object that a job can use."""
 _TURN = ("role", "from")
 
 
@@ -66,7 +67,14 @@ def _take_data(value: Any, handler: pydantic.ValidatorFunctionWrapHandler) -> An
         return handler(value)
     if all(_is_row(entry) for entry in value):
         return [Loaded.data_of(value)]
+    if wrong := [entry for entry in value if _is_plain(entry)]:
+        raise ValueError(f"{wrong[0]!r:.80} is neither a name nor data")
     return [entry if isinstance(entry, str) else Loaded.data_of(entry) for entry in value]
+
+
+def _is_plain(entry: Any) -> bool:
+    is_number = isinstance(entry, _PLAIN) and not isinstance(entry, str)
+    return is_number and not _has_columns(entry)
 
 
 def _has_columns(value: Any) -> bool:

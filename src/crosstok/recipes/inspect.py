@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from crosstok.choices import LossOn, Precision, TextUnit
-from crosstok.recipes.data import COLUMNS, check_columns
+from crosstok.recipes.data import COLUMNS, READING, check_columns
 from crosstok.recipes.distil import DistilRecipe
+from crosstok.recipes.effects import refuse_unused
 from crosstok.recipes.fields import (
     CheckedRecipe,
     PathName,
@@ -67,6 +68,8 @@ class InspectTokenizersRecipe(_InspectRecipe):
             raise RecipeError(
                 "inspect needs either data (texts to count on) or text. Give one of the two."
             )
+        if self.data is None:
+            refuse_unused(self, ("max_texts", *READING), "data")
 
 
 _MODELS = "a teacher and a student"
