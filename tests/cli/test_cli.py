@@ -191,7 +191,7 @@ def test_version(crosstok):
 BAD_ASKING = [
     (
         ["transfer", "--model", "m"],
-        "missing: tokenizer, output, data. Give them as options (--tokenizer,",
+        "missing: tokenizer, data, output. Give them as options (--tokenizer,",
     ),
     (["inspect", "--source", "a", "--target", "b"], "needs either data"),
     (

@@ -20,7 +20,9 @@ def test_a_saved_tokenizer_loads_from_its_folder_and_from_its_file(tmp_path: Pat
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"there is no tokenizer folder.*check the path"):
+    with pytest.raises(
+        ValueError, match=r"no tokenizer .*there is no file or folder.*Correct the path"
+    ):
         load_tokenizer(str(tmp_path / "nowhere"))
 
 
@@ -89,6 +91,7 @@ def test_a_gated_tokenizer_names_the_next_step(monkeypatch):
     def refuse(*_args, **_kwargs):
         raise OSError("wrapped") from GatedRepoError.__new__(GatedRepoError)
 
+    monkeypatch.setattr("crosstok.tokenizers.loading.why_not_fetched", lambda name: None)
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", refuse)
     with pytest.raises(ValueError, match=r"'meta-llama/Llama' is gated.*hf auth login"):
         load_tokenizer("meta-llama/Llama")

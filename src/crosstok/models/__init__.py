@@ -18,10 +18,10 @@ from crosstok.models.extra_inputs import (
     needs_code,
     plain_model,
 )
+from crosstok.models.files import check_model_exists
 from crosstok.models.forward import Scores, hidden_states, token_scores
 from crosstok.models.head_probe import output_head, unwrap_model
 from crosstok.models.loading import (
-    check_model_exists,
     check_vocabulary_fits,
     load_config,
     load_model,

@@ -3,19 +3,24 @@
 import copy
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from crosstok.loaded import Loaded
+from crosstok.models.files import check_finite, check_model_exists
 from crosstok.models.head_probe import output_matrix_module, unwrap_model
 from crosstok.models.in_memory import check_in_memory, take_model
 from crosstok.models.modeling_byte_expanded import ByteExpandedConfig
 from crosstok.models.saved_dtypes import SavedDtypes, dtypes_of, read_dtypes
 from crosstok.models.ties import settle_ties
+from crosstok.tokenizers.local_files import why_not_fetched
 
 _OTHER_TASKS = (
     "ForMaskedLM",
@@ -25,29 +30,6 @@ _OTHER_TASKS = (
     "ForQuestionAnswering",
     "ForMultipleChoice",
 )
-
-
-def check_model_exists(name: str) -> None:
-    """Check that a folder holds a model, without loading anything.
-
-    A name that is not a folder passes, as only the hub knows whether it exists there.
-
-    Args:
-        name: folder, or repository on the Hugging Face hub.
-
-    Raises:
-        ValueError: there is a folder of that name, but it has no ``config.json``.
-    """
-    if isinstance(name, Loaded):
-        check_in_memory(name)
-        return
-    path = Path(name).expanduser()
-    if path.is_dir() and not (path / "config.json").is_file():
-        raise ValueError(
-            f"folder {name!r} holds no model: there is no config.json in it (it holds "
-            f"{_listing(path)}). Give a folder written by save_pretrained, or a name on the "
-            "Hugging Face hub."
-        )
 
 
 def load_model(
@@ -82,14 +64,33 @@ def load_model(
     if isinstance(name, Loaded):
         return take_model(name, dtype=dtype, device=device, options=options, shared=shared)
     check_model_exists(name)
-    path = Path(name).expanduser()
-    source = str(path) if path.is_dir() else name
+    source = _folder_or_name(name)
     config = load_config(source, trust_remote_code=trust_remote_code)
     _check_task(name, config)
     arguments = {"dtype": dtype, **_placed(options or {}, device)}
+    model, report = _from_pretrained(name, config, trust_remote_code, arguments, options)
+    _check_complete(name, model, report)
+    check_finite(name, model)
+    if device is not None and "device_map" not in arguments:
+        model = model.to(device)
+    return model.eval()  # type: ignore[no-any-return]
+
+
+def _from_pretrained(
+    name: str,
+    config: Any,
+    trust_remote_code: bool,
+    arguments: Mapping[str, Any],
+    options: Mapping[str, Any] | None,
+) -> tuple[Any, dict[str, Any]]:
+    """The model, and transformers' report on its weights.
+
+    Raises:
+        ValueError: see `load_model`.
+    """
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source,
+            _folder_or_name(name),
             config=config,
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
@@ -105,11 +106,31 @@ def load_model(
         if "Unrecognized configuration class" in str(error):
             raise ValueError(_not_causal(name, config)) from error
         raise
+    except Exception as error:  # every format of weights has its own errors
+        if reason := _what_is_damaged(error):
+            raise ValueError(f"the weights of {name!r} cannot be read: {reason}") from error
+        raise
     model, report = loaded
-    _check_complete(name, model, report)
-    if device is not None and "device_map" not in arguments:
-        model = model.to(device)
-    return model.eval()  # type: ignore[no-any-return]
+    return model, report
+
+
+def _folder_or_name(name: str) -> str:
+    path = Path(name).expanduser()
+    return str(path) if path.is_dir() and not isinstance(name, Loaded) else name
+
+
+def _what_is_damaged(error: Exception) -> str | None:
+    """What is wrong with a file of weights, and what to do; None for an error of another kind."""
+    if isinstance(error, UnpicklingError):
+        return (
+            "pytorch_model.bin is damaged, or holds more than tensors, which could run code and is "
+            "never loaded. Fetch the model in safetensors, or convert it where you trust it."
+        )
+    if "ignore_mismatched_sizes" in str(error):
+        return "their shapes are not those of its config.json. Fetch both again, from one version."
+    if isinstance(error, SafetensorError | EOFError):
+        return f"{error}. Fetch the model again."
+    return None
 
 
 def load_to_change(
@@ -180,9 +201,7 @@ def new_model(
             or has input expansion, or ``from_config`` does not accept an option.
     """
     check_model_exists(name)
-    path = Path(name).expanduser()
-    source = str(path) if path.is_dir() and not isinstance(name, Loaded) else name
-    config = load_config(source, trust_remote_code=trust_remote_code)
+    config = load_config(_folder_or_name(name), trust_remote_code=trust_remote_code)
     _check_task(name, config)
     if config.model_type == ByteExpandedConfig.model_type:
         raise ValueError(
@@ -231,13 +250,6 @@ def check_vocabulary_fits(model: nn.Module, num_ids: int, tokenizer_name: str) -
             )
 
 
-def _listing(path: Path) -> str:
-    names = sorted(entry.name for entry in path.iterdir())
-    if not names:
-        return "nothing"
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
 def load_config(name: str, *, trust_remote_code: bool = False) -> Any:
     """Load a model's configuration, a small file, before anything large.
 
@@ -250,6 +262,9 @@ def load_config(name: str, *, trust_remote_code: bool = False) -> Any:
     """
     if isinstance(name, Loaded):
         return copy.deepcopy(check_in_memory(name).config)
+    is_folder = Path(name).expanduser().is_dir()
+    if not is_folder and (why := why_not_fetched(name)):
+        raise ValueError(f"no model {name!r}: {why}")
     try:
         return AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
     except (GatedRepoError, RepositoryNotFoundError, OSError) as error:
@@ -262,13 +277,23 @@ def load_config(name: str, *, trust_remote_code: bool = False) -> Any:
             ) from error
         raise ValueError(
             f"the config.json of {name!r} does not describe a model that transformers knows: "
-            f"{error}"
+            f"{' '.join(str(error).split())}"
+        ) from error
+    except Exception as error:  # checks of each architecture have their own errors
+        raise ValueError(
+            f"the config.json of {name!r} does not fit its architecture: "
+            f"{' '.join(str(error).split())} Fetch it again, or correct it."
         ) from error
 
 
 def _check_task(name: str, config: Any) -> None:
     architectures = getattr(config, "architectures", None) or []
     if architectures and all(a.endswith(_OTHER_TASKS) for a in architectures):
+        raise ValueError(_not_causal(name, config))
+    known = {*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, ByteExpandedConfig.model_type}
+    package = type(config).__module__.partition(".")[0]
+    is_from_elsewhere = hasattr(config, "auto_map") or package not in ("transformers", "crosstok")
+    if config.model_type not in known and not is_from_elsewhere:
         raise ValueError(_not_causal(name, config))
 
 

@@ -211,7 +211,7 @@ def load_recipe(
         RecipeError: the file is missing or not a mapping, a key is unknown (names the nearest
             one), a value has the wrong type or is out of range, or a required key is missing.
     """
-    known = {f.name: f for f in fields(recipe_type)}  # type: ignore[arg-type]
+    known = {f.name: f for f in grouped_fields(recipe_type)}
     former = _former_keys(recipe_type)
     if moved := {name: value for name, value in flags.items() if name in former}:
         raise RecipeError(f"{describe_moves(moved)}; give {spell_moves(moved, former)}.")

@@ -13,6 +13,13 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils.hub import cached_file
 
 from crosstok.loaded import IN_MEMORY, Loaded
+from crosstok.tokenizers.local_files import (
+    describe_lfs_pointer,
+    is_lfs_pointer,
+    read_json_object,
+    why_not_fetched,
+    why_not_there,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +51,11 @@ def load_tokenizer(name: str, *, trust_remote_code: bool = False) -> PreTrainedT
     """
     if isinstance(name, Loaded):
         return _of_caller(name, trust_remote_code=trust_remote_code)
-    path = Path(name)
+    path = Path(name).expanduser()
+    name = str(path) if path.exists() else name
     try:
         if path.is_file():
+            _check_file(name, path)
             return cast(
                 PreTrainedTokenizerFast,
                 cast(Any, PreTrainedTokenizerFast)(tokenizer_file=str(path)),
@@ -141,12 +150,12 @@ class _Explained(Exception):
 
 
 def _check_folder(name: str, path: Path) -> None:
-    looks_local = path.is_absolute() or name.startswith((".", "~")) or len(path.parts) > 2
-    if looks_local and not path.is_dir():
-        raise _Explained(
-            f"there is no tokenizer folder {name!r}; check the path, or give a name on the hub "
-            "such as 'gpt2'."
-        )
+    if why := why_not_there(name):
+        raise _Explained(f"no tokenizer {name!r}: {why}")
+    if path.is_dir():
+        _check_damage(path)
+    elif why := why_not_fetched(name):
+        raise _Explained(f"no tokenizer {name!r}: {why}")
     if path.is_dir() and not any(found for glob in _FILES for found in path.glob(glob)):
         # Tokenizers with their own code, or without a vocabulary, have only a config of their own.
         if (path / "tokenizer_config.json").is_file():
@@ -159,6 +168,37 @@ def _check_folder(name: str, path: Path) -> None:
         )
 
 
+def _check_file(name: str, path: Path) -> None:
+    if path.suffix == ".gguf":
+        raise _Explained(
+            f"{name!r} is a GGUF file, for llama.cpp. Name the model that it was converted from."
+        )
+    if path.suffix == ".json":
+        _check_is_json(path)
+
+
+def _check_damage(folder: Path) -> None:
+    """Name the file of a folder that is damaged, of those that a tokenizer is read from."""
+    for file in (
+        folder / "config.json",
+        folder / "tokenizer.json",
+        folder / "tokenizer_config.json",
+    ):
+        if file.is_file():
+            _check_is_json(file)
+    for glob in _FILES:
+        for file in folder.glob(glob):
+            if is_lfs_pointer(file):
+                raise _Explained(describe_lfs_pointer(file))
+
+
+def _check_is_json(file: Path) -> None:
+    try:
+        read_json_object(file)
+    except ValueError as error:
+        raise _Explained(str(error)) from error
+
+
 def _is_gated(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, GatedRepoError):
@@ -168,7 +208,7 @@ def _is_gated(error: BaseException | None) -> bool:
 
 
 def _explain(name: str, path: Path, error: Exception) -> str:
-    reason = f"{type(error).__name__}: {str(error).strip()}"
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
     if path.is_file():
         return (
             f"file {name!r} is not a tokenizer.json that the tokenizers library can read "
