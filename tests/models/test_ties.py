@@ -2,6 +2,7 @@
 
 import json
 import logging
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from crosstok.jobs.distil import build_student
 from crosstok.jobs.transplant import transplant
 from crosstok.models import load_model
+from crosstok.models.saved_dtypes import save_weights
 from crosstok.models.ties import is_tied, untie_embeddings
 from crosstok.recipes import DistilRecipe, TransplantRecipe
 from crosstok.tokenizers import TextEncoder
@@ -95,7 +97,8 @@ def test_a_student_keeps_it(tmp_path, kind):
     encoder = TextEncoder(tiny_tokenizer("bytelevel_bpe"))
     student, dtypes = build_student(recipe, encoder)
     assert is_tied(student.model) == KINDS[kind]
-    save_outputs(tmp_path / "out", student.export(), encoder.tokenizer, {}, dtypes=dtypes)
+    write = partial(save_weights, model=student.export(), dtypes=dtypes)
+    save_outputs(tmp_path / "out", write, encoder.tokenizer, {})
     before, after = load_model(str(folder)), load_model(str(tmp_path / "out"))
     ids = torch.arange(8)[None]
     assert torch.equal(before(input_ids=ids).logits, after(input_ids=ids).logits)

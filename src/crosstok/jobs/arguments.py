@@ -15,6 +15,7 @@ from crosstok.models import find_device
 from crosstok.plugins import nearest
 from crosstok.recipes import RecipeError, TrainingRecipe
 from crosstok.training.arguments import PlacedArguments, default_learning_rate
+from crosstok.training.best_checkpoint import load_best_at_end
 from crosstok.training.outputs import CHECKPOINTS
 
 log = logging.getLogger("crosstok")
@@ -82,7 +83,10 @@ def training_arguments(recipe: TrainingRecipe, model: PreTrainedModel) -> Traini
         ddp_find_unused_parameters=False,
         **checkpointing,
     )
-    return PlacedArguments(**{**ours, **recipe.trainer_arguments()})
+    arguments = PlacedArguments(**{**ours, **recipe.trainer_arguments()})
+    if recipe.load_best:
+        load_best_at_end(arguments)
+    return arguments
 
 
 def metric_sinks(recipe: TrainingRecipe) -> list[str]:

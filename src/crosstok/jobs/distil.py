@@ -13,13 +13,14 @@ from crosstok.jobs.objectives import choose_objectives, need_teacher
 from crosstok.jobs.result import TrainedResult
 from crosstok.jobs.run import Run, check_request
 from crosstok.jobs.teachers import open_teachers
+from crosstok.loaded import Loaded
 from crosstok.models import SavedDtypes, check_vocabulary_fits, load_to_change, new_model
 from crosstok.objectives import Objective
 from crosstok.recipes import DistilRecipe, takes
-from crosstok.recipes.data import quoted
 from crosstok.teachers import Teacher, TeacherName
 from crosstok.tokenizers import TextEncoder
 from crosstok.training import Lora, Sides, Student, add_lora
+from crosstok.training.model_card import code, escape, listed
 
 log = logging.getLogger("crosstok")
 
@@ -43,6 +44,7 @@ def distil(recipe: DistilRecipe, objectives: Sequence[Objective] | None = None) 
         ValueError: something in the recipe cannot be used; nothing was written.
         NonFiniteLossError: the loss became NaN; the last checkpoint stands.
         SaveError: the disk is full; the last checkpoint stands.
+        UploadError: the model is saved, and could not be uploaded.
     """
     recipe, objectives = choose_objectives(recipe, objectives)
     check_request(recipe, [recipe.student], objectives)
@@ -66,8 +68,10 @@ def distil(recipe: DistilRecipe, objectives: Sequence[Objective] | None = None) 
         teachers=teachers,
         dtypes=dtypes,
         held_out=HeldOut(recipe, student, texts),
+        base_model=base_model(recipe),
     ).train()
     run.save(describe_run(recipe, is_taught=bool(teachers)), [], {}, tag="distillation")
+    run.upload()
     return DistilResult(folder=run.folder, metrics=run.metrics)
 
 
@@ -135,12 +139,18 @@ def warn_if_swapped(student: PreTrainedModel, teachers: Sequence[Teacher]) -> No
             )
 
 
+def base_model(recipe: DistilRecipe) -> str | None:
+    """The name of the model that is trained; None where no name gives it back."""
+    has_no_name = recipe.random_init or isinstance(recipe.student, Loaded)
+    return None if has_no_name else recipe.student
+
+
 def describe_run(recipe: DistilRecipe, *, is_taught: bool) -> str:
     """What was done, in a sentence."""
-    teachers = " and ".join(f"`{name}`" for name in recipe.teacher)
+    teachers = listed(recipe.teacher)
     how = f"taught by {teachers} with" if is_taught else "trained without a teacher by"
     start = "random weights of the architecture of " if recipe.random_init else ""
     return (
-        f"{start}`{recipe.student}`, {how} {recipe.objective} on {quoted(recipe.data)}, "
-        f"{recipe.length}."
+        f"{start}{code(recipe.student)}, {how} {escape(recipe.objective)} on "
+        f"{listed(recipe.data)}, {recipe.length}."
     )

@@ -17,6 +17,7 @@ from crosstok.models import evaluating
 from crosstok.recipes import TrainingRecipe
 from crosstok.recipes.data import text_column
 from crosstok.training import DistillationTrainer, Student
+from crosstok.training.best_checkpoint import note_best
 
 Texts = Mapping[str, list[str]]
 """By the name of what they come from."""
@@ -91,6 +92,10 @@ class HeldOut(TrainerCallback):
         should_log = control.should_log  # by the step that ends here; a log takes it back
         self._trainer.log({**values, **self._trainer.seen()})
         control.should_log = should_log
+        if self._trainer.args.load_best_model_at_end:
+            lines = [line for line in state.log_history if line["step"] == state.global_step]
+            figures = {name: line[name] for line in lines for name in self._texts if name in line}
+            note_best(state, control, figures)
 
     def _make_scorer(self) -> Scorer:
         model, tokenizer = self._student.model, self._student.encoder.tokenizer

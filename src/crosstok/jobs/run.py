@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +15,27 @@ from transformers.trainer_callback import PrinterCallback
 from crosstok.alignment import ENDS_OF_CHATS, ENDS_OF_TEXTS
 from crosstok.jobs.arguments import check_metric_sinks, metric_sinks, training_arguments
 from crosstok.jobs.held_out import HeldOut
+from crosstok.jobs.publishing import check_hub, publish
 from crosstok.jobs.report import BEFORE, RunReport, watch_run
 from crosstok.jobs.resuming import check_same_recipe, resume_point
 from crosstok.jobs.teachers import check_teacher_cache
 from crosstok.models import SavedDtypes, check_model_exists, extra_inputs, needs_code
+from crosstok.models.saved_dtypes import save_weights
 from crosstok.objectives import Objective
-from crosstok.recipes import TrainingRecipe, recipe_yaml, save_recipe
+from crosstok.recipes import TrainingRecipe, as_mapping, recipe_yaml, save_recipe
 from crosstok.teachers import Teacher
 from crosstok.training import AlignedCollator, DistillationTrainer, Sides, Student
+from crosstok.training.adapters import BASE, loading_lines, save_adapter
 from crosstok.training.checkpoints import last_checkpoint, remove_checkpoints
 from crosstok.training.folder_lock import check_unlocked, lock_folder, unlock_folder
 from crosstok.training.log_file import LOG, LogFile
+from crosstok.training.model_card import Card, public_name
 from crosstok.training.outputs import (
     CHECKPOINTS,
     FIGURES,
     RECIPE,
     check_output_folder,
     clear_output_folder,
-    model_card,
     save_outputs,
     to_json,
 )
@@ -60,6 +63,7 @@ class Run:
         teachers: what it learns from; none where no objective uses one.
         dtypes: of the student's own files, and of those that are written.
         held_out: what is measured on held-out texts.
+        base_model: name of what is trained; None where it began with random weights.
     """
 
     asked: TrainingRecipe
@@ -71,6 +75,7 @@ class Run:
     teachers: Sequence[Teacher]
     dtypes: SavedDtypes
     held_out: HeldOut
+    base_model: str | None
 
     def train(self) -> "TrainedRun":
         """Train to the end, from the start or from the checkpoint that the recipe resumes."""
@@ -95,11 +100,13 @@ class TrainedRun:
         run: what was trained.
         metrics: its final figures.
         page: the report of the run.
+        uploaded: names of what goes to the hub, if anything does; filled when it is saved.
     """
 
     run: Run
     metrics: dict[str, float]
     page: RunReport
+    uploaded: list[str] = field(default_factory=list)
 
     @property
     def folder(self) -> Path:
@@ -135,23 +142,71 @@ class TrainedRun:
     def _save_model(
         self, summary: str, lines: Sequence[str], counts: Mapping[str, Any], tag: str
     ) -> None:
-        student, asked = self.run.student, recipe_yaml(_without_permissions(self.run.asked))
-        card = model_card(
-            self.folder.name,
-            [summary, *lines],
-            self.metrics,
-            asked,
-            tag=tag,
-            has_code=needs_code(student.model),
-        )
-        files = {"README.md": card, RECIPE: asked, FIGURES: to_json(self.metrics)}
+        run = self.run
+        as_adapter = run.asked.lora_output == "adapter"
+        model = run.student.settle() if as_adapter else run.student.export()
+        if are_chats(run.rows):
+            stop_where_turns_end(model, run.student.encoder.byte_vocab)
+        card = self._card([summary, *lines], tag)
+        files = {
+            "README.md": card.text(),
+            RECIPE: recipe_yaml(_without_permissions(run.asked)),
+            FIGURES: to_json(self.metrics),
+        }
         if counts:
             files["transplant.json"] = to_json(counts)
-        model = student.export()
-        if are_chats(self.run.rows):
-            stop_where_turns_end(model, student.encoder.byte_vocab)
-        tokenizer = student.encoder.tokenizer
-        save_outputs(self.folder, model, tokenizer, files, dtypes=self.run.dtypes)
+        write = self._write_adapter if as_adapter else self._write_plain
+        written = save_outputs(self.folder, write, run.student.encoder.tokenizer, files)
+        own = files.keys() - {"README.md"}  # with paths of this machine, and figures
+        self.uploaded.extend(name for name in written if name not in own)
+
+    def _write_plain(self, folder: Path) -> None:
+        save_weights(folder, self.run.student.model, self.run.dtypes)
+
+    def _write_adapter(self, folder: Path) -> None:
+        asked, base = self.run.asked, self._base_of_adapter
+        place = str(self.folder / BASE) if base is None else base
+        if asked.push_to_hub is not None:
+            place = asked.push_to_hub if base is None else public_name(base)
+        dtypes = self.run.dtypes
+        save_adapter(folder, self.run.student, dtypes=dtypes, base=base, place=place)
+
+    @property
+    def _base_of_adapter(self) -> str | None:
+        """The model that the adapter is for, where it is as it was; else it is saved, too."""
+        return self.run.base_model if self.run.student.report is None else None
+
+    def _card(self, lines: Sequence[str], tag: str) -> Card:
+        run, place = self.run, self.run.asked.push_to_hub
+        has_code = needs_code(run.student.model)
+        as_adapter = run.asked.lora_output == "adapter"
+        base = self._base_of_adapter
+        loading = loading_lines(
+            None if base is None else public_name(base),
+            place or "path/to/this/folder",
+            has_code=has_code,
+        )
+        return Card(
+            title=self.folder.resolve().name,
+            lines=lines,
+            recipe=as_mapping(_without_permissions(run.asked)),
+            base_model=run.base_model,
+            results=self.metrics,
+            datasets=run.asked.data,
+            tag=tag,
+            relation="adapter" if as_adapter else "finetune",
+            has_code=has_code,
+            repository=place,
+            loading=loading if as_adapter else None,
+        )
+
+    def upload(self) -> None:
+        """Upload what was saved, if the recipe asks for it.
+
+        Raises:
+            UploadError: it failed; the folder stands.
+        """
+        on_first_rank(lambda: publish(self.run.asked, self.folder, self.uploaded))
 
 
 def check_request(
@@ -168,6 +223,7 @@ def check_request(
     check_same_recipe(recipe, output)
     recipe.check(objectives)
     check_metric_sinks(recipe)
+    check_hub(recipe)
     recipe.check_device()
     check_teacher_cache(recipe, output, objectives)
     for model in models:

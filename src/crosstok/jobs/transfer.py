@@ -27,10 +27,10 @@ from crosstok.models import (
 )
 from crosstok.objectives import Objective
 from crosstok.recipes import TransferRecipe, takes
-from crosstok.recipes.data import quoted
 from crosstok.teachers import Teacher
 from crosstok.tokenizers import TextEncoder
 from crosstok.training import Lora, OriginalEmbeddings, Sides, Student, add_lora
+from crosstok.training.model_card import code, escape, listed
 from crosstok.transplants import TransplantReport
 
 log = logging.getLogger("crosstok")
@@ -63,6 +63,7 @@ def transfer(
         ValueError: something in the recipe cannot be used; nothing was written.
         NonFiniteLossError: the loss became NaN; the last checkpoint stands.
         SaveError: the disk is full; the last checkpoint stands.
+        UploadError: the model is saved, and could not be uploaded.
     """
     recipe, objectives = choose_objectives(recipe, objectives)
     check_request(recipe, [recipe.model], objectives)
@@ -87,12 +88,14 @@ def transfer(
         teachers=teachers,
         dtypes=dtypes,
         held_out=HeldOut(fitted, student, texts),
+        base_model=recipe.model,
     ).train()
     assert student.report is not None
     report = student.report
     run.save(
         describe_run(recipe), describe(recipe, student), report.as_dict(), tag="tokenizer-transfer"
     )
+    run.upload()
     return TransferResult(folder=run.folder, metrics=run.metrics, report=report)
 
 
@@ -169,8 +172,8 @@ def describe(recipe: TransferRecipe, student: Student) -> list[str]:
 def describe_run(recipe: TransferRecipe) -> str:
     """What was done, in a sentence."""
     return (
-        f"`{recipe.model}` moved to the tokenizer of `{recipe.tokenizer}` by {recipe.objective} on "
-        f"{quoted(recipe.data)}, {recipe.length}."
+        f"{code(recipe.model)} moved to the tokenizer of {code(recipe.tokenizer)} by "
+        f"{escape(recipe.objective)} on {listed(recipe.data)}, {recipe.length}."
     )
 
 

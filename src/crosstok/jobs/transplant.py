@@ -1,12 +1,14 @@
 """The job without training: give a model the embeddings of another tokenizer."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
+from crosstok.jobs.publishing import check_hub, publish
 from crosstok.jobs.result import TrainedResult
 from crosstok.models import (
     check_is_bytes,
@@ -16,14 +18,15 @@ from crosstok.models import (
     load_to_change,
     needs_code,
 )
-from crosstok.recipes import TransplantRecipe, recipe_yaml, takes
+from crosstok.models.saved_dtypes import save_weights
+from crosstok.recipes import TransplantRecipe, as_mapping, recipe_yaml, takes
 from crosstok.tokenizers import TextEncoder, load_target_tokenizer, load_tokenizer
 from crosstok.training.folder_lock import check_unlocked, locked
+from crosstok.training.model_card import Card, code
 from crosstok.training.outputs import (
     RECIPE,
     check_output_folder,
     clear_output_folder,
-    model_card,
     save_outputs,
     to_json,
 )
@@ -49,12 +52,14 @@ def transplant(recipe: TransplantRecipe) -> TransplantResult:
     Raises:
         ValueError: something in the recipe cannot be used; nothing was written.
         SaveError: the disk is full.
+        UploadError: the model is saved, and could not be uploaded.
     """
     output = Path(recipe.output)
     check_unlocked(output)
     check_output_folder(output, overwrite=recipe.overwrite)
     check_model_exists(recipe.model)
     recipe.check_device()
+    check_hub(recipe)
     recipe.transplant_method()  # what it lacks is said before anything is loaded
     trust = recipe.trust_remote_code
     source = TextEncoder(load_tokenizer(recipe.model, trust_remote_code=trust))
@@ -67,19 +72,30 @@ def transplant(recipe: TransplantRecipe) -> TransplantResult:
     model, dtypes = load_to_change(recipe.model, device=place, trust_remote_code=trust)
     model, report = give_embeddings(recipe, model, source, target, dtypes.main)
     lines = [
-        f"`{recipe.model}` with the tokenizer of `{recipe.tokenizer}`, not trained after that.",
+        f"{code(recipe.model)} with the tokenizer of {code(recipe.tokenizer)}, not trained after "
+        "that.",
         *describe_rows(report),
         *describe_architecture(model),
     ]
-    card = model_card(output.name, lines, {}, recipe_yaml(recipe), has_code=needs_code(model))
-    files = {"README.md": card, RECIPE: recipe_yaml(recipe)}
+    card = Card(
+        title=output.resolve().name,
+        lines=lines,
+        recipe=as_mapping(recipe),
+        base_model=recipe.model,
+        has_code=needs_code(model),
+        repository=recipe.push_to_hub,
+    )
+    files = {"README.md": card.text(), RECIPE: recipe_yaml(recipe)}
     counts = report.as_dict()
     files["transplant.json"] = to_json(counts)
     with locked(output):
         check_output_folder(output, overwrite=recipe.overwrite)  # others may have come since
         if recipe.overwrite:
             clear_output_folder(output)
-        save_outputs(output, model, target.tokenizer, files, dtypes=dtypes)
+        write = partial(save_weights, model=model, dtypes=dtypes)
+        written = save_outputs(output, write, target.tokenizer, files)
+    own = files.keys() - {"README.md"}
+    publish(recipe, output, [name for name in written if name not in own])
     return TransplantResult(folder=output, metrics=_figures(counts), report=report)
 
 

@@ -12,6 +12,7 @@ from crosstok.recipes.evaluate import EvaluateRecipe
 from crosstok.recipes.fields import (
     CheckedRecipe,
     RecipeError,
+    as_mapping,
     grouped_fields,
     load_recipe,
     option,
@@ -26,6 +27,7 @@ from crosstok.recipes.inspect import (
     InspectTokenizersRecipe,
     load_inspect_recipe,
 )
+from crosstok.recipes.saving import PublishedRecipe
 from crosstok.recipes.training import TrainingRecipe
 from crosstok.recipes.transfer import TransferRecipe, TransplantRecipe
 
@@ -38,10 +40,12 @@ __all__ = [
     "InspectModelsRecipe",
     "InspectTokenizersRecipe",
     "Job",
+    "PublishedRecipe",
     "RecipeError",
     "TrainingRecipe",
     "TransferRecipe",
     "TransplantRecipe",
+    "as_mapping",
     "grouped_fields",
     "load_inspect_recipe",
     "load_recipe",

@@ -1,6 +1,6 @@
 """Options that say what data a job reads, and how."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from crosstok.choices import TextUnit
@@ -49,16 +49,11 @@ def text_column(columns: Mapping[str, str] | None, text_field: str) -> str:
     return (columns or {}).get("text", text_field)
 
 
-def quoted(sources: Sequence[str]) -> str:
-    """Names of data, for a sentence: ```a.jsonl` and `b.jsonl```."""
-    return " and ".join(f"`{source}`" for source in sources)
-
-
 @dataclass(frozen=True, kw_only=True)
 class DataRecipe(CheckedRecipe):
     """What a job that trains reads."""
 
-    data: Sources = option("Texts or chats: a data set, file, folder or glob.", group="data")
+    data: Sources = option("Texts or chats: data set, file, folder or glob.", group="data")
     data_weight: Numbers | None = option(
         "How often the rows of each --data come in one pass.",
         None,

@@ -329,9 +329,13 @@ def save_recipe(recipe: Any, file: Path) -> None:
 
 def recipe_yaml(recipe: Any) -> str:
     """The recipe as YAML, in the order of its groups."""
+    return write_yaml(as_mapping(recipe))
+
+
+def as_mapping(recipe: Any) -> dict[str, Any]:
+    """The values of a recipe by name, in the order of its groups."""
     values = asdict(recipe)
-    ordered = {f.name: as_saved(values[f.name]) for f in grouped_fields(type(recipe))}
-    return write_yaml(ordered)
+    return {f.name: as_saved(values[f.name]) for f in grouped_fields(type(recipe))}
 
 
 def read_recipe_file(file: Path) -> dict[str, Any]:

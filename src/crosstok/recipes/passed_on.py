@@ -12,7 +12,7 @@ from crosstok.plugins import nearest
 from crosstok.recipes.fields import RecipeError
 
 _HELD_OUT = "held-out texts are measured with eval_data, eval_every and eval_texts"
-_HUB = "upload the output folder when the run is done, with `hf upload`"
+_HUB = "give push_to_hub"
 _SHARDED = "losses read whole output matrices, so a model cannot be sharded"
 _ROWS = "rows are texts, and the collator tokenizes them"
 
@@ -65,9 +65,9 @@ OWNED_BY_TRAINING = {
     "do_eval": _HELD_OUT,
     "prediction_loss_only": _HELD_OUT,
     "include_for_metrics": _HELD_OUT,
-    "load_best_model_at_end": "the last model is saved; checkpoints are in the output folder",
-    "metric_for_best_model": "the last model is saved; checkpoints are in the output folder",
-    "greater_is_better": "the last model is saved; checkpoints are in the output folder",
+    "load_best_model_at_end": "give load_best",
+    "metric_for_best_model": "give load_best",
+    "greater_is_better": "give load_best",
     "local_rank": "the launcher sets it (`torchrun`, `accelerate launch`)",
 }
 _PREFIXES = {

@@ -110,7 +110,7 @@ class TrainingRecipe(HeldOutRecipe, PlacedRecipe, DataRecipe, SavingRecipe):
         on_resume="may change",  # the same scores, from elsewhere
     )
 
-    lora: bool = option("Train adapters and the embeddings, not every weight.", False, group="LoRA")
+    lora: bool = option("Train adapters and embeddings, not every weight.", False, group="LoRA")
     lora_rank: int = option("Rank of the adapters.", 64, group="LoRA", at_least=1)
     lora_alpha: int = option(
         "Scale of the adapters, divided by the rank.", 64, group="LoRA", at_least=1
@@ -139,7 +139,7 @@ class TrainingRecipe(HeldOutRecipe, PlacedRecipe, DataRecipe, SavingRecipe):
         "Peak learning rate; chosen by model size if not given.", None, group="training", at_least=0
     )
     lr_scheduler: str = option(
-        "Learning-rate schedule, by its name in transformers.", "linear", group="training"
+        "Learning-rate schedule, by transformers' name.", "linear", group="training"
     )
     warmup_steps: int | None = option(
         "Steps until the peak rate; a tenth of all if not given.",
@@ -214,6 +214,16 @@ class TrainingRecipe(HeldOutRecipe, PlacedRecipe, DataRecipe, SavingRecipe):
         self._check_length()
         check_loading_options(self.model_options, "model_options", OWNED_OF_TRAINED)
         check_loading_options(self.teacher_options, "teacher_options")
+        if self.load_best and not self.eval_data:
+            raise RecipeError(
+                "load_best is given, and there is nothing to choose by. Give eval_data, or leave "
+                "load_best out."
+            )
+        if self.lora_output != "merged" and not self.lora:
+            raise RecipeError(
+                f"lora_output is {self.lora_output}, and without lora there is no adapter. Add "
+                "lora, or leave lora_output out."
+            )
         if self.lr_scheduler == "constant" and self.warmup_steps:
             raise RecipeError(
                 f"warmup_steps is {self.warmup_steps}, and lr_scheduler is constant, which has no "

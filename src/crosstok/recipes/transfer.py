@@ -10,6 +10,7 @@ from crosstok.plugins import check_name
 from crosstok.recipes.fields import PathName, RecipeError, option
 from crosstok.recipes.in_memory import ModelName
 from crosstok.recipes.placing import PlacedRecipe
+from crosstok.recipes.saving import PublishedRecipe
 from crosstok.recipes.training import DEFAULT_BYTES, DEFAULT_LENGTH, TrainingRecipe
 
 if TYPE_CHECKING:
@@ -25,13 +26,11 @@ MethodName = Annotated[str, pydantic.AfterValidator(_check_method)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransplantRecipe(PlacedRecipe):
+class TransplantRecipe(PlacedRecipe, PublishedRecipe):
     """Give a model the embeddings of another tokenizer, without training."""
 
     model: ModelName = option("Model to start from: a name on the hub or a folder.", group="model")
-    tokenizer: ModelName = option(
-        "New tokenizer: a tokenizer or model, or bytes for none.", group="model"
-    )
+    tokenizer: ModelName = option("New tokenizer: a tokenizer or model, or bytes.", group="model")
     output: PathName = option(
         "Folder to write the new model to.", group="output and run", on_resume="may change"
     )
@@ -47,7 +46,7 @@ class TransplantRecipe(PlacedRecipe):
         example="power=2",
     )
     untie: bool | None = option(
-        "Give tied embeddings separate matrices; by default for bytes only.",
+        "Separate tied embeddings; by default for bytes only.",
         None,
         group="model",
     )

@@ -59,6 +59,7 @@ OUTCOMES: dict[str, tuple[str, str]] = {
     "target_rows": ("rows after", "{:,}"),
     "tied": ("input and output tied", "{}"),
     "steps": ("steps", "{:,.0f}"),
+    "best_step": ("steps of the saved model", "{:,.0f}, the best on held-out texts"),
     "seconds": ("training time", "{:,.1f} s"),
     "loss": ("loss", "{:.4g}"),
     "bits_per_byte": ("bits per byte", "{:.4f}"),
@@ -98,7 +99,10 @@ def outcome_figures(
     parts = [
         ("embedding rows", counts),
         ("training, mean of the last tenth", means),
-        ("held-out texts, at the end", held_out),
+        (
+            f"held-out texts, {'at the best step' if 'best_step' in metrics else 'at the end'}",
+            held_out,
+        ),
     ]
     return [
         Figures(title, list(_outcomes(values, labels, rows))) for title, values in parts if values

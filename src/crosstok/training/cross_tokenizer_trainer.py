@@ -4,6 +4,7 @@ import copy
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from crosstok.choices import LossOn
 from crosstok.corpora import as_examples
 from crosstok.corpora.in_memory import Rows
 from crosstok.models import evaluating, extra_inputs, unwrap_model
+from crosstok.models.saved_dtypes import save_weights
 from crosstok.objectives import FixedWeights, GradientMagnitude, Objective
 from crosstok.objectives.choosing import choose
 from crosstok.objectives.weighting import Weighting
@@ -176,7 +178,8 @@ class CrossTokenizerTrainer(DistillationTrainer):
             if self._are_chats:
                 stop_where_turns_end(model, self.student.encoder.byte_vocab)
             folder = Path(output_dir or self.args.output_dir or "")
-            save_outputs(folder, model, self.student.encoder.tokenizer, {}, dtypes=None)
+            write = partial(save_weights, model=model, dtypes=None)
+            save_outputs(folder, write, self.student.encoder.tokenizer, {})
 
     @contextmanager
     def _plain_model(self) -> Iterator[Any]:

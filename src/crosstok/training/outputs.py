@@ -4,13 +4,12 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from crosstok.models.saved_dtypes import SavedDtypes, save_weights
 from crosstok.training.checkpoints import SaveError, is_io_error, last_checkpoint
 from crosstok.training.folder_lock import LOCK
 from crosstok.training.tokenizer_files import save_tokenizer
@@ -60,20 +59,20 @@ def clear_output_folder(folder: Path) -> None:
 
 def save_outputs(
     folder: Path,
-    model: PreTrainedModel,
+    write_model: Callable[[Path], None],
     tokenizer: PreTrainedTokenizerBase,
     files: Mapping[str, str],
-    *,
-    dtypes: SavedDtypes | None,
-) -> None:
+) -> list[str]:
     """Write model, tokenizer and text files into the folder: all of them, or none.
 
     Args:
         folder: made if it is not there.
-        model: saved as safetensors in these dtypes.
+        write_model: writes the model's files into a folder.
         tokenizer: saved beside it.
         files: name to content.
-        dtypes: of the saved weights; None leaves each as it is.
+
+    Returns:
+        The names of what was written.
 
     Raises:
         SaveError: the disk is full or cannot be written; what was there before stands.
@@ -81,12 +80,13 @@ def save_outputs(
     folder.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=".saving-", dir=folder))
     try:
-        save_weights(partial, model, dtypes)
+        write_model(partial)
         save_tokenizer(partial, tokenizer)
         for name, content in files.items():
             (partial / name).write_text(content, encoding="utf-8")
-        for entry in partial.iterdir():
-            os.replace(entry, folder / entry.name)
+        written = sorted(entry.name for entry in partial.iterdir())
+        for name in written:
+            _replace(partial / name, folder / name)
     except Exception as error:
         if not is_io_error(error):
             raise
@@ -98,55 +98,14 @@ def save_outputs(
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+    return written
 
 
-def model_card(
-    title: str,
-    lines: list[str],
-    results: Mapping[str, Any],
-    recipe: str,
-    *,
-    tag: str = "tokenizer-transfer",
-    has_code: bool = False,
-) -> str:
-    """A README for the output folder: what it is, how it was made, what was measured.
-
-    ``has_code``: the model loads with ``trust_remote_code=True`` only.
-    """
-    trust = ", trust_remote_code=True" if has_code else ""
-    facts = "\n".join(f"- {line}" for line in lines)
-    rows = "\n".join(f"| {name} | {_shown(value)} |" for name, value in results.items())
-    return f"""---
-library_name: transformers
-tags:
-- crosstok
-- {tag}
----
-
-# {title}
-
-{facts}
-
-Loads without crosstok:
-
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-model = AutoModelForCausalLM.from_pretrained("path/to/this/folder"{trust})
-tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder"{trust})
-```
-
-## Measured while training
-
-| | |
-|---|---|
-{rows}
-
-## Recipe
-
-```yaml
-{recipe}```
-"""
+def _replace(source: Path, target: Path) -> None:
+    """Move a file or folder to where an earlier one may be."""
+    if source.is_dir() and target.is_dir():
+        shutil.rmtree(target)
+    os.replace(source, target)
 
 
 def to_json(values: Mapping[str, Any]) -> str:
@@ -156,13 +115,3 @@ def to_json(values: Mapping[str, Any]) -> str:
 
 def _has_checkpoint(folder: Path) -> bool:
     return last_checkpoint(folder / CHECKPOINTS) is not None
-
-
-def _shown(value: Any) -> str:
-    return (
-        f"{value:,.4g}"
-        if isinstance(value, float)
-        else f"{value:,}"
-        if isinstance(value, int)
-        else str(value)
-    )

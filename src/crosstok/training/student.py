@@ -60,15 +60,20 @@ class Student:
         embeddings = self.model.get_input_embeddings()
         return ModelView(self.encoder.byte_vocab, self.head, self.valid_ids, embeddings, self.ends)
 
-    def export(self) -> PreTrainedModel:
-        """The plain model with its own settings: adapters merged, objectives' modules taken out."""
+    def settle(self) -> PreTrainedModel:
+        """End training: take out what objectives trained along, and give the settings back."""
         detach_modules(self.model)
-        if self.adapters is not None:
-            self.model = self.adapters.merge_and_unload()
-            self.adapters = None
         config, generation_config = self._settings
         vars(self.model.config).update(vars(config))
         self.model.generation_config = generation_config
+        return self.model
+
+    def export(self) -> PreTrainedModel:
+        """The plain model with its own settings: settled, and adapters merged."""
+        self.settle()
+        if self.adapters is not None:
+            self.model = self.adapters.merge_and_unload()
+            self.adapters = None
         return self.model
 
 

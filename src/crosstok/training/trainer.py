@@ -24,6 +24,7 @@ from crosstok.objectives import Needs, Objective
 from crosstok.objectives.weighting import Weighting
 from crosstok.reports.tables import is_held_out
 from crosstok.teachers import Teacher, check_needs
+from crosstok.training.best_checkpoint import best_checkpoint
 from crosstok.training.checkpoints import mark_complete, saving
 from crosstok.training.collator import batch_of
 from crosstok.training.gradient_norms import GradientNorms
@@ -160,10 +161,17 @@ class DistillationTrainer(Trainer):
             name: value
             for entry in self.state.log_history
             for name, value in entry.items()
-            if is_held_out(name)
+            if is_held_out(name) and entry["step"] <= self._saved_step()
         }
-        steps = {"steps": self.state.global_step, "seconds": seconds}
+        steps: dict[str, float] = {"steps": self.state.global_step, "seconds": seconds}
+        if self.args.load_best_model_at_end:
+            steps["best_step"] = self._saved_step()
         return {**steps, **means, **self._teacher_metrics(), **held_out}
+
+    def _saved_step(self) -> int:
+        """The step whose weights the student has at the end: the last, or the best."""
+        best = self.state.best_global_step if self.args.load_best_model_at_end else None
+        return best or self.state.global_step
 
     def _teacher_metrics(self) -> dict[str, float]:
         """What the teachers say of the run, over all ranks."""
@@ -200,6 +208,11 @@ class DistillationTrainer(Trainer):
         state.is_world_process_zero = self.is_world_process_zero()
         self.state = state
         self._load_from_checkpoint(checkpoint)
+        if self.args.load_best_model_at_end:
+            best = best_checkpoint(state, Path(checkpoint).parent)
+            if best is not None:
+                state.best_model_checkpoint = str(best)
+                self._load_best_model()
         for event in (self.callback_handler.on_train_begin, self.callback_handler.on_train_end):
             self.control = event(self.args, self.state, self.control)
         return True
