@@ -27,6 +27,7 @@ from transformers import PreTrainedTokenizerFast
 
 from crosstok.byteview.merge_pairs import MergePairs
 from crosstok.tokenizers import ByteVocab
+from crosstok.tokenizers.encoding import encode_each, probe_ids
 from crosstok.tokenizers.pieces import components
 from crosstok.tokenizers.spans import text_backend
 
@@ -91,7 +92,11 @@ class Reencoding:
         self._bytes = [content or b"" for content in vocab.token_bytes]
         # The space is added even before texts that begin with one (Llama), or only to others (T5).
         self._adds_space = adds_prefix_space(backend, vocab)
-        self._adds_second = _joined(backend, vocab, " a") == b"  a"
+        probe = _prefix_probe(backend, vocab) or "a"
+        self._adds_second = _joined(backend, vocab, f" {probe}") == f"  {probe}".encode()
+        self._something = next(
+            (s for s in (_SOMETHING, probe) if probe_ids(backend, s) is not None), _SOMETHING
+        )
         # If a token has a space after another character, words cannot be encoded separately.
         self._cuts = not any(map(_WORD_END.search, map(_text, self._bytes)))
         self._masks: dict[Key, np.ndarray] = {}  # packed bits
@@ -138,7 +143,7 @@ class Reencoding:
             for place, (text, _) in enumerate(wholes)
             if not allowed[place] and (not text or text[-1].isspace())
         ]
-        found = self._encode([wholes[place][0] + _SOMETHING for place in ending])
+        found = self._encode([wholes[place][0] + self._something for place in ending])
         for place, ids in zip(ending, found, strict=True):
             count = wholes[place][1]
             allowed[place] = ids[:count] == sequences[place][:count]
@@ -149,8 +154,8 @@ class Reencoding:
         return allowed
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
-        found = self._backend.encode_batch_fast(texts, add_special_tokens=False)
-        return [encoding.ids for encoding in found]
+        found = encode_each(self._backend, texts)
+        return [[] if isinstance(encoding, Exception) else encoding.ids for encoding in found]
 
     def _complete(self, sequence: Sequence[int], strips: bool) -> tuple[str, int]:
         """The text up to its last whole character, and the number of tokens that end in it."""
@@ -181,9 +186,9 @@ def _is_cut(content: bytes) -> bool:
     return False
 
 
-def _joined(backend: Tokenizer, vocab: ByteVocab, text: str) -> bytes:
-    ids = backend.encode(text, add_special_tokens=False).ids
-    return b"".join([vocab.token_bytes[token] or b"" for token in ids])
+def _joined(backend: Tokenizer, vocab: ByteVocab, text: str) -> bytes | None:
+    ids = probe_ids(backend, text)
+    return None if ids is None else b"".join([vocab.token_bytes[token] or b"" for token in ids])
 
 
 def adds_prefix_space(backend: Tokenizer, vocab: ByteVocab) -> bool:
@@ -191,14 +196,20 @@ def adds_prefix_space(backend: Tokenizer, vocab: ByteVocab) -> bool:
 
     Found by encoding letters and, for vocabularies without them, some tokens.
     """
+    probe = _prefix_probe(backend, vocab)
+    return probe is not None and _joined(backend, vocab, probe) == b" " + probe.encode()
+
+
+def _prefix_probe(backend: Tokenizer, vocab: ByteVocab) -> str | None:
+    """A text that the tokenizer keeps, but for a space before it; None if none is found."""
     probes = ["a", "x", "A", "0"]
     probes += [c.decode(errors="ignore").strip() for c in vocab.token_bytes[:512] if c]
     for probe in probes:
         if probe and not probe[0].isspace():
             joined = _joined(backend, vocab, probe)
             if joined in (probe.encode(), b" " + probe.encode()):
-                return joined.startswith(b" ")
-    return False
+                return probe
+    return None
 
 
 def _splits_texts(description: dict[str, Any]) -> bool:

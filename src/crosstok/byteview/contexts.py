@@ -8,6 +8,7 @@ alone, wherever they branch off. Slots of sequences that are no longer reference
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ from crosstok.models import extra_inputs, hidden_states, max_positions, unwrap_m
 from crosstok.models.caches import cache_argument
 from crosstok.models.head_probe import output_matrix_module
 from crosstok.ops import OutputHead
+
+log = logging.getLogger(__name__)
 
 _TOKENS_PER_PASS = 2048
 
@@ -274,6 +277,17 @@ def attention_windows(config: Any) -> dict[str, int | None]:
     return {kind: window if kind == "sliding_attention" else None for kind in sorted(kinds)}
 
 
+def can_share(model: PreTrainedModel, name: str) -> bool:
+    """Return whether branches may share a cache; one line says so if they may not."""
+    try:
+        check_sharing(model)
+    except ValueError as error:
+        log.warning("%s: every branch is read from its first token, which is slower", name)
+        log.debug("%s", error)
+        return False
+    return True
+
+
 def check_sharing(model: PreTrainedModel) -> None:
     """Compare shared branches with plain forward passes on a few tokens.
 
@@ -293,7 +307,7 @@ def check_sharing(model: PreTrainedModel) -> None:
         [trunk] = shared.extend([(None, chain)])
         [after] = shared.extend([(trunk[2], branch)])
         found = torch.stack([trunk[-1].hidden, after[-1].hidden])
-    except (TypeError, RuntimeError, AttributeError, KeyError, IndexError) as error:
+    except Exception as error:  # whatever a model makes of masks and positions it does not take
         raise ValueError(_NO_SHARING.format(type(model).__name__, error)) from error
     wanted = torch.stack([plain[0][-1].hidden, plain[1][-1].hidden])
     misfit = float((found - wanted).abs().max() / wanted.abs().max().clamp(min=1e-30))

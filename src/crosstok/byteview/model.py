@@ -61,7 +61,7 @@ class ByteModel:
         start_ids: Sequence[int] | None = None,
         stop_ids: Sequence[int] | None = None,
         max_length: int | None = None,
-        share_kv: bool = True,
+        share_kv: bool | None = None,
         name: str | None = None,
     ) -> None:
         """Prepare a model; it is put in evaluation mode.
@@ -77,13 +77,14 @@ class ByteModel:
             stop_ids: tokens that end a text; by default all special tokens. Other special tokens
                 get no probability.
             max_length: most tokens that the model reads; by default its number of positions.
-            share_kv: evaluate branches on one shared cache. Otherwise each is read from its start.
+            share_kv: evaluate branches on one shared cache. Otherwise each is read from its start,
+                which is slower. By default where the model gives the same on a shared cache.
             name: the model's name in errors; by default its own name or class.
 
         Raises:
             ValueError: an argument is out of range, the tokenizer has neither bos nor eos or has
-                ids that the model has no rows for, or the model cannot share a cache between
-                branches.
+                ids that the model has no rows for, or `share_kv` is True and the model cannot
+                share a cache between branches.
         """
         self.target, self.pruning = target, pruning
         self._reader = Reader(

@@ -18,11 +18,18 @@ from jaxtyping import Float
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from crosstok.byteview.canonical import Canonicality, Key, adds_prefix_space, canonicality
-from crosstok.byteview.contexts import Context, Contexts, check_sharing, log_probabilities
+from crosstok.byteview.contexts import (
+    Context,
+    Contexts,
+    can_share,
+    check_sharing,
+    log_probabilities,
+)
 from crosstok.byteview.trie import ByteTrie
 from crosstok.choices import Target
 from crosstok.models import check_vocabulary_fits, output_head
 from crosstok.tokenizers import ByteVocab
+from crosstok.tokenizers.encoding import probe_ids
 from crosstok.tokenizers.spans import text_backend
 
 
@@ -111,7 +118,7 @@ class Reader:
         start_ids: Sequence[int] | None,
         stop_ids: Sequence[int] | None,
         max_length: int | None,
-        share_kv: bool,
+        share_kv: bool | None,
         name: str | None = None,
     ) -> None:
         if target not in get_args(Target):
@@ -121,10 +128,10 @@ class Reader:
         self.model, self.tokenizer, self.target = model.eval(), tokenizer, target
         self.vocab = ByteVocab.from_tokenizer(tokenizer)
         self.name = name or getattr(model, "name_or_path", "") or type(model).__name__
-        check_vocabulary_fits(model, len(self.vocab), self.name)
+        check_vocabulary_fits(model, self.vocab.num_rows_needed, self.name)
         self.head = output_head(model)
         self.start_ids = _start_ids(self.vocab, start_ids)
-        self.share_kv = share_kv
+        self.share_kv = can_share(model, self.name) if share_kv is None else share_kv
         if share_kv:
             check_sharing(model)
         self.max_length = self._max_length(max_length)
@@ -157,7 +164,9 @@ class Reader:
         return asked or positions
 
     def _set_vocabulary(self, stop_ids: Sequence[int] | None) -> None:
-        stops = sorted(self.vocab.special_ids if stop_ids is None else set(stop_ids))
+        rows = self.head.weight.shape[0]
+        specials = self.vocab.with_rows(rows).special_ids
+        stops = sorted(specials if stop_ids is None else set(stop_ids))
         wrong = [i for i in stops if not 0 <= i < len(self.vocab)]
         if wrong:
             raise ValueError(f"stop_ids holds {wrong[0]}; ids go from 0 to {len(self.vocab) - 1}.")
@@ -171,8 +180,8 @@ class Reader:
         if self.strips_space:
             self.start_trie = ByteTrie([c.removeprefix(b" ") if c else None for c in spelt])
         self.token_bytes = spelt
-        valid = self.vocab.token_mask(self.head.weight.shape[0])
-        silent = [i for i, content in enumerate(spelt) if content is None]
+        valid = self.vocab.token_mask(rows)
+        silent = [i for i, content in enumerate(spelt[:rows]) if content is None]
         valid[silent] = False  # special tokens without text that do not end one
         valid[self.stop_ids] = True
         device = self.head.weight.device
@@ -257,7 +266,7 @@ class Reader:
             text = content.decode()
         except UnicodeDecodeError as error:
             text = content[: error.start].decode()
-        ids = self._backend.encode(text, add_special_tokens=False).ids if text else []
+        ids = (probe_ids(self._backend, text) or []) if text else []
         pieces = [self.token_bytes[i] if i < len(self.token_bytes) else None for i in ids]
         joined, sizes = b"".join(piece or b"" for piece in pieces), [len(p or b"") for p in pieces]
         if self.strips_space and joined.startswith(b" "):

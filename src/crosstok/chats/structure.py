@@ -22,8 +22,9 @@ from jaxtyping import Bool, Int64
 from tokenizers import Tokenizer
 
 from crosstok.tokenizers.byte_vocab import ByteVocab
+from crosstok.tokenizers.encoding import probe_ids, without_sampling
 from crosstok.tokenizers.inexact_spans import cut_by_offsets
-from crosstok.tokenizers.spans import TextEncoder, copy_backend
+from crosstok.tokenizers.spans import TextEncoder, copy_backend, encode_all
 
 _PRIVATE = 0xE000  # first of Unicode's private-use characters
 _GUARDS = ("\n", "A", ".")
@@ -156,23 +157,23 @@ class _Backend:
             self._swallows[index] = added.special and added.rstrip
         shown = next((t for t in special_tokens.values() if backend.token_to_id(t) is not None), "")
         probe = f"{shown}{_PROBE}{shown}{_PROBE}"
-        ids = backend.encode(probe, add_special_tokens=False).ids
-        self._mostly_exact = self._cut_exactly(ids, probe) is not None
-        alone = backend.encode("A", add_special_tokens=False).ids
-        self._adds_prefix = b"".join(c or b"" for c in self._vocab.in_context(alone)) != b"A"
+        ids = probe_ids(backend, probe)
+        self._mostly_exact = ids is not None and self._cut_exactly(ids, probe) is not None
+        alone = probe_ids(backend, "A")
+        self._adds_prefix = (
+            alone is None or b"".join(c or b"" for c in self._vocab.in_context(alone)) != b"A"
+        )
 
     def encode(self, strings: Sequence[str]) -> list[EncodedString]:
         found: list[EncodedString | None] = [None] * len(strings)
         if self._mostly_exact:
-            encodings = self._backend.encode_batch_fast(list(strings), add_special_tokens=False)
+            encodings = encode_all(self._backend, strings)
             found = [
                 self._cut_exactly(encoding.ids, string)
                 for encoding, string in zip(encodings, strings, strict=True)
             ]
         rest = [place for place, encoded in enumerate(found) if encoded is None]
-        encodings = self._backend.encode_batch(
-            [strings[place] for place in rest], add_special_tokens=False
-        )
+        encodings = encode_all(self._backend, [strings[place] for place in rest], offsets=True)
         for place, encoding in zip(rest, encodings, strict=True):
             found[place] = self._cut_by_offsets(encoding.ids, encoding.offsets, strings[place])
         return [encoded for encoded in found if encoded is not None]
@@ -182,6 +183,8 @@ class _Backend:
         if not self._adds_prefix:
             return self.encode([string])[0]
         for guard in _GUARDS:
+            if probe_ids(self._backend, guard) is None:
+                continue
             before, both = self.encode([guard, guard + string])
             size = len(before.ids)
             if np.array_equal(both.ids[:size], before.ids) and both.ends[size - 1] == len(guard):
@@ -259,7 +262,7 @@ def _respelt_copy(
     backend: Tokenizer, special_tokens: dict[int, str] | Any, aliases: dict[int, str]
 ) -> Tokenizer:
     """Copy a tokenizer with its special tokens respelt, in the model's vocabulary too."""
-    description = json.loads(backend.to_str())
+    description = json.loads(without_sampling(backend).to_str())
     description.update(truncation=None, padding=None, post_processor=None)
     model = description["model"]
     vocab = model["vocab"]

@@ -29,6 +29,7 @@ from torch import Tensor
 from crosstok.alignment import nearest_tokens
 from crosstok.byteview.contexts import Context, Contexts, check_sharing
 from crosstok.choices import Unit
+from crosstok.inference.continuing import continue_prompts
 from crosstok.inference.ensemble import check_engine
 from crosstok.inference.generation import Row, answer_rows
 from crosstok.inference.language_model import (
@@ -42,7 +43,6 @@ from crosstok.inference.prompts import as_text
 from crosstok.inference.scoring import TokenRow, blocks
 from crosstok.inference.token_ensemble import combine_logprobs
 from crosstok.inference.token_model import TokenModel
-from crosstok.inference.token_rows import TokenRows
 
 
 class MinedEnsemble(LanguageModel):
@@ -253,7 +253,7 @@ class _Steps:
         self, ensemble: MinedEnsemble, prompts: Sequence[tuple[Prompt, Sequence[int]]]
     ) -> None:
         self._ensemble = ensemble
-        self._rows = TokenRows(ensemble.pivot.model, [ids for _, ids in prompts])
+        self._rows = continue_prompts(ensemble.pivot.model, [ids for _, ids in prompts])
         self._outcomes: list[list[int]] = [[] for _ in prompts]
         self._readings = [ensemble.begin(prompt) for prompt, _ in prompts]
         self._texts = [

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int64
-from transformers import PreTrainedTokenizerFast
 
 from crosstok.byteview.reader import as_bytes
 from crosstok.chats.prompts import ChatPrompts
 from crosstok.inference.language_model import Prompt, check_pairs
 from crosstok.tokenizers import Spans, TextEncoder
+from crosstok.tokenizers.spans import copy_backend, encode_all
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class PromptReader:
 
     def __init__(self, encoder: TextEncoder, chat_template: str | None = None) -> None:
         self.encoder = encoder
-        self._tokenizer: PreTrainedTokenizerFast = encoder.tokenizer
+        self._backend = copy_backend(encoder.tokenizer.backend_tokenizer)
         self._template = chat_template
         self._chats: ChatPrompts | None = None
         start = encoder.byte_vocab.document_start
@@ -66,7 +66,7 @@ class PromptReader:
         """
         if not isinstance(prompt, str | bytes):
             return [int(index) for index in self.chats(prompt)[0].ids]
-        ids: list[int] = self._tokenizer(as_text(prompt), add_special_tokens=False)["input_ids"]
+        ids: list[int] = encode_all(self._backend, [as_text(prompt)])[0].ids
         if self._start and ids[:1] != self._start:
             ids = [*self._start, *ids]
         if not ids:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from crosstok.models import check_vocabulary_fits, hidden_states, max_positions, output_head
 from crosstok.ops import OutputHead, linear_logprobs
-from crosstok.tokenizers import ByteVocab, Spans, TextEncoder
+from crosstok.tokenizers import Spans, TextEncoder
 
 MAX_LENGTH = 2048
 """Default number of tokens in a window, for models with at least as many positions."""
@@ -61,6 +61,7 @@ class Scorer:
         name: the model's name in tables and errors.
         max_length: tokens in a window, the start token included.
         start: id put before every window (bos, else eos), or None if there is none.
+        byte_vocab: the bytes of the tokenizer's ids; without special ids that the model lacks.
         head: the output head, from hidden states to logits.
         valid_ids: [V] which rows of the output matrix are tokens; None where all are.
     """
@@ -93,10 +94,12 @@ class Scorer:
         self.name = name or getattr(model, "name_or_path", "") or type(model).__name__
         self.model = model.eval()
         self.encoder = TextEncoder(tokenizer)
+        self.byte_vocab = self.encoder.byte_vocab
         self.start = self.byte_vocab.document_start
         self.max_length = _max_length(model, max_length, self.name)
-        check_vocabulary_fits(model, len(self.byte_vocab.token_bytes), self.name)
+        check_vocabulary_fits(model, self.byte_vocab.num_rows_needed, self.name)
         self.head = output_head(model)
+        self.byte_vocab = self.byte_vocab.with_rows(self.head.weight.shape[0])
         device = self.head.weight.device
         valid = self.byte_vocab.token_mask(self.head.weight.shape[0])
         self.valid_ids: Bool[Tensor, " V"] | None = (
@@ -124,11 +127,6 @@ class Scorer:
         other.tokens_per_batch = tokens_per_batch or self.tokens_per_batch
         other.rows_per_batch = rows_per_batch or self.rows_per_batch
         return other
-
-    @property
-    def byte_vocab(self) -> ByteVocab:
-        """The bytes of the tokenizer's ids."""
-        return self.encoder.byte_vocab
 
     @property
     def num_start(self) -> int:

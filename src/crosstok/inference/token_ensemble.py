@@ -22,6 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from crosstok.choices import Unit
+from crosstok.inference.continuing import continue_prompts
 from crosstok.inference.ensemble import check_engine
 from crosstok.inference.generation import MakeDecoder, OneByOne, Outcomes, Row, answer_rows
 from crosstok.inference.language_model import (
@@ -35,7 +36,6 @@ from crosstok.inference.prompts import ReadPair, as_text
 from crosstok.inference.scoring import TokenRow, batches, blocks
 from crosstok.inference.shared_vocabulary import SharedVocabulary, share_vocabulary
 from crosstok.inference.token_model import TokenModel, unit_of
-from crosstok.inference.token_rows import TokenRows
 
 
 def combine_logprobs(
@@ -265,7 +265,7 @@ class _Steps:
     def __init__(self, ensemble: TokenEnsemble, prompts: Sequence[Sequence[Sequence[int]]]) -> None:
         self._ensemble = ensemble
         self._rows = [
-            TokenRows(member.model, of_member)
+            continue_prompts(member.model, of_member)
             for member, of_member in zip(ensemble.members, zip(*prompts, strict=True), strict=True)
         ]
 

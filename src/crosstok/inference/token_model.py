@@ -17,6 +17,7 @@ from crosstok.alignment.vocab_map import first_id
 from crosstok.byteview.canonical import adds_prefix_space
 from crosstok.byteview.contexts import NO_LIMIT
 from crosstok.choices import Unit
+from crosstok.inference.continuing import continue_prompts
 from crosstok.inference.generation import (
     MakeDecoder,
     OneByOne,
@@ -34,7 +35,6 @@ from crosstok.inference.language_model import (
 )
 from crosstok.inference.prompts import PromptReader, ReadPair
 from crosstok.inference.scoring import Scorer, TokenRow
-from crosstok.inference.token_rows import TokenRows
 from crosstok.models import max_positions, unwrap_model
 from crosstok.tokenizers import ByteVocab
 from crosstok.tokenizers.spans import text_backend
@@ -187,7 +187,8 @@ class TokenModel(LanguageModel):
             ValueError: there is no room for one.
         """
         fitting = ids[: self.max_length - 1]
-        num_bytes = sum(len(self.vocab.token_bytes[index] or b"") for index in fitting)
+        token_bytes = self.scorer.encoder.byte_vocab.token_bytes
+        num_bytes = sum(len(token_bytes[index] or b"") for index in fitting)
         return room_for(len(ids), self.max_length, sampling.max_new_tokens, num_bytes, self.name)
 
     def strips_space(self, ids: Sequence[int]) -> bool:
@@ -196,15 +197,15 @@ class TokenModel(LanguageModel):
 
     @cached_property
     def _adds_space(self) -> bool:
-        backend = text_backend(self.tokenizer.backend_tokenizer, self.vocab)
-        return adds_prefix_space(backend, self.vocab)
+        vocab = self.scorer.encoder.byte_vocab
+        return adds_prefix_space(text_backend(self.tokenizer.backend_tokenizer, vocab), vocab)
 
 
 class _Steps:
     """The steps of one model, over all of its ids."""
 
     def __init__(self, model: TokenModel, prompts: Sequence[Sequence[int]]) -> None:
-        self._rows, self._model = TokenRows(model.model, prompts), model
+        self._rows, self._model = continue_prompts(model.model, prompts), model
 
     def scores(self, num: int = 1) -> Float[Tensor, "B num V"]:
         return self._model.without_invalid(self._rows.logits(num))

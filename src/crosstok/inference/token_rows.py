@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from crosstok.models.caches import cache_argument, cache_of
+from crosstok.models.forward import check_ids_have_rows
 
 
 class TokenRows:
@@ -27,6 +28,7 @@ class TokenRows:
             self._ids[row, width - len(ids) :] = torch.tensor(ids)
             self._mask[row, width - len(ids) :] = 1
         self._ids, self._mask = self._ids.to(model.device), self._mask.to(model.device)
+        check_ids_have_rows(model, self._ids)
         self._cache: Any = DynamicCache(config=model.config)
         self._cache_name = cache_argument(model)
         self._num_prompt = width

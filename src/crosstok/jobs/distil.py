@@ -106,7 +106,7 @@ def build_student(recipe: DistilRecipe, encoder: TextEncoder) -> tuple[Student, 
         dtypes = SavedDtypes(model.dtype)
     else:
         model, dtypes = load_to_change(recipe.student, trust_remote_code=trust, options=options)
-    check_vocabulary_fits(model, len(encoder.byte_vocab.token_bytes), recipe.student)
+    check_vocabulary_fits(model, encoder.byte_vocab.num_rows_needed, recipe.student)
     student = Student(model.float(), encoder)
     if recipe.lora:
         student = add_lora(student, Lora(rank=recipe.lora_rank, alpha=recipe.lora_alpha))

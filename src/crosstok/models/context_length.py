@@ -5,6 +5,18 @@ from typing import Any
 # Kinds of rotary positions whose angles do not depend on the number of positions.
 _FREE_KINDS = ("default", "linear", "llama3")
 
+# Names of the number of positions in the configurations of transformers (GPT-2, MPT, RWKV, Whisper)
+# and of checkpoints with code of their own.
+_NAMES = (
+    "max_position_embeddings",
+    "n_positions",
+    "n_ctx",
+    "max_seq_len",
+    "context_length",
+    "max_target_positions",
+    "max_sequence_length",
+)
+
 
 def max_positions(config: Any) -> int | None:
     """Return the maximum number of tokens of a model; None if its configuration has none.
@@ -13,8 +25,7 @@ def max_positions(config: Any) -> int | None:
         config: a transformers configuration.
     """
     config = config.get_text_config()
-    names = ("max_position_embeddings", "n_positions")
-    found = next((value for name in names if (value := getattr(config, name, None))), None)
+    found = next((value for name in _NAMES if (value := getattr(config, name, None))), None)
     return None if found is None else int(found)
 
 
@@ -47,7 +58,8 @@ def raise_max_positions(config: Any, length: int) -> bool:
             f"the model has {positions} positions, and {length} are needed; {reason}. "
             f"Give at most {positions}."
         )
-    config.get_text_config().max_position_embeddings = length
+    inner = config.get_text_config()
+    setattr(inner, next(name for name in _NAMES if getattr(inner, name, None)), length)
     return True
 
 

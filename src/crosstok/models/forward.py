@@ -6,7 +6,7 @@ from typing import Any
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from crosstok.models.head_probe import output_matrix_module
+from crosstok.models.head_probe import output_matrix_module, unwrap_model
 from crosstok.ops import OutputHead, linear_logprobs
 
 
@@ -51,6 +51,7 @@ def hidden_states(
             hidden states through its output embeddings.
     """
     _check_right_padded(input_ids, attention_mask)
+    check_ids_have_rows(model, input_ids)
     seen: list[Tensor] = []
 
     def take_input(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -70,6 +71,25 @@ def hidden_states(
             "tuning and several heads are not supported."
         )
     return seen[0]
+
+
+def check_ids_have_rows(model: nn.Module, input_ids: Int[Tensor, "B T"]) -> None:
+    """Check that every id of a batch has a row in the model's input matrix.
+
+    Raises:
+        ValueError: one has none; names it.
+    """
+    inner = unwrap_model(model)
+    rows = inner.get_input_embeddings().weight.shape[0]
+    highest = input_ids.amax(dim=1)
+    wrong = (highest >= rows).nonzero()
+    if len(wrong):
+        row = int(wrong[0])
+        raise ValueError(
+            f"row {row} holds id {int(highest[row])}, and {type(inner).__name__} has only {rows} "
+            "rows: its tokenizer has special tokens that the model does not know. Leave the "
+            "text with that token out, or give the model a row for it first (transplant)."
+        )
 
 
 def _check_right_padded(input_ids: Tensor, attention_mask: Tensor) -> None:

@@ -1,5 +1,7 @@
 """Find the output head of a loaded model and verify it against the model's logits."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,11 +11,9 @@ from torch import Tensor, nn
 from crosstok.models.modes import evaluating
 from crosstok.ops import OutputHead
 
-# Configuration fields that scale logits, and the factors that each may mean. A field can have two
-# meanings in the architectures of transformers (Granite divides by it, others multiply), so the
-# fields only propose factors and the probe decides.
-_SCALE_FIELDS = ("logits_scaling", "logit_scale", "lm_head_multiplier")
-_SOFTCAP_FIELDS = ("final_logit_softcapping", "softcap")
+# What the output matrix is made to return, to see what the model makes of it: powers of two, which
+# every dtype holds. The larger two show a soft cap, the smallest the scale.
+_RESPONSES = (-(2.0**14), -8.0, -1.0, 2.0**-4, 1.0, 8.0, 32.0, 2.0**13, 2.0**14)
 
 _PROBE_LENGTH = 6
 # Largest allowed difference of the probe, as a share of the largest logit, by dtype of the weights.
@@ -66,9 +66,9 @@ def output_head(model: nn.Module) -> OutputHead:
     """Find the model's output matrix, bias, scale and soft cap, and verify them.
 
     The matrix and bias are the model's own parameters (gradients reach them). Scale and soft cap
-    are taken from the configuration and accepted only if they turn the hidden states of a few
-    tokens into the logits that the model itself returns for them. The same forward pass checks that
-    the model is causal.
+    are measured: a second forward pass shows what the model makes of known outputs of its matrix.
+    The head is accepted only if it turns the hidden states of a few tokens into the logits that the
+    model itself returns for them. The same forward pass checks that the model is causal.
 
     Call it before the model is wrapped for training, and again after the matrix is replaced.
 
@@ -86,45 +86,77 @@ def output_head(model: nn.Module) -> OutputHead:
     hidden, logits = _probe(inner, module)
     tolerance = _TOLERANCE.get(module.weight.dtype, max(_TOLERANCE.values()))  # type: ignore[arg-type]
     _check_causal(inner, logits, tolerance)
-    proposals = [
-        OutputHead(module.weight, bias, scale, softcap)  # type: ignore[arg-type]
-        for softcap in _proposed_softcaps(inner.config)
-        for scale in _proposed_scales(inner.config)
-    ]
-    misfits = [_misfit(head, hidden, logits) for head in proposals]
-    for head, misfit in zip(proposals, misfits, strict=True):
-        if misfit <= tolerance:
-            return head
-    tried = "; ".join(
-        f"scale {head.scale:g}, softcap {head.softcap}: off by {misfit:.1e}"
-        for head, misfit in zip(proposals, misfits, strict=True)
-    )
+    scale, softcap = _measure(inner, module, tolerance)
+    head = OutputHead(module.weight, bias, scale, softcap)  # type: ignore[arg-type]
+    misfit = _misfit(head, hidden, logits)
+    if misfit <= tolerance:
+        return head
     raise ValueError(
-        f"the logits of {type(inner).__name__} are not reproduced by its output matrix (tried "
-        f"{tried}, in shares of the largest logit; at most {tolerance:g} is allowed). Its forward "
-        "pass changes the logits in a way that is not supported; please report the architecture."
+        f"the logits of {type(inner).__name__} are not reproduced by its output matrix with scale "
+        f"{scale:g} and softcap {softcap} (off by {misfit:.1e}, in shares of the largest logit; "
+        f"at most {tolerance:g} is allowed). {_UNSUPPORTED}"
     )
+
+
+_UNSUPPORTED = (
+    "Its forward pass changes the logits in a way that is not supported; please report the "
+    "architecture."
+)
+
+
+def _measure(inner: Any, module: Any, tolerance: float) -> tuple[float, float | None]:
+    """Find scale and soft cap by what the model makes of known outputs of its output matrix."""
+    given = torch.tensor(_RESPONSES, dtype=torch.float64)
+
+    def respond(_module: nn.Module, _args: Any, output: Tensor) -> Tensor:
+        places = torch.arange(output.numel(), device=output.device) % len(given)
+        return given.to(output.device, output.dtype)[places].view_as(output)
+
+    handle = module.register_forward_hook(respond)
+    try:
+        logits = _run(inner, module)
+    finally:
+        handle.remove()
+    places = torch.arange(logits.numel(), device=logits.device) % len(given)
+    flat = logits.double().flatten()
+    found = [float(flat[places == place].median()) for place in range(len(given))]
+    numbers = _numbers(inner.config)
+    softcap = None
+    if found[-1] < 1.5 * found[-2]:
+        softcap = _as_written(found[-1], numbers, tolerance)
+    small = found[3] if softcap is None else softcap * math.atanh(min(found[3] / softcap, 0.99))
+    scale = _as_written(small / _RESPONSES[3], numbers, tolerance)
+    head = OutputHead(module.weight, None, scale, softcap)
+    for response, logit in zip(_RESPONSES, found, strict=True):
+        wanted = head.scaled(torch.tensor(response, dtype=torch.float64))
+        if not abs(float(wanted) - logit) <= 4 * tolerance * abs(logit):
+            raise ValueError(
+                f"the logits of {type(inner).__name__} are not reproduced by its output matrix: "
+                f"an output {response:g} becomes {logit:g}, and with scale {scale:g} and softcap "
+                f"{softcap} it would be {float(wanted):g}. {_UNSUPPORTED}"
+            )
+    return scale, softcap
+
+
+def _as_written(measured: float, numbers: Sequence[float], tolerance: float) -> float:
+    """The number of the configuration, or 1, that was measured to within rounding."""
+    near = (n for n in (1.0, *numbers) if abs(n - measured) <= 2 * tolerance * abs(measured))
+    return min(near, key=lambda number: abs(number - measured), default=measured)
+
+
+def _numbers(config: Any) -> list[float]:
+    """All numbers of a configuration above 0, and their reciprocals."""
+    both = {**vars(config), **vars(_text_config(config))}
+    values = [
+        float(value)
+        for value in both.values()
+        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    ]
+    return [number for value in values for number in (value, 1.0 / value)]
 
 
 def _text_config(config: Any) -> Any:
     return config.get_text_config() if hasattr(config, "get_text_config") else config
-
-
-def _proposed_scales(config: Any) -> list[float]:
-    text_config = _text_config(config)
-    values = [getattr(text_config, field, None) for field in _SCALE_FIELDS]
-    scales = [1.0]
-    for value in values:
-        if isinstance(value, int | float) and value not in (0, 1):
-            scales = [1.0 / value, float(value), *scales]
-    return scales
-
-
-def _proposed_softcaps(config: Any) -> list[float | None]:
-    text_config = _text_config(config)
-    values = [getattr(text_config, field, None) for field in _SOFTCAP_FIELDS]
-    caps = [float(value) for value in values if isinstance(value, int | float) and value > 0]
-    return [*caps, None]
 
 
 def _probe_ids(vocab_size: int, device: torch.device) -> Int[Tensor, "2 T"]:
@@ -137,21 +169,26 @@ def _probe_ids(vocab_size: int, device: torch.device) -> Int[Tensor, "2 T"]:
 def _probe(inner: Any, module: Any) -> tuple[Float[Tensor, "2 T D"], Float[Tensor, "2 T V"]]:
     """Return the input of the output matrix, and the model's logits, for the probe's tokens."""
     seen: list[Tensor] = []
-    embeddings = inner.get_input_embeddings().weight
-    ids = _probe_ids(min(embeddings.shape[0], module.weight.shape[0]), embeddings.device)
     handle = module.register_forward_pre_hook(lambda _module, args: seen.append(args[0].detach()))
     try:
-        with torch.no_grad(), evaluating(inner):
-            logits = inner(input_ids=ids, use_cache=False).logits
+        logits = _run(inner, module)
     finally:
         handle.remove()
-    if not seen or seen[-1].shape[:-1] != ids.shape:
+    if not seen or seen[-1].shape[:-1] != logits.shape[:-1]:
         raise ValueError(
             f"{type(inner).__name__} does not pass its hidden states [batch, position, width] "
             "through its output embeddings, so crosstok cannot find what enters the output matrix; "
             "please report the architecture."
         )
     return seen[-1], logits
+
+
+def _run(inner: Any, module: Any) -> Float[Tensor, "2 T V"]:
+    embeddings = inner.get_input_embeddings().weight
+    ids = _probe_ids(min(embeddings.shape[0], module.weight.shape[0]), embeddings.device)
+    with torch.no_grad(), evaluating(inner):
+        logits: Tensor = inner(input_ids=ids, use_cache=False).logits
+    return logits
 
 
 def _check_causal(inner: Any, logits: Tensor, tolerance: float) -> None:
@@ -170,9 +207,7 @@ def _misfit(head: OutputHead, hidden: Tensor, logits: Tensor) -> float:
         rebuilt = nn.functional.linear(hidden.to(head.weight.dtype), head.weight).float()
         if head.bias is not None:
             rebuilt = rebuilt + head.bias
-        rebuilt = rebuilt * head.scale
-        if head.softcap is not None:
-            rebuilt = head.softcap * torch.tanh(rebuilt / head.softcap)
+        rebuilt = head.scaled(rebuilt)
         if rebuilt.shape != logits.shape:
             return float("inf")
         largest = max(float(logits.abs().max()), 1e-30)

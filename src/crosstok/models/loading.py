@@ -224,11 +224,11 @@ def new_model(
 
 
 def check_vocabulary_fits(model: nn.Module, num_ids: int, tokenizer_name: str) -> None:
-    """Check that every id of a tokenizer has a row in the model's embedding matrices.
+    """Check that the ids of a tokenizer have rows in the model's embedding matrices.
 
     Args:
         model: a causal language model of transformers, possibly wrapped.
-        num_ids: highest id of the tokenizer + 1 (`len(byte_vocab.token_bytes)`).
+        num_ids: rows that the tokenizer needs (`byte_vocab.num_rows_needed`).
         tokenizer_name: name of the tokenizer, for the error message.
 
     Raises:

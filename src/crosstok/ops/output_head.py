@@ -54,7 +54,7 @@ class OutputHead:
         logits = logits.to(torch.promote_types(dtype, torch.float32))
         if self.bias is not None:
             logits = logits + self.bias.to(logits.dtype)
-        logits = self._scaled(logits)
+        logits = self.scaled(logits)
         return logits if valid_ids is None else logits.masked_fill(~valid_ids, -torch.inf)
 
     def logits_at(
@@ -69,9 +69,10 @@ class OutputHead:
         logits = (self.weight[ids].to(dtype) @ hidden.to(dtype)[:, :, None]).squeeze(2)
         if self.bias is not None:
             logits = logits + self.bias[ids].to(dtype)
-        return self._scaled(logits.to(dtype))
+        return self.scaled(logits.to(dtype))
 
-    def _scaled(self, logits: Tensor) -> Tensor:
+    def scaled(self, logits: Tensor) -> Tensor:
+        """Apply scale and soft cap to products of hidden states and matrix, bias included."""
         if self.scale != 1.0:
             logits = logits * self.scale
         if self.softcap is not None:

@@ -50,7 +50,8 @@ class LocalTeacher(Teacher):
         self.name = name or short_name(model.name_or_path)
         self.head = output_head(model)
         self.boundary_mask, self.valid_ids = vocabulary_masks(byte_vocab, self.head)
-        self.view = ModelView(byte_vocab, self.head, self.valid_ids, model.get_input_embeddings())
+        vocab = byte_vocab.with_rows(self.head.weight.shape[0])
+        self.view = ModelView(vocab, self.head, self.valid_ids, model.get_input_embeddings())
         self.num_parameters = model.num_parameters()
 
     @classmethod
@@ -73,7 +74,7 @@ class LocalTeacher(Teacher):
             options=request.options,
             shared=True,
         )
-        check_vocabulary_fits(model, len(request.byte_vocab.token_bytes), request.name)
+        check_vocabulary_fits(model, request.byte_vocab.num_rows_needed, request.name)
         return cls(model, request.byte_vocab)
 
     @classmethod
@@ -141,7 +142,8 @@ class SharedTeacher(Teacher):
         self.output_embeddings = output_embeddings.requires_grad_(False)
         self.head = head
         self.boundary_mask, self.valid_ids = vocabulary_masks(byte_vocab, head)
-        self.view = ModelView(byte_vocab, head, self.valid_ids, self.input_embeddings)
+        vocab = byte_vocab.with_rows(head.weight.shape[0])
+        self.view = ModelView(vocab, head, self.valid_ids, self.input_embeddings)
 
     @torch.no_grad()
     def scores(

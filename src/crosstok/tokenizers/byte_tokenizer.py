@@ -132,6 +132,9 @@ def _add_specials(backend: Tokenizer, original: PreTrainedTokenizerFast, vocab: 
 def _add_post_processor(backend: Tokenizer, original: Tokenizer) -> None:
     """Add the specials that the original puts around one text and around a pair of texts."""
     plain = Tokenizer.from_str(original.to_str())
+    # Whatever the tokenizer's own text tokens are: the specials around a text are the same.
+    plain.model = models.WordLevel({"A": 0}, unk_token="A")
+    plain.normalizer = plain.pre_tokenizer = None
     plain.no_truncation()
     plain.no_padding()
     parts = {"single": _template(plain.encode("A")), "pair": _template(plain.encode("A", "A"))}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,6 +11,7 @@ from jaxtyping import Bool
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
+from crosstok.tokenizers.encoding import probe_ids
 from crosstok.tokenizers.pieces import VocabularyTable
 from crosstok.tokenizers.roles import find_roles
 
@@ -138,12 +139,12 @@ class ByteVocab:
                 ids; the rows past the last id are False. Default: the number of ids.
 
         Raises:
-            ValueError: `size` is smaller than the number of ids.
+            ValueError: `size` is smaller than `num_rows_needed`.
         """
         mask = self._no_rows(len(self) if size is None else size, "boundary_mask")
-        for index, content in enumerate(self.token_bytes):
+        for index, content in enumerate(self.token_bytes[: len(mask)]):
             mask[index] = bool(content) and content[0] in _BOUNDARY_BYTES  # type: ignore[index]
-        mask[list(self.special_ids)] = True
+        mask[[index for index in self.special_ids if index < len(mask)]] = True
         return mask
 
     def token_mask(self, size: int | None = None) -> Bool[np.ndarray, " V"]:
@@ -157,22 +158,48 @@ class ByteVocab:
                 ids; the rows past the last id are False. Default: the number of ids.
 
         Raises:
-            ValueError: `size` is smaller than the number of ids.
+            ValueError: `size` is smaller than `num_rows_needed`.
         """
         mask = self._no_rows(len(self) if size is None else size, "token_mask")
-        for index, content in enumerate(self.token_bytes):
+        for index, content in enumerate(self.token_bytes[: len(mask)]):
             mask[index] = content is not None
-        mask[list(self.special_ids)] = True
+        mask[[index for index in self.special_ids if index < len(mask)]] = True
         return mask
 
     def _no_rows(self, size: int, asked: str) -> Bool[np.ndarray, " V"]:
-        """Make a mask that is False everywhere, after checking that it has room for all ids."""
-        if size < len(self):
+        """Make a mask that is False everywhere, after checking that it has room for the ids."""
+        if size < self.num_rows_needed:
+            needed = self.num_rows_needed
             raise ValueError(
-                f"{asked} got size {size}, but the tokenizer has ids up to {len(self) - 1}; "
-                f"pass at least {len(self)}, or resize the model's embeddings to hold every id."
+                f"{asked} got size {size}, but the tokenizer has ids up to {needed - 1}; "
+                f"pass at least {needed}, or resize the model's embeddings to hold every id."
             )
         return np.zeros(size, dtype=np.bool_)
+
+    @cached_property
+    def num_rows_needed(self) -> int:
+        """Rows that a model needs: for all ids of text, and for start and end of a document.
+
+        Other special ids may be without a row (Code Llama 34B has four); only a text that holds
+        one of them then cannot be read.
+        """
+        ends = [i for i in (self.document_start, self.document_end) if i is not None]
+        text = [i for i, content in enumerate(self.token_bytes) if content is not None]
+        return 1 + max((*text[-1:], *ends), default=-1)
+
+    def with_rows(self, num_rows: int) -> ByteVocab:
+        """The vocabulary without the special ids for which a matrix of `num_rows` has no row."""
+        if num_rows >= len(self):
+            return self
+        return replace(
+            self,
+            token_bytes=self.token_bytes[:num_rows],
+            special_ids=frozenset(i for i in self.special_ids if i < num_rows),
+            roles={role: ids for role, ids in self.roles.items() if max(ids) < num_rows},
+            special_tokens={i: s for i, s in self.special_tokens.items() if i < num_rows},
+            shadowed_ids=frozenset(i for i in self.shadowed_ids if i < num_rows),
+            word_ends=frozenset(i for i in self.word_ends if i < num_rows),
+        )
 
     def same_as(self, other: ByteVocab) -> bool:
         """Return whether every id has the same bytes and special tokens in both vocabularies.
@@ -235,10 +262,10 @@ def _added_bytes(backend: Tokenizer, table: VocabularyTable, index: int) -> byte
     if is_plain or index in table.model_pieces:
         return decoded
     try:
-        ids = backend.encode(decoded.decode(), add_special_tokens=False).ids
+        ids = probe_ids(backend, decoded.decode())
     except UnicodeDecodeError:
         return piece.encode()
-    return decoded if index in ids else piece.encode()
+    return decoded if index in (ids or ()) else piece.encode()
 
 
 def _shadowed(token_bytes: list[bytes | None], table: VocabularyTable) -> frozenset[int]:

@@ -13,6 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils.hub import cached_file
 
 from crosstok.loaded import IN_MEMORY, Loaded
+from crosstok.tokenizers.encoding import encode_alike
 from crosstok.tokenizers.local_files import (
     describe_lfs_pointer,
     is_lfs_pointer,
@@ -129,7 +130,7 @@ def _as_written(name: str, loaded: PreTrainedTokenizerFast) -> PreTrainedTokeniz
     if file is None:
         return loaded
     written = Tokenizer.from_file(str(file))
-    if _cuts(written) == _cuts(loaded.backend_tokenizer):
+    if encode_alike(written, loaded.backend_tokenizer, _PROBE):
         return loaded
     logger.warning(
         "%s: transformers loads it as %s, which gives other ids than its tokenizer.json; crosstok "
@@ -138,11 +139,6 @@ def _as_written(name: str, loaded: PreTrainedTokenizerFast) -> PreTrainedTokeniz
         type(loaded).__name__,
     )
     return cast(PreTrainedTokenizerFast, PreTrainedTokenizerFast.from_pretrained(name))
-
-
-def _cuts(backend: Tokenizer) -> list[int]:
-    ids: list[int] = backend.encode(_PROBE, add_special_tokens=False).ids
-    return ids
 
 
 class _Explained(Exception):

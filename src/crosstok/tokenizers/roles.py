@@ -19,6 +19,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
+from crosstok.tokenizers.encoding import encode_each, without_sampling
+
 logger = logging.getLogger(__name__)
 
 _NAMED = ("bos", "eos", "pad", "unk", "sep", "cls", "mask")
@@ -100,6 +102,8 @@ def _gaps(
         edges += [start, start + len(message["content"])]
     edges.append(len(rendered))
     encoding = _encode_with_specials(tokenizer, rendered)
+    if isinstance(encoding, Exception):
+        return f"its tokenizer cannot encode the words {_TURNS[0]!r}: {encoding}"
     gaps = []
     for begin, end in zip(edges[::2], edges[1::2], strict=True):
         inside = [
@@ -112,7 +116,7 @@ def _gaps(
 
 
 def _encode_with_specials(tokenizer: PreTrainedTokenizerFast, text: str) -> Any:
-    backend = tokenizer.backend_tokenizer
+    backend = without_sampling(tokenizer.backend_tokenizer)
     as_text, truncation, padding = (
         backend.encode_special_tokens,
         backend.truncation,
@@ -122,7 +126,7 @@ def _encode_with_specials(tokenizer: PreTrainedTokenizerFast, text: str) -> Any:
         backend.encode_special_tokens = False
         backend.no_truncation()
         backend.no_padding()
-        return backend.encode(text, add_special_tokens=False)
+        return next(encode_each(backend, [text], offsets=True))
     finally:
         backend.encode_special_tokens = as_text
         if truncation is not None:

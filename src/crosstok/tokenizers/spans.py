@@ -13,6 +13,7 @@ from tokenizers import Encoding, Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from crosstok.tokenizers.byte_vocab import ByteVocab
+from crosstok.tokenizers.encoding import encode_each, probe_ids, without_sampling
 from crosstok.tokenizers.inexact_spans import cut_by_offsets
 
 # Ends of the spans of a text's tokens, and which of them are exact (True: all).
@@ -85,8 +86,10 @@ class TextEncoder:
         added = set(self.tokenizer.backend_tokenizer.get_added_tokens_decoder())
         self._added[list(added - vocab.special_ids)] = True
         payload = _PROBE.encode()
-        ids = self._encode([_PROBE])[0].ids
-        self._mostly_exact = self._cut_exactly(ids, np.array(ids), payload) is not None
+        ids = probe_ids(self._backend, _PROBE)
+        self._mostly_exact = (
+            ids is not None and self._cut_exactly(ids, np.array(ids), payload) is not None
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {"tokenizer": self.tokenizer, "byte_vocab": self.byte_vocab}
@@ -107,7 +110,8 @@ class TextEncoder:
 
         Raises:
             TypeError: `texts` is one string, or holds something that is not a string.
-            ValueError: a text has a lone surrogate, which has no bytes in any encoding.
+            ValueError: a text has a lone surrogate, which has no bytes in any encoding, or holds
+                characters that the tokenizer cannot encode.
         """
         if isinstance(texts, str):
             raise TypeError("TextEncoder takes a list of texts, not one text; pass [text].")
@@ -136,8 +140,14 @@ class TextEncoder:
         ]
 
     def _encode(self, texts: list[str], *, offsets: bool = False) -> list[Encoding]:
-        encode = self._backend.encode_batch if offsets else self._backend.encode_batch_fast
-        return encode(texts, add_special_tokens=False)
+        return encode_all(self._backend, texts, offsets=offsets)
+
+    def can_encode(self, texts: Sequence[str]) -> list[bool]:
+        """Return for each text whether the tokenizer has ids for it.
+
+        It has for every text, unless its model has no unknown token and lacks a character.
+        """
+        return [not isinstance(found, Exception) for found in encode_each(self._backend, texts)]
 
     def _cut_exactly(
         self, ids: list[int], array: Int64[np.ndarray, " T"], payload: bytes
@@ -171,6 +181,28 @@ class TextEncoder:
             may_drop_space[1:] = self._added[ids[:-1]]
         token_bytes = self.byte_vocab.in_context(ids)
         return cut_by_offsets(token_bytes, encoding.offsets, text, may_drop_space)
+
+
+def encode_all(
+    backend: Tokenizer, texts: Sequence[str], *, offsets: bool = False
+) -> list[Encoding]:
+    """Encode texts of the user's without special tokens.
+
+    Raises:
+        ValueError: a text holds a character that the tokenizer cannot encode; names it.
+    """
+    found = []
+    for row, encoding in enumerate(encode_each(backend, texts, offsets=offsets)):
+        if isinstance(encoding, Exception):
+            text = texts[row]
+            missing = next((c for c in text if probe_ids(backend, c) is None), text[:40])
+            raise ValueError(
+                f"text {row} holds {missing!r}, for which the tokenizer has neither a token nor an "
+                f"unknown token ({encoding}). Leave the text out, or use a tokenizer that can "
+                "encode it."
+            ) from encoding
+        found.append(encoding)
+    return found
 
 
 def _with_specials(
@@ -219,9 +251,11 @@ def _utf8(text: str, row: int) -> bytes:
 def text_backend(backend: Tokenizer, vocab: ByteVocab) -> Tokenizer:
     """Make a tokenizer with the ids of `backend` that encodes every string as text.
 
-    It shares the model, which makes it cheap, except for Unigram: there the model itself finds
-    its special pieces in a text, so a copy renames them to strings that no text contains.
+    Dropout and sampling are off. It shares the model, which makes it cheap, except for Unigram:
+    there the model itself finds its special pieces in a text, so a copy renames them to strings
+    that no text contains.
     """
+    backend = without_sampling(backend)
     if type(backend.model).__name__ == "Unigram":
         return _unigram_text_backend(backend, vocab)
     copy = copy_backend(backend)
@@ -234,6 +268,7 @@ def copy_backend(backend: Tokenizer) -> Tokenizer:
 
     The copy shares the model if the ids are then the same, which makes it cheap.
     """
+    backend = without_sampling(backend)
     copy = Tokenizer(backend.model)
     if backend.normalizer is not None:
         copy.normalizer = backend.normalizer

@@ -44,7 +44,7 @@ def encoder_of(model: nn.Module, tokenizer: Any, option: str) -> ExampleEncoder:
                 f"(name_or_path is empty). Pass {option}=AutoTokenizer.from_pretrained(...)."
             )
     encoder = encoder_of_tokenizer(tokenizer, option)
-    size = len(encoder.encoder.byte_vocab.token_bytes)
+    size = encoder.encoder.byte_vocab.num_rows_needed
     check_vocabulary_fits(model, size, encoder.encoder.tokenizer.name_or_path or option)
     return encoder
 

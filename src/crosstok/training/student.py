@@ -58,7 +58,8 @@ class Student:
         if self.valid_ids is not None:
             self.valid_ids = self.valid_ids.to(device)
         embeddings = self.model.get_input_embeddings()
-        return ModelView(self.encoder.byte_vocab, self.head, self.valid_ids, embeddings, self.ends)
+        vocab = self.encoder.byte_vocab.with_rows(self.head.weight.shape[0])
+        return ModelView(vocab, self.head, self.valid_ids, embeddings, self.ends)
 
     def settle(self) -> PreTrainedModel:
         """End training: take out what objectives trained along, and give the settings back."""

@@ -41,6 +41,8 @@ def source_pieces(tokens: Sequence[bytes], encoder: TextEncoder) -> list[tuple[i
     texts = {i: text for i, token in enumerate(tokens) if (text := _as_text(token)) is not None}
     for context in _CONTEXTS:
         open_tokens = [i for i in texts if not pieces[i]]
+        encodable = encoder.can_encode([context + texts[i] for i in open_tokens])
+        open_tokens = [i for i, can in zip(open_tokens, encodable, strict=True) if can]
         spans = encoder([context + texts[i] for i in open_tokens], add_start=False, add_end=False)
         for i, span in zip(open_tokens, spans, strict=True):
             ids = span.ids.tolist()

@@ -1,5 +1,7 @@
 """Plan of a transplant: the source rows, with weights, for every row of the target's matrix."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -56,6 +58,24 @@ class TransplantPlan:
     input_rows: tuple[SourceRows, ...]
     output_rows: tuple[SourceRows, ...]
     sources: tuple[RowSource, ...]
+
+    def without_rows_past(self, num_rows: int) -> TransplantPlan:
+        """The plan for a matrix of `num_rows`: special ids that it lacks get the mean."""
+        if all(i < num_rows for row in (*self.input_rows, *self.output_rows) for i in row.ids):
+            return self
+        lacks = [
+            any(i >= num_rows for i in (*read.ids, *write.ids))
+            for read, write in zip(self.input_rows, self.output_rows, strict=True)
+        ]
+        both = [
+            tuple(SourceRows() if lack else row for row, lack in zip(rows, lacks, strict=True))
+            for rows in (self.input_rows, self.output_rows)
+        ]
+        sources = (
+            RowSource.FALLBACK if lack else where_from
+            for where_from, lack in zip(self.sources, lacks, strict=True)
+        )
+        return TransplantPlan(both[0], both[1], tuple(sources))
 
     def count(self, source: RowSource) -> int:
         """Number of target rows of this kind."""

@@ -86,16 +86,17 @@ def transplant(
         ValueError: the source tokenizer has more ids than the model has rows, or the method is
             unknown, lacks something it needs, or returns invalid rows.
     """
-    check_vocabulary_fits(model, len(source.byte_vocab.token_bytes), source.tokenizer.name_or_path)
+    check_vocabulary_fits(model, source.byte_vocab.num_rows_needed, source.tokenizer.name_or_path)
     method = find_method(method)
     num_source = len(source.byte_vocab.token_bytes)
     matrices = SourceMatrices(model, num_source)
+    inputs: Any = model.get_input_embeddings()
     plan = plan_rows(source, target, method, resources=resources, matrices=matrices)
+    plan = plan.without_rows_past(len(inputs.weight))
     del matrices  # it may hold copies
     if untie:
         untie_embeddings(model)
     num_target = len(plan.sources)
-    inputs: Any = model.get_input_embeddings()
     output = model.get_output_embeddings()
     old_input = inputs.weight.detach()
     tied = is_tied(model)
