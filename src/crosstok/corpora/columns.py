@@ -3,7 +3,10 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-FIELDS = ("text", "messages", "conversations", "prompt", "completion", "tools", "system")
+FIELDS = (
+    "text", "messages", "conversations", "prompt", "completion", "tools", "system",
+    "chat_template_kwargs",
+)  # fmt: skip
 """Fields that may be given another column: those that a row of texts or chats has."""
 
 _JOINT = "+"

@@ -119,12 +119,15 @@ def _json_line(path: Path, number: int, line: str) -> object:
     try:
         return json.loads(line)
     except json.JSONDecodeError as error:
-        shown = line.strip()[:SHOWN]
-        raise ValueError(
-            f"{path}, line {number}: broken JSON ({error.msg} at column {error.colno}); the line "
-            f"starts {shown!r}. Every line must hold one whole JSON object: "
-            "correct or remove this line."
-        ) from None
+        fault = f"{error.msg} at column {error.colno}"
+    except RecursionError:
+        fault = "too many nested brackets"
+    is_array = line.lstrip().startswith("[")
+    advice = " A file that is one array is named .json: rename it." if is_array else ""
+    raise ValueError(
+        f"{path}, line {number}: broken JSON ({fault}); the line starts {line.strip()[:SHOWN]!r}. "
+        f"Every line must hold one whole JSON object: correct or remove this line.{advice}"
+    )
 
 
 def _json_array(path: Path, text: str) -> list[object]:
@@ -177,8 +180,14 @@ def json_rows(path: Path) -> Iterator[object]:
         if is_json and is_first and (rows := _whole_object(path, line)) is not None:
             yield from rows
             return
+        row = _json_line(path, number, line)
+        if is_first and isinstance(row, list) and all(isinstance(one, dict) for one in row):
+            raise ValueError(
+                f"{path}, line {number} is a whole array of rows, and every line of this file must "
+                "hold one row. A file that is one array is named .json: rename it."
+            )
         is_first = False
-        yield _json_line(path, number, line)
+        yield row
 
 
 def _whole_object(path: Path, line: str) -> list[object] | None:
