@@ -9,11 +9,6 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 CAUSAL = tuple(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
-RECURRENT = (
-    "mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm", "recurrent_gemma", "jamba", "bamba",
-    "zamba", "zamba2", "lfm2", "qwen3_next", "granitemoehybrid", "nemotron_h", "falcon_h1",
-)  # fmt: skip
-ODD = ("openai-gpt", "bloom", "mpt", "gptj", "codegen", "opt", "ctrl", "xlnet", "reformer", "xlm")
 
 _SMALL: dict[str, Any] = {
     "hidden_size": 32, "d_model": 32, "n_embd": 32, "embedding_size": 32, "lru_width": 32,
@@ -62,12 +57,14 @@ def build(model_type: str, vocab_size: int, *, seed: int = 0) -> PreTrainedModel
     ids = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
     config = config_class(**{**sizes, **_OWN.get(model_type, {}), "vocab_size": vocab_size, **ids})
     config.is_decoder = True
+    with torch.device("meta"):
+        shape = AutoModelForCausalLM.from_config(config)
+    size = sum(parameter.numel() for parameter in shape.parameters())
+    if size > 3_000_000:
+        raise ValueError(f"{model_type} has {size:,} numbers: no small form is known.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config)
-        sizes_of = sum(parameter.numel() for parameter in model.parameters())
-        if sizes_of > 3_000_000:
-            raise ValueError(f"{model_type} has {sizes_of:,} numbers: no small form is known.")
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.ndim >= 2:

@@ -301,7 +301,8 @@ def _start_ids(vocab: ByteVocab, given: Sequence[int] | None) -> list[int]:
     if not len(given):
         raise ValueError(
             "nothing comes before the text: this tokenizer has no bos or eos, and a model gives no "
-            "probability to a first token; pass start_ids, for example the ids of a prompt."
+            "probability to a first token. Read the model token by token, or, with a ByteModel of "
+            "your own, pass start_ids, for example the ids of a prompt."
         )
     wrong = [index for index in given if not 0 <= index < len(vocab)]
     if wrong:

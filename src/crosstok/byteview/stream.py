@@ -294,7 +294,8 @@ class ByteStream:
         )
         raise ValueError(
             f"{name}: byte 0x{byte:02X} at position {place} has probability 0: {reason} every "
-            "spelling of it; use target='all', or prune less (a smaller min_share)."
+            "spelling of it. Use target='all', or, with a ByteModel of your own, prune less (a "
+            "smaller min_share)."
         )
 
     # Whole prompts.

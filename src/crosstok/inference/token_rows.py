@@ -113,7 +113,7 @@ class TokenRows:
         """Go on with these rows alone."""
         chosen = torch.tensor(rows, device=self._ids.device)
         self._ids, self._mask = self._ids[chosen], self._mask[chosen]
-        self._cache.batch_select_indices(chosen)
+        self._cache.reorder_cache(chosen)
 
     def _forget(self, num: int) -> None:
         """Remove the last tokens from the cache."""
