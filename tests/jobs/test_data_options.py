@@ -44,6 +44,7 @@ def test_repeated_data_is_all_read_and_counted(
 
 def test_a_resumed_mixture_ends_as_an_uninterrupted_one(recipe, sources, tmp_path):
     options = {"data": sources, "data_weight": [0.5, 2], "columns": {"text": "body"}}
+    options["keep_checkpoints"] = True
     front.transfer(recipe(output=str(tmp_path / "whole"), **options))
     asked = recipe(output=str(tmp_path / "cut"), **options)
     front.transfer(asked)

@@ -197,7 +197,7 @@ def test_a_loaded_model_keeps_its_precision_unless_another_is_asked_for(model_fo
 def test_resuming_a_run_of_objects_says_what_it_needs(model, target, tmp_path, recipe):
     model.name_or_path = ""
     tokenizer = AutoTokenizer.from_pretrained(recipe().model)
-    given = {"tokenizer": target, "data": ROWS, **STEPS, "save_every": 1}
+    given = {"tokenizer": target, "data": ROWS, **STEPS, "save_every": 1, "keep_checkpoints": True}
     folder = tmp_path / "out"
     with pytest.raises(ValueError, match=r"no name_or_path; give \(model, tokenizer\)"):
         crosstok.transfer(model=model, output=folder, **given)
