@@ -15,10 +15,14 @@ STAMP := .venv/.installed
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	touch $(STAMP)
+	@echo "1/4 making the virtual environment .venv"
+	@$(PYTHON) -m venv .venv
+	@echo "2/4 installing torch (a large download)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	@echo "3/4 installing crosstok and its development tools"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $(STAMP)
+	@echo "4/4 done: $(BIN)/crosstok --help, or make demo"
 
 demo: setup
 	$(BIN)/crosstok demo --output out/demo

@@ -148,3 +148,19 @@ def test_text_that_looks_like_markup_is_shown_as_it_is() -> None:
     console = Console(width=60, record=True, file=io.StringIO())
     console.print(figures.continuation("ALM", "\n    x[bold] = y[0]\n\tz"))
     assert "x[bold] = y[0]" in console.export_text()
+
+
+def test_a_quick_run_says_that_its_figures_are_of_few_steps(
+    crosstok, monkeypatch, tmp_path
+) -> None:
+    asked = []
+    monkeypatch.setattr(run, "run_demo", lambda folder, **options: asked.append(options))
+    assert crosstok("demo", "--output", tmp_path / "a")[0] == 0
+    assert crosstok("demo", "--quick", "--output", tmp_path / "b")[0] == 0
+    full, quick = (options["settings"] for options in asked)
+    assert full == DemoSettings()
+    assert quick.is_quick
+    assert 10 * quick.max_steps < full.max_steps
+    note = run._quick_note(quick)
+    assert f"after {quick.max_steps} steps" in note
+    assert "without --quick trains for 1,200 steps" in note

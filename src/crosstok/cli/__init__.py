@@ -195,11 +195,15 @@ def _run_generate(recipe: GenerateRecipe) -> None:
 def demo(
     output: Annotated[str, typer.Option(help="Folder for the new models.")] = "out/demo",
     overwrite: Annotated[bool, typer.Option(help="Replace what the folder holds.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Train for few steps: a minute on two cores.")
+    ] = False,
 ) -> None:
     """Move a small model (included) to another tokenizer in four ways, and compare them."""
-    from crosstok.demo.run import run_demo
+    from crosstok.demo.run import QUICK, DemoSettings, run_demo
 
-    run_demo(Path(output), overwrite=overwrite, console=_console())
+    settings = QUICK if quick else DemoSettings()
+    run_demo(Path(output), overwrite=overwrite, console=_console(), settings=settings)
 
 
 @app.command(cls=JobCommand, context_settings=HELP)

@@ -94,6 +94,13 @@ class DemoSettings:
     )
     max_new_tokens: int = 40
 
+    is_quick: bool = False
+    """Whether figures are shown as those of a few steps."""
+
+
+QUICK = DemoSettings(max_steps=100, num_held_out=30, max_new_tokens=24, is_quick=True)
+"""The same story in a minute: a twelfth of the steps, and a fifth of the held-out documents."""
+
 
 def run_demo(
     output: Path,
@@ -226,6 +233,8 @@ def _show(console: Console, output: Path, results: dict[str, Any], settings: Dem
     shares = results["recovered"]
     console.print(table(results["bits_per_byte"], shares))
     console.print(f"\n{sentence(shares)}\n", highlight=False)
+    if settings.is_quick:
+        console.print(f"{_quick_note(settings)}\n", highlight=False)
     for entry in results["texts"]:
         console.rule("[bold]continued by each model[/bold]", align="left")
         console.print(f"{entry['prompt']}\n", style="cyan", markup=False, highlight=False)
@@ -244,6 +253,15 @@ def _show(console: Console, output: Path, results: dict[str, Any], settings: Dem
     console.print("\nGo on with:\n")
     for command in commands:
         console.print(f"  {command}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _quick_note(settings: DemoSettings) -> str:
+    full = DemoSettings()
+    return (
+        f"These are figures after {settings.max_steps} steps and on {settings.num_held_out} "
+        f"documents of each domain. `crosstok demo` without --quick trains for {full.max_steps:,} "
+        f"steps, measures on {full.num_held_out} and recovers more."
+    )
 
 
 def _write_documents(file: Path, documents: Sequence[str]) -> None:
