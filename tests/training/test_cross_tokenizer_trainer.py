@@ -78,9 +78,8 @@ def test_the_trainer_takes_the_steps_of_the_job(folders, tmp_path, data, objecti
     wanted, found = weights(result.folder), weights(tmp_path / "saved")
     assert wanted.keys() == found.keys()
     assert all(torch.equal(tensor, found[name]) for name, tensor in wanted.items())
-    assert (tmp_path / "saved" / "generation_config.json").read_text() == (
-        result.folder / "generation_config.json"
-    ).read_text()
+    for name in ("config.json", "generation_config.json"):
+        assert (tmp_path / "saved" / name).read_text() == (result.folder / name).read_text()
 
 
 def test_a_saved_model_loads_with_transformers_alone(folders, tmp_path):

@@ -60,6 +60,16 @@ def test_a_model_without_a_card_that_can_be_read_lends_nothing(tmp_path, readme)
     assert "base_model" not in data
 
 
+def test_a_model_in_memory_goes_by_the_name_that_it_was_loaded_by(monkeypatch):
+    class Named(str):
+        """As recipes name what is in memory."""
+
+    monkeypatch.setattr("crosstok.training.model_card.card_data", lambda _: {})
+    card = make(base_model=Named("owner/base"), datasets=[Named("<in memory>")])
+    assert front_matter(card.text())["base_model"] == "owner/base"
+    assert "datasets" not in front_matter(card.text())
+
+
 def test_paths_go_by_their_last_part(tmp_path):
     file = tmp_path / "texts.jsonl"
     file.write_text("")

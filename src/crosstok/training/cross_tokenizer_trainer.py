@@ -187,10 +187,15 @@ class CrossTokenizerTrainer(DistillationTrainer):
         model: Any = self.student.model
         modules = getattr(model, MODULES, None)
         detach_modules(model)
+        in_training = vars(model.config).copy()  # transformers' trainer switches the cache off
+        generation_config = model.generation_config
+        self.student.restore_settings()
         try:
             adapters = self.student.adapters
             yield model if adapters is None else copy.deepcopy(adapters).merge_and_unload()
         finally:
+            vars(model.config).update(in_training)
+            model.generation_config = generation_config
             if modules is not None:
                 model.add_module(MODULES, modules)
 

@@ -186,7 +186,8 @@ def _last(name: str) -> str:
 def _on_hub(name: str) -> str | None:
     """The name, if it can be one on the hub."""
     looks = re.fullmatch(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?", name)
-    return None if _is_local(name) or looks is None or Path(name).suffix in _FILES else name
+    is_file = _is_local(name) or Path(name).suffix in _FILES
+    return None if looks is None or is_file else str(name)  # a plain one, of an object's name too
 
 
 _FILES = {".jsonl", ".json", ".parquet", ".txt", ".csv", ".tsv", ".xz", ".gz", ".zst", ".arrow"}

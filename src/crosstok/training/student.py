@@ -64,10 +64,14 @@ class Student:
     def settle(self) -> PreTrainedModel:
         """End training: take out what objectives trained along, and give the settings back."""
         detach_modules(self.model)
-        config, generation_config = self._settings
+        self.restore_settings()
+        return self.model
+
+    def restore_settings(self) -> None:
+        """Give the model the configurations that it had before training."""
+        config, generation_config = copy.deepcopy(self._settings)
         vars(self.model.config).update(vars(config))
         self.model.generation_config = generation_config
-        return self.model
 
     def export(self) -> PreTrainedModel:
         """The plain model with its own settings: settled, and adapters merged."""
