@@ -33,7 +33,7 @@ PUBLIC = {
     "tokenizers": "BYTES ByteVocab Spans TEMPLATE TextEncoder byte_tokenizer is_byte_tokenizer "
     "load_target_tokenizer load_tokenizer shared_texts",
     "training": "AlignedCollator CrossTokenizerTrainer DistillationCollator DistillationLoss "
-    "DistillationTrainer Lora NonFiniteLossError OriginalEmbeddings Sides StepCost "
+    "DistillationTrainer DivergedError Lora NonFiniteLossError OriginalEmbeddings Sides StepCost "
     "Student add_lora alm_loss batch_of chat_rows chunk_gaps chunk_views "
     "compute_dtype dtype_name step_cost telling_rows text_windows window_length",
     "transplants": "METHODS MethodInputs MethodNeeds MethodRows Resources RowSource SourceMatrices "

@@ -16,7 +16,7 @@ def test_help_shows_every_flag_in_full_with_its_default(crosstok, command, monke
     assert max(map(len, out.splitlines())) <= 80
 
 
-OF_TRAINING = ("Data:", "Objective:", "Teacher:", "LoRA:", "Training:", "Held-out texts:")
+OF_TRAINING = ("Data:", "Objective:", "Teacher:", "LoRA:", "Training:", "Held-out data:")
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,14 @@ def wiki(tmp_path) -> str:
     return write(tmp_path / "wiki.jsonl", TEXTS)
 
 
+def exam(folder: Path) -> str:
+    """An exam of pairs: a sentence, and the same with its words in another order."""
+    file = folder / "order.jsonl"
+    rows = [{"good": text, "bad": " ".join(sorted(text.split()))} for text in SENTENCES]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(file)
+
+
 def log_lines(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
 
@@ -83,8 +91,11 @@ def test_measuring_changes_nothing_of_the_run(recipe, wiki, tmp_path):
     same = {"model": str(model), "objective": "alm+cross_entropy", "log_every": 2}
     plain = transfer(recipe(output=str(tmp_path / "plain"), **same))
     watched = transfer(
-        recipe(output=str(tmp_path / "watched"), eval_data=wiki, eval_every=1, **same)
-    )
+        recipe(
+            output=str(tmp_path / "watched"), eval_data=wiki, eval_exam=exam(tmp_path),
+            eval_every=1, **same,
+        )
+    )  # fmt: skip
     one, other = weights(plain.folder), weights(watched.folder)
     assert all(torch.equal(one[name], other[name]) for name in one)
 
@@ -144,6 +155,131 @@ def test_held_out_texts_may_join_a_run_that_is_resumed(recipe, wiki, tmp_path):
     assert [step for step, _ in curve(folder, "books")] == [2, 4]
 
 
+@pytest.mark.parametrize(
+    "changes", [{}, {"lora": True}, {"objective": "cross_entropy"}, {"precision": "bf16"}],
+    ids=lambda changes: next(iter(changes), "teacher"),
+)  # fmt: skip
+def test_the_original_is_measured_under_its_own_tokenizer(recipe, wiki, changes):
+    """Whether it runs as the teacher, shares the student's weights, or is not needed otherwise."""
+    asked = recipe(eval_data=wiki, **changes)
+    found = transfer(asked).metrics["eval_wiki_bits_per_byte_original"]
+    near = 1e-5 if "precision" not in changes else 2e-2
+    assert found == pytest.approx(judged(Path(asked.model), wiki, 48), rel=near)
+
+
+def test_a_run_ends_in_the_share_of_the_gap_that_it_closed(recipe, wiki, tmp_path, crosstok):
+    data = recipe(eval_data=wiki, data=wiki)
+    known = transfer(
+        recipe(
+            data=wiki, objective="cross_entropy", max_steps=25, learning_rate=3e-3,
+            tokenizer=recipe().model, output=str(tmp_path / "known"), save_every=100,
+        )
+    ).folder  # fmt: skip
+    code, out, err = crosstok(
+        "transfer", "--model", known, "--tokenizer", data.tokenizer, "--data", wiki,
+        "--eval-data", wiki, "--objective", "cross_entropy", "--max-steps", 12,
+        "--max-length", 48, "--learning-rate", "3e-3", "--num-workers", 0, "--report-to", "none",
+        "--output", tmp_path / "moved", "--eval-every", 6,
+    )  # fmt: skip
+    assert code == 0, err
+    figures = json.loads((tmp_path / "moved" / "training.json").read_text())
+    name = "eval_wiki_bits_per_byte"
+    start, now, original = (figures[name + end] for end in ("_start", "", "_original"))
+    share = (start - now) / (start - original)
+    assert start > original
+    assert share > 0
+    assert figures["eval_wiki_recovered"] == pytest.approx(share)
+    steps = [
+        line["step"] for line in log_lines(tmp_path / "moved") if "eval_wiki_recovered" in line
+    ]
+    assert steps == [6, 12]
+    assert f"{share:.1%} of the gap in bits per byte between start and original" in out
+    assert "eval_wiki_recovered" in (tmp_path / "moved" / "README.md").read_text()
+    assert f"wiki {start:.4g} (original {original:.4g})" in err
+    assert f"held-out recovered:  wiki {share:.1%}" in err
+
+
+def test_without_a_gap_no_share_is_given(recipe, wiki, caplog):
+    caplog.set_level("INFO")
+    same = recipe(eval_data=wiki, tokenizer=recipe().model, objective="cross_entropy")
+    metrics = transfer(same).metrics
+    assert not [name for name in metrics if "recovered" in name]
+    assert metrics["eval_wiki_bits_per_byte_start"] == metrics["eval_wiki_bits_per_byte_original"]
+    assert "is not better than the student at the start" in caplog.text
+
+
+def chat_bits(folder: str, chats: str, max_length: int) -> tuple[float, int]:
+    """Bits and bytes of the assistant's turns, one chat at a time, from whole rows of logits."""
+    from transformers import AutoModelForCausalLM
+
+    from crosstok.chats import ExampleEncoder, parse_example
+    from crosstok.tokenizers import TextEncoder, load_tokenizer
+
+    side = ExampleEncoder(TextEncoder(load_tokenizer(folder)))
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    bits, num_bytes = 0.0, 0
+    for number, line in enumerate(Path(chats).read_text().splitlines()):
+        spans = side([parse_example(json.loads(line), str(number))], loss_on="assistant")[0]
+        ids = torch.tensor([spans.ids[:max_length].tolist()])
+        with torch.no_grad():
+            logprobs = model(ids).logits[0].double().log_softmax(-1)
+        for place in range(1, ids.shape[1]):
+            width = int(spans.ends[place] - spans.starts[place])
+            if spans.loss_mask[place] and width:
+                bits -= float(logprobs[place - 1, ids[0, place]]) / math.log(2)
+                num_bytes += width
+    return bits, num_bytes
+
+
+def test_held_out_chats_are_measured_on_the_assistants_bytes(models, chats, tmp_path):
+    asked = DistilRecipe(
+        teacher=models["teacher"], student=models["student"], data=chats, eval_data=chats,
+        output=str(tmp_path / "out"), max_steps=2, batch_size=2, max_length=120, num_workers=0,
+        report_to="none",
+    )  # fmt: skip
+    folder = distil(asked).folder
+    name = "eval_chat_bits_per_byte"
+    first, *_, last = [line for line in log_lines(folder) if name in line]
+    counted = {}
+    for key, model in (("", models["student"]), ("_teacher", models["teacher"])):
+        bits, counted[key] = chat_bits(model, chats, 120)
+        assert first[name + key] == pytest.approx(bits / counted[key], rel=1e-4)
+    bits, num_bytes = chat_bits(str(folder), chats, 120)
+    assert last[name] == pytest.approx(bits / num_bytes, rel=1e-4)
+
+
+def test_chats_that_the_window_cuts_before_their_answers_are_refused(models, chats, tmp_path):
+    asked = DistilRecipe(
+        teacher=models["teacher"], student=models["student"], data=chats, eval_data=chats,
+        output=str(tmp_path / "out"), max_steps=2, max_length=4, report_to="none",
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"max_length 4"):
+        distil(asked)
+    assert not (tmp_path / "out").exists()
+
+
+def test_exams_are_taken_while_the_model_trains(recipe, tmp_path):
+    asked = recipe(eval_exam=exam(tmp_path), eval_every=2)
+    result = transfer(asked)
+    steps = [line["step"] for line in log_lines(result.folder) if "eval_order_accuracy" in line]
+    assert steps == [0, 2, 4]
+    for folder, key in ((result.folder, ""), (asked.model, "_original")):
+        options = EvaluationOptions(max_length=asked.max_length)
+        found = evaluate([str(folder)], [], [exam(tmp_path)], options=options, show_progress=False)
+        expected = found["models"][0]["exams"]["order"]["accuracy"]
+        assert result.metrics[f"eval_order_accuracy{key}"] == expected
+    assert "eval_order_recovered" not in result.metrics
+
+
+def test_an_exam_that_cannot_be_read_stops_the_run_before_anything_is_written(recipe, tmp_path):
+    file = tmp_path / "odd.jsonl"
+    file.write_text('{"text": "x"}\n')
+    for given, said in ((file, r"eval_exam .*do not make a known form"), ("no.jsonl", "eval_exam")):
+        with pytest.raises(ValueError, match=said):
+            transfer(recipe(eval_exam=str(given)))
+    assert not Path(recipe().output).exists()
+
+
 def test_sources_of_one_name_are_told_apart(recipe, tmp_path):
     given = [write(tmp_path / f"{i}" / "wiki.jsonl", TEXTS[i:]) for i in range(3)]
     folder = transfer(recipe(eval_data=given, max_steps=1)).folder
@@ -172,7 +308,7 @@ def test_folders_give_their_validation_split(recipe, tmp_path):
         (
             [{"messages": [{"role": "user", "content": "Hi"}]}],
             {},
-            r"has no field 'text'.*Chats have no bits per byte.*crosstok evaluate",
+            r"eval_data .*row 1.*no assistant turn",
         ),
         ([{"text": "Some."}], {"eval_every": 0}, r"eval_every is 0; it must be at least 1"),
         ([{"text": "Some."}], {"eval_texts": 0}, r"eval_texts is 0"),
@@ -196,7 +332,7 @@ def test_recipes_take_one_source_or_several(recipe, tmp_path):
     for given in ("one.jsonl", ["one.jsonl", "two.jsonl"]):
         file.write_text(recipe_yaml(recipe(eval_data=given)))
         assert load_recipe(TransferRecipe, file, {}) == recipe(eval_data=given)
-    file.write_text(recipe_yaml(recipe()) + "eval_data: one.jsonl\n")
+    file.write_text(recipe_yaml(recipe()).replace("eval_data: null", "eval_data: one.jsonl"))
     assert load_recipe(TransferRecipe, file, {}).eval_data == ["one.jsonl"]
 
 

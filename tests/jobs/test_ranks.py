@@ -8,10 +8,14 @@ import pytest
 from crosstok.recipes import DistilRecipe
 from tests.folders import save_model
 from tests.jobs.launch import compare, run
+from tests.tiny import SENTENCES
 
 
 @pytest.mark.slow
 def test_two_ranks_equal_one(recipe, tmp_path):
+    exam = tmp_path / "order.jsonl"
+    rows = [{"good": text, "bad": " ".join(sorted(text.split()))} for text in SENTENCES]
+    exam.write_text("".join(json.dumps(row) + "\n" for row in rows))
     weights = [
         run(
             tmp_path,
@@ -23,6 +27,7 @@ def test_two_ranks_equal_one(recipe, tmp_path):
                 eval_data=recipe().data,
                 eval_every=2,
                 eval_texts=3,
+                eval_exam=str(exam),
             ),
             num_ranks,
         )

@@ -175,6 +175,7 @@ JUDGED_BY_WHAT_THERE_IS = {
     *("model", "tokenizer", "teacher", "student", "source", "target", "donor"),
     *("data", "text_field", "split", "eval_data", "eval_split", "exam", "task", "task_folder"),
     *("output", "teacher_cache", "json", "html", "prompt_file", "log_samples", "push_to_hub"),
+    "eval_exam",
     *("chat_template", "teacher_chat_template"),
     "report_to",  # see tests/jobs/test_metric_sinks.py
 }

@@ -204,7 +204,7 @@ def test_held_out_texts_have_curves_of_their_own_steps():
     page = Page(run_page(run(curves=found, metrics={"steps": 40, name: 1.6})))
     assert len(page.all("svg")) == len(found.curves)
     text = " ".join(run_page(run(curves=found, metrics={"steps": 40, name: 1.6})).split())
-    assert "held-out texts, at the end" in text
+    assert "held-out data, at the end" in text
     assert "bits per byte on wiki, steps 0 to 40: from 2.0000 to 1.6000" in text
     assert "Means of neighbouring log lines" in text
     assert "<caption>Held-out texts</caption>" in text

@@ -1,7 +1,7 @@
 """The command line: one command per job. Progress on standard error, results on standard output.
 
-Exit status: 0 done, 1 failed, 2 the options are wrong. Libraries that take seconds to load are
-imported where they are used.
+Exit status: 0 done, 1 failed, 2 the options are wrong, 130 Ctrl-C, 143 SIGTERM. Libraries that take
+seconds to load are imported where they are used.
 """
 
 import inspect
@@ -24,6 +24,7 @@ from rich.markup import escape
 from crosstok import __version__
 from crosstok.choices import TEACHERS
 from crosstok.cli.parsing import HELP, Commands, JobCommand
+from crosstok.cli.stopping import heed_sigterm, stopped_in_one_line
 from crosstok.plugins import import_typed, names
 from crosstok.recipes import (
     CheckedRecipe,
@@ -60,6 +61,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("crosstok").setLevel(logging.INFO)
     _quiet_libraries()
+    heed_sigterm()
     try:
         app(prog_name="crosstok")
     except (ValueError, OSError, RuntimeError) as error:
@@ -192,6 +194,7 @@ def _run_generate(recipe: GenerateRecipe) -> None:
 
 
 @app.command(cls=JobCommand, context_settings=HELP)
+@stopped_in_one_line()
 def demo(
     output: Annotated[str, typer.Option(help="Folder for the new models.")] = "out/demo",
     overwrite: Annotated[bool, typer.Option(help="Replace what the folder holds.")] = False,
@@ -241,6 +244,7 @@ def _add_command(
     hints = {n: hint for kind in reversed(recipe_types) for n, hint in get_type_hints(kind).items()}
     mappings = {n for n in known if "dict" in str(hints[n])}
 
+    @stopped_in_one_line()
     def command(**flags: Any) -> None:
         file = flags.pop("recipe")
         given = {

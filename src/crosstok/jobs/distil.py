@@ -8,7 +8,8 @@ from transformers import PreTrainedModel, set_seed
 
 from crosstok.jobs.arguments import training_device
 from crosstok.jobs.data import load_data, load_encoder, make_rows
-from crosstok.jobs.held_out import HeldOut, held_out_texts
+from crosstok.jobs.held_out import HeldOut, Original
+from crosstok.jobs.held_out_data import HeldOutData, load_held_out
 from crosstok.jobs.objectives import choose_objectives, need_teacher
 from crosstok.jobs.result import TrainedResult
 from crosstok.jobs.run import Run, check_request
@@ -17,7 +18,7 @@ from crosstok.loaded import Loaded
 from crosstok.models import SavedDtypes, check_vocabulary_fits, load_to_change, new_model
 from crosstok.objectives import Objective
 from crosstok.recipes import DistilRecipe, takes
-from crosstok.teachers import Teacher, TeacherName
+from crosstok.teachers import LocalTeacher, Teacher, TeacherName
 from crosstok.tokenizers import TextEncoder
 from crosstok.training import Lora, Sides, Student, add_lora
 from crosstok.training.model_card import code, escape, listed
@@ -43,6 +44,7 @@ def distil(recipe: DistilRecipe, objectives: Sequence[Objective] | None = None) 
     Raises:
         ValueError: something in the recipe cannot be used; nothing was written.
         NonFiniteLossError: the loss became NaN; the last checkpoint stands.
+        DivergedError: the loss ended far above its start; the model is saved and marked.
         SaveError: the disk is full; the last checkpoint stands.
         UploadError: the model is saved, and could not be uploaded.
     """
@@ -53,7 +55,7 @@ def distil(recipe: DistilRecipe, objectives: Sequence[Objective] | None = None) 
             TeacherName.parse(name).check()
     set_seed(recipe.seed)
     sides = load_sides(recipe)
-    texts = held_out_texts(recipe)
+    held_out = load_held_out(recipe, sides)
     rows = make_rows(load_data(recipe), recipe, sides)
     student, dtypes = build_student(recipe, sides.student.encoder)
     teachers = build_teachers(recipe, sides) if need_teacher(objectives) else no_teachers(recipe)
@@ -67,7 +69,9 @@ def distil(recipe: DistilRecipe, objectives: Sequence[Objective] | None = None) 
         student=student,
         teachers=teachers,
         dtypes=dtypes,
-        held_out=HeldOut(recipe, student, texts),
+        held_out=HeldOut(
+            recipe, student, sides.student, held_out, first_teacher(sides, teachers, held_out)
+        ),
         base_model=base_model(recipe),
     ).train()
     run.save(describe_run(recipe, is_taught=bool(teachers)), [], {}, tag="distillation")
@@ -117,6 +121,20 @@ def build_teachers(recipe: DistilRecipe, sides: Sides) -> list[Teacher]:
     """The frozen teachers, in the order of the recipe."""
     vocabs = [side.encoder.byte_vocab for side in sides.teachers]
     return open_teachers(recipe, recipe.teacher, vocabs, training_device(recipe))
+
+
+def first_teacher(
+    sides: Sides, teachers: Sequence[Teacher], held_out: HeldOutData
+) -> Original | None:
+    """The first teacher, to be measured on held-out data, where it is a model of this process."""
+    first = next(iter(teachers), None)
+    if isinstance(first, LocalTeacher):
+        return Original("teacher", sides.first_teacher, lambda: first.model)
+    if held_out and first is not None:
+        log.info(
+            "teacher %s: not measured on held-out data, as only its scores are here", first.name
+        )
+    return None
 
 
 def no_teachers(recipe: DistilRecipe) -> list[Teacher]:

@@ -1,6 +1,7 @@
 """A training run, from its recipe to its output folder: what the jobs that train share."""
 
 import logging
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,8 +17,10 @@ from crosstok.alignment import ENDS_OF_CHATS, ENDS_OF_TEXTS
 from crosstok.jobs.arguments import check_metric_sinks, metric_sinks, training_arguments
 from crosstok.jobs.held_out import HeldOut
 from crosstok.jobs.publishing import check_hub, publish
+from crosstok.jobs.reading import say_what_is_read
 from crosstok.jobs.report import BEFORE, RunReport, watch_run
 from crosstok.jobs.resuming import check_same_recipe, resume_point
+from crosstok.jobs.stopping import Stopped, naming_checkpoint, signals_ask
 from crosstok.jobs.teachers import check_teacher_cache
 from crosstok.models import SavedDtypes, check_model_exists, extra_inputs, needs_code
 from crosstok.models.saved_dtypes import save_weights
@@ -27,6 +30,7 @@ from crosstok.teachers import Teacher
 from crosstok.training import AlignedCollator, DistillationTrainer, Sides, Student
 from crosstok.training.adapters import BASE, loading_lines, save_adapter
 from crosstok.training.checkpoints import last_checkpoint, remove_checkpoints
+from crosstok.training.divergence import DivergedError, Divergence
 from crosstok.training.folder_lock import check_unlocked, lock_folder, unlock_folder
 from crosstok.training.log_file import LOG, LogFile
 from crosstok.training.model_card import Card, public_name
@@ -78,18 +82,39 @@ class Run:
     base_model: str | None
 
     def train(self) -> "TrainedRun":
-        """Train to the end, from the start or from the checkpoint that the recipe resumes."""
+        """Train to the end, from the start or from the checkpoint that the recipe resumes.
+
+        Raises:
+            Stopped: by Ctrl-C or SIGTERM; the last checkpoint stands.
+        """
         trainer = build_trainer(
             self.recipe, self.student, self.teachers, self.sides, self.rows, self.objectives
         )
+        if PartialState().is_main_process:
+            say_what_is_read(self.recipe, trainer, self.sides)
         self.held_out.watch(trainer)
         start_output(self.asked, trainer)
         try:
             page = watch_run(self.recipe, trainer, self.sides)
-            return TrainedRun(self, trainer.train_to_end(resume_point(self.asked)), page)
+            metrics = self._train_to_end(trainer)
         except BaseException:
             end_output(self.asked)
             raise
+        finally:
+            close_bar(trainer)
+        divergence = trainer.divergence
+        if divergence is not None:
+            metrics["diverged_since_step"] = divergence.since
+        return TrainedRun(self, metrics, page, divergence)
+
+    def _train_to_end(self, trainer: DistillationTrainer) -> dict[str, float]:
+        checkpoints = Path(self.asked.output) / CHECKPOINTS
+        with naming_checkpoint(checkpoints), signals_ask(trainer.stopping.ask):
+            metrics = trainer.train_to_end(resume_point(self.asked))
+        if trainer.stopping.is_due:
+            number = trainer.stopping.signal_number or signal.SIGTERM  # that of another rank
+            raise Stopped(number, last_checkpoint(checkpoints))
+        return metrics
 
 
 @dataclass(frozen=True)
@@ -100,12 +125,14 @@ class TrainedRun:
         run: what was trained.
         metrics: its final figures.
         page: the report of the run.
+        divergence: how its loss diverged; None where it did not.
         uploaded: names of what goes to the hub, if anything does; filled when it is saved.
     """
 
     run: Run
     metrics: dict[str, float]
     page: RunReport
+    divergence: Divergence | None = None
     uploaded: list[str] = field(default_factory=list)
 
     @property
@@ -125,14 +152,39 @@ class TrainedRun:
             lines: further sentences for the card.
             counts: where the embedding rows came from; empty where nothing was transplanted.
             tag: of the card.
+
+        Raises:
+            DivergedError: the loss had diverged; all is written, and the card says so.
         """
+        if self.divergence is not None:
+            lines = [self._warning(self.divergence), *lines]
         try:
-            on_first_rank(lambda: self._save_model(summary, lines, counts, tag))
+            with naming_checkpoint(self.folder / CHECKPOINTS):
+                on_first_rank(lambda: self._save_model(summary, lines, counts, tag))
             on_first_rank(lambda: self.page.write(summary, self.metrics, counts))
+            self._refuse_if_diverged()
             if not self.run.asked.keep_checkpoints:
                 on_first_rank(self._remove_checkpoints)
         finally:
             end_output(self.run.asked)
+
+    def _warning(self, divergence: Divergence) -> str:
+        best = self.metrics.get("best_step")
+        if best is None:
+            return f"**Do not use this model:** {divergence}."
+        return (
+            f"**The run failed:** {divergence}. These are the weights of step {best:.0f}, the best."
+        )
+
+    def _refuse_if_diverged(self) -> None:
+        if self.divergence is not None:
+            raise DivergedError(
+                f"{self.divergence}. The model is in {self.folder}, marked in its card, with its "
+                "checkpoints. Start anew in another output with a lower learning_rate, or with "
+                "more warmup_steps.",
+                self.folder,
+                self.metrics,
+            )
 
     def _remove_checkpoints(self) -> None:
         """Remove what only a run that goes on needs."""
@@ -275,6 +327,13 @@ def _start_folder(recipe: TrainingRecipe) -> None:
 def _without_permissions(recipe: TrainingRecipe) -> TrainingRecipe:
     """The recipe as it is saved: whoever runs it again says again what may be replaced."""
     return replace(recipe, overwrite=False, resume=False)
+
+
+def close_bar(trainer: DistillationTrainer) -> None:
+    """Give the terminal back, however training ended."""
+    bar = trainer.pop_callback(ProgressBar)
+    if isinstance(bar, ProgressBar):
+        bar.close()
 
 
 def build_trainer(

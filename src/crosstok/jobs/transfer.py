@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, set_seed
@@ -10,7 +11,8 @@ from transformers import PreTrainedModel, set_seed
 from crosstok.jobs.arguments import training_device
 from crosstok.jobs.byte_lengths import fit_lengths
 from crosstok.jobs.data import load_data, load_encoder, make_rows
-from crosstok.jobs.held_out import HeldOut, held_out_texts
+from crosstok.jobs.held_out import HeldOut, Original
+from crosstok.jobs.held_out_data import load_held_out
 from crosstok.jobs.objectives import choose_objectives, need_teacher
 from crosstok.jobs.result import TrainedResult
 from crosstok.jobs.run import Run, check_request
@@ -21,15 +23,23 @@ from crosstok.models import (
     check_is_bytes,
     describe_architecture,
     load_config,
+    load_model,
     load_to_change,
     max_positions,
     raise_max_positions,
 )
 from crosstok.objectives import Objective
 from crosstok.recipes import TransferRecipe, takes
-from crosstok.teachers import Teacher
+from crosstok.teachers import LocalTeacher, Teacher
 from crosstok.tokenizers import TextEncoder
-from crosstok.training import Lora, OriginalEmbeddings, Sides, Student, add_lora
+from crosstok.training import (
+    Lora,
+    OriginalEmbeddings,
+    Sides,
+    Student,
+    add_lora,
+    compute_dtype,
+)
 from crosstok.training.model_card import code, escape, listed
 from crosstok.transplants import TransplantReport
 
@@ -62,6 +72,7 @@ def transfer(
     Raises:
         ValueError: something in the recipe cannot be used; nothing was written.
         NonFiniteLossError: the loss became NaN; the last checkpoint stands.
+        DivergedError: the loss ended far above its start; the model is saved and marked.
         SaveError: the disk is full; the last checkpoint stands.
         UploadError: the model is saved, and could not be uploaded.
     """
@@ -70,7 +81,7 @@ def transfer(
     recipe.transplant_method()
     set_seed(recipe.seed)
     sides = load_sides(recipe)
-    texts = held_out_texts(recipe)
+    held_out = load_held_out(recipe, sides)
     examples = load_data(recipe)
     fitted = fit_lengths(recipe, examples, sides) if recipe.to_bytes else recipe
     rows = make_rows(examples, fitted, sides)
@@ -87,7 +98,9 @@ def transfer(
         student=student,
         teachers=teachers,
         dtypes=dtypes,
-        held_out=HeldOut(fitted, student, texts),
+        held_out=HeldOut(
+            fitted, student, sides.student, held_out, original(fitted, sides, teachers)
+        ),
         base_model=recipe.model,
     ).train()
     assert student.report is not None
@@ -137,6 +150,25 @@ def build_models(
         recipe, [recipe.model], [source.byte_vocab], device, running=own_weights
     )
     return student, teachers, dtypes
+
+
+def original(recipe: TransferRecipe, sides: Sides, teachers: Sequence[Teacher]) -> Original:
+    """The model as it was, with its own tokenizer: the teacher, or loaded where that is none."""
+    running = next((t.model for t in teachers if isinstance(t, LocalTeacher)), None)
+    device = training_device(recipe)
+
+    def open_model() -> Any:
+        if running is not None:
+            return running
+        return load_model(
+            recipe.model,
+            dtype=compute_dtype(recipe.precision, device),
+            device=device,
+            trust_remote_code=recipe.trust_remote_code,
+            options=recipe.model_options,
+        )
+
+    return Original("original", sides.first_teacher, open_model)
 
 
 def prepare_student(

@@ -35,12 +35,44 @@ def why_positions_are_fixed(config: Any) -> str | None:
     if max_positions(config) is None:
         return None
     rope = getattr(config, "rope_parameters", None)
-    if not rope and getattr(config, "rope_theta", None) is None:
+    if not _is_rotary(config):
         return "its positions are not rotary: each has its own weights"
     kinds = sorted(_rope_kinds(rope or {}) - set(_FREE_KINDS))
     if kinds:
         return f"its rotary positions are of type {', '.join(kinds)}, scaled to that number"
     return None
+
+
+def describe_excess(option: str, length: int, name: str, positions: int) -> str:
+    """The message about a length that a model has too few positions for."""
+    return f"{option} is {length}, but {name} has {positions} positions; give at most that."
+
+
+def check_positions(config: Any, option: str, length: int, name: str) -> str | None:
+    """Check that a model has positions for a length.
+
+    Args:
+        config: a transformers configuration.
+        option: name of the option that sets the length.
+        length: tokens.
+        name: the model's, for messages.
+
+    Returns:
+        A warning where its rotary positions can be exceeded, but it was not trained there; None
+        where it has enough.
+
+    Raises:
+        ValueError: its positions have weights of their own, and there are too few.
+    """
+    positions = max_positions(config)
+    if positions is None or length <= positions:
+        return None
+    if not _is_rotary(config):
+        raise ValueError(describe_excess(option, length, name, positions))
+    return (
+        f"{option} is {length}, and {name} was made for {positions} positions. They are rotary, so "
+        "that longer texts can be read, but the model was not trained on them. Give at most that."
+    )
 
 
 def raise_max_positions(config: Any, length: int) -> bool:
@@ -61,6 +93,12 @@ def raise_max_positions(config: Any, length: int) -> bool:
     inner = config.get_text_config()
     setattr(inner, next(name for name in _NAMES if getattr(inner, name, None)), length)
     return True
+
+
+def _is_rotary(config: Any) -> bool:
+    config = config.get_text_config()
+    rope = getattr(config, "rope_parameters", None)
+    return bool(rope) or getattr(config, "rope_theta", None) is not None
 
 
 def _rope_kinds(rope: Any) -> set[str]:

@@ -54,7 +54,7 @@ GROUPS = (
     "teacher",
     "LoRA",
     "training",
-    "held-out texts",
+    "held-out data",
     "output and run",
 )
 """Headings of ``--help``, in their order; others follow in the order in which they first appear."""

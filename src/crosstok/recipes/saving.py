@@ -37,9 +37,9 @@ class SavingRecipe(PublishedRecipe):
     """What a training run leaves."""
 
     load_best: bool = option(
-        "Save the model that was best on the held-out texts.",
+        "Save the model that was best on the held-out data.",
         False,
-        group="held-out texts",
+        group="held-out data",
         on_resume="may change",
     )
     lora_output: Literal["merged", "adapter"] = option(

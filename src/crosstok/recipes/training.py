@@ -79,7 +79,7 @@ class TrainingRecipe(HeldOutRecipe, PlacedRecipe, DataRecipe, SavingRecipe):
         "How several objectives are combined.", "gradient_magnitude", group="objective"
     )
     weights: dict[str, float | list[float]] | None = option(
-        "Weight of an objective with --weighting fixed; a list is a schedule over the run.",
+        "Weight with --weighting fixed; a list is a schedule.",
         None,
         group="objective",
         at_least=0,
@@ -139,7 +139,7 @@ class TrainingRecipe(HeldOutRecipe, PlacedRecipe, DataRecipe, SavingRecipe):
         "Peak learning rate; chosen by model size if not given.", None, group="training", at_least=0
     )
     lr_scheduler: str = option(
-        "Learning-rate schedule, by transformers' name.", "linear", group="training"
+        "Schedule of the rate, by transformers' name.", "linear", group="training"
     )
     warmup_steps: int | None = option(
         "Steps until the peak rate; a tenth of all if not given.",

@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from crosstok.reports.tables import NO_LABELS, Labels, in_order, is_held_out, label_and_form
+from crosstok.reports.tables import (
+    NO_LABELS,
+    Labels,
+    in_order,
+    is_held_out,
+    is_reference,
+    label_and_form,
+)
 
 MAX_POINTS = 240
 _NOT_CURVES = {"step", "epoch", "tokens_seen", "bytes_seen"}
@@ -86,11 +93,15 @@ def run_curves(
     if not num_logged:
         return None
     names = in_order(dict.fromkeys(name for line in lines for name in line), labels)
-    curves = [_curve(name, lines, labels) for name in names if name not in _NOT_CURVES]
+    curves = [_curve(name, lines, labels) for name in names if not _is_left_out(name)]
     first, last = int(lines[0]["step"]), int(lines[-1]["step"])
     return RunCurves(
         first, last, num_logged, _step_ticks(lines), tuple(c for c in curves if c is not None)
     )
+
+
+def _is_left_out(name: str) -> bool:
+    return name in _NOT_CURVES or is_reference(name)
 
 
 def _is_of_curves(line: Mapping[str, Any]) -> bool:

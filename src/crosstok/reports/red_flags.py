@@ -56,7 +56,7 @@ def red_flags(
         student: numbers of the student's model, if it is available.
         max_lengths: most tokens of an example for teacher and student.
     """
-    flags = list(_of_data(examples))
+    flags = list(data_flags(examples))
     for side, model, length in zip(
         ("teacher", "student"), (teacher, student), max_lengths, strict=True
     ):
@@ -84,7 +84,8 @@ def red_flags(
     return sorted(flags, key=lambda flag: ("error", "warning", "note").index(flag.level))
 
 
-def _of_data(examples: ExampleNumbers) -> Iterator[Flag]:
+def data_flags(examples: ExampleNumbers) -> Iterator[Flag]:
+    """Find the problems of the data, whatever the models."""
     if examples.coverage < LOWEST_COVERAGE:
         yield Flag(
             "warning",

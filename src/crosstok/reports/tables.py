@@ -59,7 +59,8 @@ OUTCOMES: dict[str, tuple[str, str]] = {
     "target_rows": ("rows after", "{:,}"),
     "tied": ("input and output tied", "{}"),
     "steps": ("steps", "{:,.0f}"),
-    "best_step": ("steps of the saved model", "{:,.0f}, the best on held-out texts"),
+    "best_step": ("steps of the saved model", "{:,.0f}, the best on held-out data"),
+    "diverged_since_step": ("diverged", "since step {:,.0f}"),
     "seconds": ("training time", "{:,.1f} s"),
     "loss": ("loss", "{:.4g}"),
     "bits_per_byte": ("bits per byte", "{:.4f}"),
@@ -100,7 +101,7 @@ def outcome_figures(
         ("embedding rows", counts),
         ("training, mean of the last tenth", means),
         (
-            f"held-out texts, {'at the best step' if 'best_step' in metrics else 'at the end'}",
+            f"held-out data, {'at the best step' if 'best_step' in metrics else 'at the end'}",
             held_out,
         ),
     ]
@@ -123,7 +124,7 @@ def _outcomes(values: Mapping[str, Any], labels: Labels, rows: Mapping[str, str]
 def label_and_form(name: str, labels: Labels = NO_LABELS) -> tuple[str, str]:
     """Return the label of a metric, with the teacher after ``@``, and its format string."""
     plain, _, teacher = name.partition("@")
-    form = OUTCOMES["bits_per_byte"][1] if is_held_out(name) else "{:.4g}"
+    form = _held_out_form(name) if is_held_out(name) else "{:.4g}"
     label, form = {**labels, **OUTCOMES}.get(plain, (plain_label(plain), form))
     return label + (f", {teacher}" if teacher else ""), form
 
@@ -141,18 +142,53 @@ def in_order(names: Mapping[str, Any], labels: Labels = NO_LABELS) -> list[str]:
     return sorted(names, key=key)
 
 
+START, REFERENCES = "_start", ("_start", "_original", "_teacher")
+"""Ends of the names of figures that later ones are compared with; they are logged once."""
+
+_BITS, _ACCURACY, _RECOVERED = "_bits_per_byte", "_accuracy", "_recovered"
+
+
 def is_held_out(name: str) -> bool:
-    """Whether a metric is of held-out texts, such as ``eval_wiki_bits_per_byte``."""
+    """Whether a metric is of held-out data, such as ``eval_wiki_bits_per_byte``."""
     return name.startswith("eval_")
+
+
+def is_reference(name: str) -> bool:
+    """Whether it is logged once, for later figures to be compared with."""
+    return is_held_out(name) and name.endswith(REFERENCES)
+
+
+def is_bits_per_byte(name: str) -> bool:
+    """Whether it is bits per byte on held-out data, of the student in training."""
+    return is_held_out(name) and name.endswith(_BITS)
+
+
+def recovered_of(name: str) -> str:
+    """The name of the share recovered, for a name of bits per byte."""
+    return name.removesuffix(_BITS) + _RECOVERED
+
+
+def _held_out_form(name: str) -> str:
+    if name.endswith(_RECOVERED):
+        return "{:.1%} of the gap in bits per byte between start and original"
+    return "{:.1%}" if _ACCURACY in name else OUTCOMES["bits_per_byte"][1]
 
 
 def plain_label(name: str) -> str:
     """Write the name of a metric in words: ``loss of strict`` for ``loss_strict``."""
     if is_held_out(name):
-        held_out = name.removeprefix("eval_")
-        texts = held_out.removesuffix("_bits_per_byte")
-        return f"bits per byte on {texts}" if texts != held_out else held_out
+        return _held_out_label(name.removeprefix("eval_"))
     kind, _, objective = name.partition("_")
     if kind in ("loss", "weight") and objective:
         return f"{kind} of {objective.replace('_', ' ')}"
     return name.replace("_", " ")
+
+
+def _held_out_label(name: str) -> str:
+    whose = next((end for end in REFERENCES if name.endswith(end)), "")
+    plain = name.removesuffix(whose)
+    for end, what in ((_BITS, "bits per byte"), (_ACCURACY, "accuracy"), (_RECOVERED, "recovered")):
+        if plain.endswith(end):
+            model = {"": "", START: ", at the start"}.get(whose, f", {whose[1:]}")
+            return f"{what} on {plain.removesuffix(end)}{model}"
+    return name

@@ -5,6 +5,7 @@ from crosstok.training.collator import AlignedCollator, batch_of
 from crosstok.training.cross_tokenizer_trainer import CrossTokenizerTrainer
 from crosstok.training.distillation_collator import DistillationCollator
 from crosstok.training.distillation_loss import DistillationLoss, alm_loss
+from crosstok.training.divergence import DivergedError
 from crosstok.training.rows import chat_rows
 from crosstok.training.sides import Sides
 from crosstok.training.step_cost import StepCost, step_cost
@@ -25,6 +26,7 @@ __all__ = [
     "DistillationCollator",
     "DistillationLoss",
     "DistillationTrainer",
+    "DivergedError",
     "Lora",
     "NonFiniteLossError",
     "OriginalEmbeddings",

@@ -5,6 +5,7 @@ meets any number of teachers: the student's tokens are the same for all, the chu
 """
 
 import os
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -35,6 +36,8 @@ OF_EACH_TEACHER = (
 )
 """Fields of an ``AlignedBatch`` that each teacher has its own of; the others are the student's."""
 
+_GRACE_SECONDS = 1.0  # for the process that trains to notice the same signal
+
 EXTRA = "student_extra."
 """Prefix of the names of what the student is given besides ids and mask."""
 
@@ -62,7 +65,7 @@ class AlignedCollator:
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Collate rows into one batch."""
-        _use_one_thread_in_workers()
+        _prepare_worker()
         others = self.teachers or (self.student,)
         students, *teachers = encode_rows(rows, (self.student, *others), self.loss_on)
         vocabs = [side.encoder.byte_vocab for side in (self.student, *others)]
@@ -187,10 +190,23 @@ def _trained_bytes(spans: Spans) -> int:
     return int((spans.ends - spans.starts)[_loss_mask(spans)].sum())
 
 
-def _use_one_thread_in_workers() -> None:
-    """Threads of tokenizers do not survive a fork: a worker that asks for them waits for ever."""
+def _prepare_worker() -> None:
+    """In a worker of a data loader, use no threads, and leave signals to the process that trains.
+
+    Threads of tokenizers do not survive a fork: a worker that asks for them waits for ever. Ctrl-C
+    and SIGTERM may reach all processes. That which trains then ends its step with the batches that
+    it has asked for: a worker ignores the one, and heeds the other a little later.
+    """
     if get_worker_info() is not None:
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if signal.getsignal(signal.SIGTERM) is not _end_soon:
+            signal.signal(signal.SIGTERM, _end_soon)
+
+
+def _end_soon(signal_number: int, frame: Any) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # at once, the next time
+    signal.setitimer(signal.ITIMER_REAL, _GRACE_SECONDS)
 
 
 def _lookup(mask: Bool[np.ndarray, " C"], chunk_ids: Int[np.ndarray, " T"]) -> np.ndarray:

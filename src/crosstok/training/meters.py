@@ -60,6 +60,12 @@ class Meters:
             return None
         return torch.stack([self._sums[name][0] for name in names])
 
+    def losses(self, over_ranks: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """Mean losses and bits per byte since the last call of `drain`; they go on being added."""
+        names = sorted(n for n in self._sums if n.startswith("loss_") or n == "bits_per_byte")
+        sums = over_ranks(torch.stack([self._sums[name] for name in names])).tolist()
+        return {n: total / max(1, count) for n, (total, count) in zip(names, sums, strict=True)}
+
     def skip(self, seconds: float) -> None:
         """Leave time out of the rates."""
         self._since += seconds

@@ -1,13 +1,14 @@
 """What a person sees of a run: a bar with rate and time left, and log lines, on stderr."""
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback
 
-from crosstok.reports.tables import is_held_out
+from crosstok.reports.tables import is_held_out, is_reference, label_and_form
 
 _SHOWN = ("loss", "chunk_gap_nats", "bits_per_byte", "coverage", "tokens_per_second")
 
@@ -47,13 +48,8 @@ class ProgressBar(TrainerCallback):
         """Print the metrics of this log line."""
         if self._progress is None or not logs:
             return
-        held_out = "  ".join(
-            f"{name.removeprefix('eval_').removesuffix('_bits_per_byte')} {_number(value)}"
-            for name, value in logs.items()
-            if is_held_out(name)
-        )
-        if held_out:
-            self._line(state, f"held-out bits per byte:  {held_out}")
+        for what, shown in _held_out(logs).items():
+            self._line(state, f"held-out {what}:  {shown}")
         if "loss" not in logs:
             return
         shown = "  ".join(f"{name} {_number(logs[name])}" for name in _SHOWN if name in logs)
@@ -62,6 +58,10 @@ class ProgressBar(TrainerCallback):
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Take the bar away."""
+        self.close()
+
+    def close(self) -> None:
+        """Take the bar away, if it is still there."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
@@ -73,3 +73,22 @@ class ProgressBar(TrainerCallback):
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.4g}"
+
+
+def _held_out(logs: Mapping[str, Any]) -> dict[str, str]:
+    """Figures on held-out data by what they are: the student's, in brackets what it is beside."""
+    shown: dict[str, list[str]] = {}
+    for name, value in logs.items():
+        if not is_held_out(name) or is_reference(name):
+            continue
+        what, _, data = label_and_form(name)[0].partition(" on ")
+        beside = [
+            f"{end} {_number(logs[f'{name}_{end}'])}"
+            for end in ("original", "teacher")
+            if f"{name}_{end}" in logs
+        ]
+        number = f"{value:.1%}" if what == "recovered" else _number(value)
+        shown.setdefault(what, []).append(
+            f"{data} {number}" + (f" ({', '.join(beside)})" if beside else "")
+        )
+    return {what: "  ".join(figures) for what, figures in shown.items()}

@@ -25,11 +25,13 @@ from crosstok.objectives.weighting import Weighting
 from crosstok.reports.tables import is_held_out
 from crosstok.teachers import Teacher, check_needs
 from crosstok.training.best_checkpoint import best_checkpoint
-from crosstok.training.checkpoints import mark_complete, saving
+from crosstok.training.checkpoints import last_checkpoint, mark_complete, saving
 from crosstok.training.collator import batch_of
+from crosstok.training.divergence import Divergence, LossWatch
 from crosstok.training.gradient_norms import GradientNorms
 from crosstok.training.loss_sums import loss_sums, seen_by, student_scores
 from crosstok.training.meters import Meters
+from crosstok.training.stopping import StopAfterStep
 from crosstok.training.student import Student
 from crosstok.training.terms import (
     Term,
@@ -83,20 +85,35 @@ class DistillationTrainer(Trainer):
         self._weights = self.norms.weights()
         super().__init__(model=student.model, args=args, **kwargs)
         self.loss_is_scaled_for_ga = True  # by the counts of the global batch
+        self.stopping = StopAfterStep()
+        self.add_callback(self.stopping)
+        self.watch = LossWatch(lambda: self.meters.losses(self._over_ranks))
+        self.divergence: Divergence | None = None
+        self.add_callback(self.watch)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, Tensor]], Tensor | int | None]:
         """Collect the micro-batches of an optimizer step, let teachers score them, and count."""
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        if not batches:
+        try:
+            batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        except (RuntimeError, OSError, EOFError):  # the signal has ended the loader's workers, too
+            if self.stopping.signal_number is None:
+                raise
+            batches = None
+        if batches is not None and not batches:
             return batches, None
-        scored = [self._with_teachers(self._prepare_inputs(batch)) for batch in batches]
+        scored = [self._with_teachers(self._prepare_inputs(batch)) for batch in batches or ()]
         counts = torch.zeros(len(self.terms), dtype=torch.float64, device=device)
         for inputs in scored:
             self._meter(inputs)
             counts += torch.stack([t.objective.count(*seen_by(t, inputs)) for t in self._terms()])
-        counts = self._over_ranks(counts).clamp(min=1)
+        flags = counts.new_tensor(self.stopping.flags(can_go_on=batches is not None))
+        sums = self._over_ranks(torch.cat([counts, flags]))
+        if not self.stopping.agree(sums[-2:], self.accelerator.num_processes):
+            self.stopping.end(self.control)
+            return [], None
+        counts = sums[:-2].clamp(min=1)
         self._counts = dict(zip(self.terms, counts, strict=True))
         if self.norms.must_be_measured:
             self._measure_norms(scored)
@@ -144,7 +161,7 @@ class DistillationTrainer(Trainer):
 
         Returns:
             Steps, seconds, the means of the logged metrics over the last tenth of the run, and the
-            last figures of held-out texts.
+            last figures of held-out texts. Whether the loss diverged is in ``divergence``.
         """
         seconds = 0.0
         if not self._is_done(checkpoint):
@@ -163,6 +180,7 @@ class DistillationTrainer(Trainer):
             for name, value in entry.items()
             if is_held_out(name) and entry["step"] <= self._saved_step()
         }
+        self.divergence = self.watch.verdict(means, logged)
         steps: dict[str, float] = {"steps": self.state.global_step, "seconds": seconds}
         if self.args.load_best_model_at_end:
             steps["best_step"] = self._saved_step()
@@ -208,6 +226,7 @@ class DistillationTrainer(Trainer):
         state.is_world_process_zero = self.is_world_process_zero()
         self.state = state
         self._load_from_checkpoint(checkpoint)
+        self.watch.load(Path(checkpoint))
         if self.args.load_best_model_at_end:
             best = best_checkpoint(state, Path(checkpoint).parent)
             if best is not None:
@@ -279,11 +298,15 @@ class DistillationTrainer(Trainer):
         if bool(torch.isfinite(loss)):
             return
         rows = ", ".join(str(row) for row in inputs["rows"].tolist())
+        checkpoint = last_checkpoint(Path(self.args.output_dir or ""))
+        stands = (
+            "no checkpoint was saved before it" if checkpoint is None else f"{checkpoint} stands"
+        )
         raise NonFiniteLossError(
             f"the loss is {float(loss)} at step {self.state.global_step + 1}, on the data rows "
-            f"{rows}. "
-            "Nothing was changed by this step, and the last checkpoint stands. Lower "
-            "learning_rate or use precision fp32, then continue with resume."
+            f"{rows}. Nothing was changed by this step, and {stands}. Start anew with a lower "
+            f"learning_rate (it is {self.args.learning_rate:.3g}) or with precision fp32, or leave "
+            "these rows out."
         )
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
@@ -296,11 +319,13 @@ class DistillationTrainer(Trainer):
         super()._save_optimizer_and_scheduler(output_dir)
         if self.args.should_save:
             self.norms.save(Path(output_dir))
+            self.watch.save(Path(output_dir))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint:
             self.norms.load(Path(checkpoint))
+            self.watch.load(Path(checkpoint))
             self._follow_schedule()
 
     def _follow_schedule(self) -> None:
