@@ -235,10 +235,13 @@ def check_vocabulary_fits(model: nn.Module, num_ids: int, tokenizer_name: str) -
         ValueError: the highest id is outside the input or the output matrix.
     """
     inner = unwrap_model(model)
-    matrices = {
-        "embedding matrix": inner.get_input_embeddings().weight,
-        "output matrix": output_matrix_module(model).weight,
-    }
+    output, inputs = output_matrix_module(model), inner.get_input_embeddings()
+    if not hasattr(inputs, "weight"):
+        raise ValueError(
+            f"the input embeddings of {type(inner).__name__} are a {type(inputs).__name__}, one "
+            "matrix for each of several vocabularies; crosstok needs a model with one."
+        )
+    matrices = {"embedding matrix": inputs.weight, "output matrix": output.weight}
     for name, matrix in matrices.items():
         num_rows = matrix.shape[0]
         if num_ids > num_rows:

@@ -6,7 +6,7 @@ and the decays of recurrent models are fp32 in bf16 checkpoints.
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,21 +84,22 @@ def dtypes_of(model: PreTrainedModel) -> SavedDtypes:
     return SavedDtypes(model.dtype, others)
 
 
-def is_base_model(name: str, prefix: str) -> bool:
-    """Whether a checkpoint holds only the model inside a causal one, which lacks its output.
+def holds_any(name: str, weights: Iterable[str]) -> bool:
+    """Whether the files of a checkpoint hold a weight of one of these names.
 
     Args:
         name: folder, or repository on the Hugging Face hub.
-        prefix: what the names of that model's weights begin with in a causal language model.
+        weights: names to look for.
 
     Returns:
         True, too, where there are no safetensors to read.
     """
-    for file in _weight_files(name):
+    files, sought = _weight_files(name), set(weights)
+    for file in files:
         with safe_open(file, "pt") as tensors:
-            if any(key.startswith(f"{prefix}.") for key in tensors.keys()):  # noqa: SIM118
-                return False
-    return True
+            if sought.intersection(tensors.keys()):
+                return True
+    return not files
 
 
 def save_weights(folder: Path, model: PreTrainedModel, dtypes: SavedDtypes | None) -> None:

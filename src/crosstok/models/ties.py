@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from crosstok.models.saved_dtypes import is_base_model
+from crosstok.models.saved_dtypes import holds_any
 
 log = logging.getLogger("crosstok")
 
@@ -33,8 +33,8 @@ def settle_ties(name: str, model: Any, missing: set[str]) -> None:
         model: just loaded; changed in place.
         missing: names of parameters that its files lack; those that another one gives are removed.
     """
-    if model.get_output_embeddings() is None:
-        return
+    if not isinstance(getattr(model.get_output_embeddings(), "weight", None), Tensor):
+        return  # none, or several: whoever needs one refuses the model
     was_tied, said_tied, before = is_tied(model), _says_tied(model), len(missing)
     if not was_tied and (_is_missing(name, model, missing) or _are_equal(model)):
         _tie(model, missing)
@@ -110,7 +110,9 @@ def _parts(model: Any) -> Iterator[Any]:
 
 def _is_missing(name: str, model: Any, missing: set[str]) -> bool:
     """Whether the files of a causal model hold one matrix only."""
-    if not missing or is_base_model(name, model.base_model_prefix):
+    base = model.base_model
+    is_base_alone = base is not model and holds_any(name, base.state_dict().keys())
+    if not missing or is_base_alone:
         return False
     matrices = [model.get_output_embeddings().weight, model.get_input_embeddings().weight]
     return any(

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedModel
 
 from crosstok.tokenizers import ByteVocab, TextEncoder
@@ -146,6 +147,12 @@ def move_named_ids(model: PreTrainedModel, source: TextEncoder, target: TextEnco
     _set_special_ids(model, moves, target)
 
 
+def padding_id(target: TextEncoder) -> int | None:
+    """The id that pads texts under this tokenizer: the end of a document if there is no other."""
+    vocab = target.byte_vocab
+    return next(iter(vocab.roles.get("pad", ())), vocab.document_end)
+
+
 def _move_field(moves: IdMoves, owner: Any, name: str, field: str, value: Any) -> None:
     lost: list[str] = []
     if _ONE_ID.fullmatch(field) and isinstance(value, int) and not isinstance(value, bool):
@@ -175,7 +182,7 @@ def _move_field(moves: IdMoves, owner: Any, name: str, field: str, value: Any) -
         )
     if moved is None and not _STANDARD.fullmatch(field) and _ONE_ID.fullmatch(field):
         moved = _NO_TOKEN
-    setattr(owner, field, moved)
+    _set_id(owner, field, moved)
 
 
 def _kept(
@@ -229,7 +236,7 @@ def _set_special_ids(model: PreTrainedModel, moves: IdMoves, target: TextEncoder
     vocab = target.byte_vocab
     last_of_turn = [id_ for id_ in vocab.roles.get("end_of_turn", ()) if id_ in vocab.special_ids]
     own = [id_ for id_ in (vocab.document_end, *last_of_turn) if id_ is not None]
-    pad = next(iter(vocab.roles.get("pad", ())), vocab.document_end)
+    pad = padding_id(target)
     configs: tuple[Any, ...] = (
         model.config,
         model.config.get_text_config(),
@@ -242,6 +249,15 @@ def _set_special_ids(model: PreTrainedModel, moves: IdMoves, target: TextEncoder
         moved[id(config)] = list(dict.fromkeys([*own, *further]))
     for config in filter(None, configs):
         ends = moved[id(config)]
-        config.bos_token_id = vocab.document_start
-        config.eos_token_id = ends[0] if len(ends) == 1 else ends or None
-        config.pad_token_id = pad
+        _set_id(config, "bos_token_id", vocab.document_start)
+        _set_id(config, "eos_token_id", ends[0] if len(ends) == 1 else ends or None)
+        _set_id(config, "pad_token_id", pad)
+
+
+def _set_id(config: Any, field: str, value: int | list[int] | None) -> None:
+    """Set a field; an architecture that takes one number only gets the first of several."""
+    try:
+        setattr(config, field, value)
+    except StrictDataclassError:
+        one = value[0] if isinstance(value, list) else _NO_TOKEN if value is None else value
+        setattr(config, field, one)

@@ -1,20 +1,23 @@
 """Replace the embeddings of a model by rows for another tokenizer, in place."""
 
-from collections.abc import Sequence
+import copy
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-from jaxtyping import Float
-from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from crosstok.models import check_vocabulary_fits
+from crosstok.models import check_vocabulary_fits, extra_inputs
 from crosstok.models.ties import is_tied, untie_embeddings
+from crosstok.models.vocabulary_axes import (
+    check_padding,
+    follow_configuration,
+    vocabulary_axes,
+)
 from crosstok.tokenizers import TextEncoder
-from crosstok.transplants.base import Resources, SourceMatrices, SourceRows, TransplantMethod
+from crosstok.transplants.base import Resources, SourceMatrices, TransplantMethod
 from crosstok.transplants.methods import describe_method, find_method
-from crosstok.transplants.named_ids import move_named_ids
+from crosstok.transplants.moved_tensors import check_entries, move_tensor
+from crosstok.transplants.named_ids import move_named_ids, padding_id
 from crosstok.transplants.plan import RowSource, TransplantPlan, plan_rows
 
 
@@ -86,62 +89,38 @@ def transplant(
         ValueError: the source tokenizer has more ids than the model has rows, or the method is
             unknown, lacks something it needs, or returns invalid rows.
     """
+    if extra_inputs(model) is not None:
+        raise ValueError(
+            f"{type(model).__name__} keeps its vocabulary of bytes, which its further inputs are "
+            "computed from. Start from the model without input expansion."
+        )
     check_vocabulary_fits(model, source.byte_vocab.num_rows_needed, source.tokenizer.name_or_path)
     method = find_method(method)
+    axes = vocabulary_axes(model)  # what cannot be moved is said before any work
+    check_padding(model, padding_id(target))
     num_source = len(source.byte_vocab.token_bytes)
+    check_entries(model, axes.tensors, source.byte_vocab.num_rows_needed)
     matrices = SourceMatrices(model, num_source)
     inputs: Any = model.get_input_embeddings()
+    source_rows = int(inputs.weight.shape[0])
     plan = plan_rows(source, target, method, resources=resources, matrices=matrices)
-    plan = plan.without_rows_past(len(inputs.weight))
+    plan = plan.without_rows_past(source_rows)
     del matrices  # it may hold copies
     if untie:
         untie_embeddings(model)
+        axes = vocabulary_axes(model)
     num_target = len(plan.sources)
-    output = model.get_output_embeddings()
-    old_input = inputs.weight.detach()
     tied = is_tied(model)
-    new_input = _rows(old_input[:num_source], plan.input_rows)
-    new_output = None if tied else _rows(output.weight.detach()[:num_source], plan.output_rows)
-    old_bias = None if output is None else getattr(output, "bias", None)
-    new_bias = (
-        None if old_bias is None else _rows(old_bias.detach()[:num_source, None], plan.output_rows)
-    )
-
-    model.resize_token_embeddings(num_target, mean_resizing=False)
-    inputs = model.get_input_embeddings()
-    with torch.no_grad():
-        inputs.weight.copy_(new_input)
-        if new_output is not None:
-            model.get_output_embeddings().weight.copy_(new_output)
-        if new_bias is not None:
-            model.get_output_embeddings().bias.copy_(new_bias[:, 0])
-    inputs.padding_idx = None  # would stop the gradient of the row that now has this id
+    for tensor in axes.tensors:
+        move_tensor(model, tensor, num_source, plan)
+    before = copy.deepcopy(model.config)
+    for config in (model.config, model.config.get_text_config()):
+        for field in axes.fields:
+            if type(vars(config).get(field)) is int:
+                setattr(config, field, num_target)
     move_named_ids(model, source, target)
-    return _report(plan, old_input.shape[0], tied, method)
-
-
-def _rows(matrix: Float[Tensor, "V D"], plan: Sequence[SourceRows]) -> Float[Tensor, "W D"]:
-    """Compute the planned means and weighted sums in fp32 or wider; copies keep their bits."""
-    matrix = matrix.detach()
-    wide = matrix.cpu().to(torch.promote_types(matrix.dtype, torch.float32))
-    flat, bags, counts = _bags([row.ids if row.weights is None else () for row in plan])
-    rows = nn.functional.embedding_bag(flat, wide, bags, mode="mean")
-    rows[counts == 0] = wide.mean(0)
-    weighted = {i: row for i, row in enumerate(plan) if row.weights is not None}
-    if weighted:
-        flat, bags, _ = _bags([row.ids for row in weighted.values()])
-        weights = [weight for row in weighted.values() for weight in row.weights or ()]
-        rows[list(weighted)] = nn.functional.embedding_bag(
-            flat, wide, bags, mode="sum", per_sample_weights=torch.tensor(weights, dtype=wide.dtype)
-        )
-    return rows.to(dtype=matrix.dtype, device=matrix.device)
-
-
-def _bags(ids: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Join the groups of ids; also return where each begins, and how many ids it has."""
-    counts = torch.tensor([len(group) for group in ids])
-    flat = torch.tensor([id_ for group in ids for id_ in group], dtype=torch.long)
-    return flat, torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)[:-1]]), counts
+    follow_configuration(model, before)
+    return _report(plan, source_rows, tied, method)
 
 
 def _report(
