@@ -27,13 +27,13 @@ sys.path.insert(0, str(ROOT))
 
 from common import made_by, write_results  # noqa: E402
 
-from tests.tiny_forms import EVERY_ARCHITECTURE, tiny_form  # noqa: E402
 from tests.permuted import (  # noqa: E402
     TOLERANCE,
     permutation_gap,
     permuted_pair,
     spellings_differ,
 )
+from tests.tiny_forms import EVERY_ARCHITECTURE, tiny_form  # noqa: E402
 
 
 def examine(name: str) -> tuple[str, str, str]:
@@ -55,10 +55,10 @@ def examine(name: str) -> tuple[str, str, str]:
             try:
                 laws.append(law(make(), Path(folder)))
             except ValueError as error:
-                laws.append(f"refused: {shown(error)}")
+                laws.append(f"refused: {shown(error, folder)}")
             except Exception as error:
                 traceback.print_exc()
-                laws.append(f"failed: {shown(error)}")
+                laws.append(f"failed: {shown(error, folder)}")
     return "yes", *laws
 
 
@@ -72,8 +72,8 @@ def spelling(model, folder: Path) -> str:
     return f"failed: {difference}" if difference else "passed"
 
 
-def shown(error: BaseException) -> str:
-    text = " ".join(f"{error}".replace("|", "/").split())
+def shown(error: BaseException, folder: str = "-") -> str:
+    text = " ".join(f"{error}".replace("|", "/").replace(folder, "folder").split())
     return text if len(text) <= 200 else text[:200] + "…"
 
 

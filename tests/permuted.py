@@ -111,9 +111,7 @@ def spelled_otherwise(folder: Path, other: Path) -> list[str]:
             del part["rope_parameters"]
             changes.append("rope_theta")
         flipped = not part.get("tie_word_embeddings", True)
-        if "tie_word_embeddings" in part and takes(
-            part["model_type"], tie_word_embeddings=flipped
-        ):
+        if "tie_word_embeddings" in part and takes(part["model_type"], tie_word_embeddings=flipped):
             part["tie_word_embeddings"] = flipped
             changes.append("ties")
     file.write_text(json.dumps(config))

@@ -8,8 +8,8 @@ import os
 import pytest
 import torch
 
-from tests.tiny_forms import EVERY_ARCHITECTURE, tiny_form
 from tests.permuted import TOLERANCE, permutation_gap, permuted_pair, spellings_differ
+from tests.tiny_forms import EVERY_ARCHITECTURE, tiny_form
 
 USUAL = (
     "deepseek_v3",

@@ -8,9 +8,9 @@ from transformers import AutoModelForCausalLM, Qwen4ExpTextConfig
 from crosstok.models.vocabulary_axes import vocabulary_axes
 from crosstok.tokenizers import TextEncoder
 from crosstok.transplants import plan_rows, transplant
-from tests.tiny_forms import tiny_config, tiny_form
 from tests.permuted import TOLERANCE, permutation_gap, permuted_pair
 from tests.tiny import tiny_tokenizer
+from tests.tiny_forms import tiny_config, tiny_form
 from tests.tiny_models import tiny_model
 
 BPE, SPM = (TextEncoder(tiny_tokenizer(kind)) for kind in ("bytelevel_bpe", "spm_bpe"))
