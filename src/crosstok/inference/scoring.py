@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from crosstok.models import check_vocabulary_fits, hidden_states, max_positions, output_head
+from crosstok.models.context_length import describe_excess
 from crosstok.ops import OutputHead, linear_logprobs
 from crosstok.tokenizers import Spans, TextEncoder
 
@@ -246,9 +247,7 @@ def _max_length(model: Any, asked: int | None, name: str) -> int:
     if asked < 2:
         raise ValueError(f"max_length is {asked}; a window needs at least 2 tokens.")
     if positions is not None and asked > positions:
-        raise ValueError(
-            f"max_length is {asked}, but {name} has {positions} positions; give at most that."
-        )
+        raise ValueError(describe_excess("max_length", asked, name, positions))
     return asked
 
 

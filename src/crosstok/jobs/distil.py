@@ -11,6 +11,7 @@ from crosstok.jobs.data import load_data, load_encoder, make_rows
 from crosstok.jobs.held_out import HeldOut, Original
 from crosstok.jobs.held_out_data import HeldOutData, load_held_out
 from crosstok.jobs.objectives import choose_objectives, need_teacher
+from crosstok.jobs.positions import check_lengths_of_distillation
 from crosstok.jobs.result import TrainedResult
 from crosstok.jobs.run import Run, check_request
 from crosstok.jobs.teachers import open_teachers
@@ -53,6 +54,8 @@ def distil(recipe: DistilRecipe, objectives: Sequence[Objective] | None = None) 
     if recipe.teacher_cache is None:  # a stored teacher needs no model, only its tokenizer
         for name in recipe.teacher:
             TeacherName.parse(name).check()
+    for warning in check_lengths_of_distillation(recipe):
+        log.warning("%s", warning)
     set_seed(recipe.seed)
     sides = load_sides(recipe)
     held_out = load_held_out(recipe, sides)

@@ -21,6 +21,7 @@ from crosstok.chats import (
 from crosstok.jobs.arguments import training_device
 from crosstok.jobs.data import load_data, load_encoder, make_rows
 from crosstok.jobs.json_file import check_writable, write_json
+from crosstok.jobs.positions import check_lengths_of_distillation, has_config
 from crosstok.jobs.result import JobResult
 from crosstok.jobs.run import build_trainer
 from crosstok.loaded import Loaded
@@ -153,6 +154,8 @@ class _Examiner:
     def __init__(self, recipe: InspectModelsRecipe, run: DistilRecipe) -> None:
         self.run, self.looks_at_models = run, recipe.models
         trust = run.trust_remote_code
+        if recipe.models:
+            check_lengths_of_distillation(run)  # what it warns of is among the flags
         self.teacher = load_encoder(
             run.teacher[0], run.template_of_teacher(0), trust_remote_code=trust
         )
@@ -237,7 +240,7 @@ class _Examiner:
     ) -> PreTrainedModel | None:
         """The model, if there is one; a student without weights starts from random ones."""
         trust = self.run.trust_remote_code
-        if not self.looks_at_models or not _has_config(name):
+        if not self.looks_at_models or not has_config(name):
             return None
         if _has_weights(name):
             return load_model(name, dtype=dtype, device=self.device, trust_remote_code=trust)
@@ -323,14 +326,6 @@ def _model_numbers(
         highest_id=len(side.encoder.byte_vocab) - 1,
         max_positions=max_positions(model.config),
     )
-
-
-def _has_config(name: str) -> bool:
-    """Whether a folder holds more than a tokenizer; of a hub name that is assumed."""
-    if isinstance(name, Loaded):
-        return name.model is not None
-    path = Path(name).expanduser()
-    return not path.exists() or (path.is_dir() and (path / "config.json").is_file())
 
 
 def _has_weights(name: str) -> bool:

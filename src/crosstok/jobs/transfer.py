@@ -14,6 +14,7 @@ from crosstok.jobs.data import load_data, load_encoder, make_rows
 from crosstok.jobs.held_out import HeldOut, Original
 from crosstok.jobs.held_out_data import load_held_out
 from crosstok.jobs.objectives import choose_objectives, need_teacher
+from crosstok.jobs.positions import check_lengths_of_transfer
 from crosstok.jobs.result import TrainedResult
 from crosstok.jobs.run import Run, check_request
 from crosstok.jobs.teachers import open_teachers
@@ -79,6 +80,8 @@ def transfer(
     recipe, objectives = choose_objectives(recipe, objectives)
     check_request(recipe, [recipe.model], objectives)
     recipe.transplant_method()
+    for warning in check_lengths_of_transfer(recipe):
+        log.warning("%s", warning)
     set_seed(recipe.seed)
     sides = load_sides(recipe)
     held_out = load_held_out(recipe, sides)
