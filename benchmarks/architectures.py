@@ -72,7 +72,7 @@ def spelling(model, folder: Path) -> str:
     return f"failed: {difference}" if difference else "passed"
 
 
-def shown(error: BaseException, folder: str = "-") -> str:
+def shown(error: BaseException, folder: str = "\0") -> str:
     text = " ".join(f"{error}".replace("|", "/").replace(folder, "folder").split())
     return text if len(text) <= 200 else text[:200] + "…"
 

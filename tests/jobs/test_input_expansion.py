@@ -58,9 +58,12 @@ def test_the_model_that_was_trained_is_the_model_that_loads(to_bytes, monkeypatc
 
     trained = []
     plain = module.save_outputs
-    monkeypatch.setattr(
-        module, "save_outputs", lambda *args, **kw: (trained.append(args[1]), plain(*args, **kw))
-    )
+
+    def save(*args, **kwargs):
+        trained.append(args[1])
+        return plain(*args, **kwargs)
+
+    monkeypatch.setattr(module, "save_outputs", save)
     result = transfer(to_bytes(max_steps=2))
     ids = torch.tensor([list(b"the quick brown fox")])
     with torch.no_grad():
