@@ -12,7 +12,7 @@ from crosstok.jobs.arguments import training_arguments
 from crosstok.jobs.distil import distil
 from crosstok.jobs.run import check_same_recipe
 from crosstok.jobs.transfer import transfer
-from crosstok.models import load_model
+from crosstok.models import load_model, load_to_change
 from crosstok.recipes import DistilRecipe, recipe_yaml
 
 FORMER = {
@@ -99,13 +99,22 @@ def test_the_trainer_gets_what_was_asked_for(recipe, model_folder):
 def test_options_reach_the_model_that_they_are_for(recipe, models, chats, tmp_path, monkeypatch):
     loaded = []
 
-    def spy(name, **arguments):
-        model = load_model(name, **arguments)
+    def note(name, model):
         loaded.append((Path(name).name, model.config._attn_implementation, model.dtype))
+
+    def teacher(name, **arguments):
+        model = load_model(name, **arguments)
+        note(name, model)
         return model
 
-    for loader in ("jobs.transfer", "jobs.distil", "teachers.local"):
-        monkeypatch.setattr(f"crosstok.{loader}.load_model", spy)
+    def student(name, **arguments):
+        model, dtypes = load_to_change(name, **arguments)
+        note(name, model)
+        return model, dtypes
+
+    monkeypatch.setattr("crosstok.teachers.local.load_model", teacher)
+    for job in ("transfer", "distil"):
+        monkeypatch.setattr(f"crosstok.jobs.{job}.load_to_change", student)
     options = {
         "model_options": {"attn_implementation": "eager"},
         "teacher_options": {"dtype": "bfloat16"},

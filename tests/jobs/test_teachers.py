@@ -28,11 +28,16 @@ def cache(tmp_path) -> str:
 def loaded(monkeypatch) -> list[str]:
     """Names of the models that the jobs load, in their order."""
     names: list[str] = []
-    for job in (transfer_job, distil_job, local):
-        load = job.load_model
+    places = (
+        (transfer_job, "load_to_change"),
+        (distil_job, "load_to_change"),
+        (local, "load_model"),
+    )
+    for place, loader in places:
+        load = getattr(place, loader)
         monkeypatch.setattr(
-            job,
-            "load_model",
+            place,
+            loader,
             lambda name, load=load, **how: (names.append(name), load(name, **how))[1],
         )
     return names
@@ -182,7 +187,7 @@ def test_the_table_shows_the_share_of_stored_rows(crosstok, taught, cache, tmp_p
     recipe = taught(teacher=taught().teacher[:1])
     command = (
         "distil", "--teacher", recipe.teacher[0], "--student", recipe.student, "--data",
-        recipe.data, "--max-steps", 2, "--batch-size", 4, "--max-length", 48, "--num-workers", 0,
+        *recipe.data, "--max-steps", 2, "--batch-size", 4, "--max-length", 48, "--num-workers", 0,
         "--report-to", "none", "--teacher-cache", cache,
     )  # fmt: skip
     for name in ("first", "second"):
