@@ -152,9 +152,8 @@ class HeldOut(TrainerCallback):
         original, recipe = self._original, self._recipe
         if original is None:
             return {}
-        device = self._trainer.args.device
-        # Whatever loading the model draws, the student's draws stay the same.
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        # Whatever loading the model draws (on the CPU), the student's draws stay the same.
+        with torch.random.fork_rng(devices=[]):
             model = original.open()
         length = recipe.teacher_max_length or recipe.student_max_length
         length = min(length, max_positions(model.config) or length)
