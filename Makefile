@@ -2,6 +2,7 @@
 # make demo    the demo: move a small model to another tokenizer, compare, leave a usable folder
 # make test    lint, types and the whole test suite
 # make search  the tests again, properties on examples that were not drawn before
+# make test-versions   the core of the tests under the lowest versions of pyproject.toml and the newest
 # make docs    the documentation as a site, in site/
 # make docs-serve   the same while you write, at http://127.0.0.1:8000
 # make report-check   the HTML pages in headless Chromium, by axe; needs a Chromium and npm
@@ -10,7 +11,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test search docs docs-serve report-check
+.PHONY: setup demo test test-versions search docs docs-serve report-check
 
 setup: $(STAMP)
 
@@ -35,6 +36,21 @@ test: setup
 
 search: setup
 	HYPOTHESIS_PROFILE=search OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
+
+# What depends most on the versions of other packages. VERSIONS says where torch comes from.
+CORE := tests/alignment tests/tokenizers tests/chats tests/objectives tests/transplants \
+	tests/inference tests/recipes tests/cli/test_spellings.py tests/jobs/test_transfer.py
+VERSIONS ?= --torch-backend cpu
+
+test-versions: setup
+	for kind in lowest-direct highest; do \
+		echo "$$kind: installing"; \
+		$(BIN)/uv venv --quiet --clear --python $(BIN)/python out/versions/$$kind && \
+		$(BIN)/uv pip install --quiet --python out/versions/$$kind/bin/python \
+			--resolution $$kind $(VERSIONS) '.[lora,eval,plots,tests]' && \
+		echo "$$kind: testing" && \
+		OMP_NUM_THREADS=1 out/versions/$$kind/bin/python -m pytest -q $(CORE) || exit 1; \
+	done
 
 report-check: setup
 	$(BIN)/python benchmarks/report_check.py --output out/report-check

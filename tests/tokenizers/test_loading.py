@@ -84,7 +84,8 @@ def test_the_tokenizer_is_that_of_the_file_beside_a_model_of_any_family(
     tiny_model("qwen2", len(tokenizer)).save_pretrained(folder)  # whose own is another kind
     text = "The quick brown fox, 猫は 12"
     assert load_tokenizer(name).tokenize(text) == tokenizer.tokenize(text)
-    assert "crosstok uses the file" in caplog.text
+    plain = AutoTokenizer.from_pretrained(name).tokenize(text)  # depends on its version
+    assert ("crosstok uses the file" in caplog.text) == (plain != tokenizer.tokenize(text))
 
 
 def test_a_gated_tokenizer_names_the_next_step(monkeypatch):

@@ -98,8 +98,8 @@ class DemoSettings:
     """Whether figures are shown as those of a few steps."""
 
 
-QUICK = DemoSettings(max_steps=100, num_held_out=30, max_new_tokens=24, is_quick=True)
-"""The same story in a minute: a twelfth of the steps, and a fifth of the held-out documents."""
+QUICK = DemoSettings(max_steps=60, num_held_out=30, max_new_tokens=24, is_quick=True)
+"""The same story in a minute: a twentieth of the steps, and a fifth of the held-out documents."""
 
 
 def run_demo(

@@ -20,7 +20,7 @@ from crosstok.models.in_memory import check_in_memory, take_model
 from crosstok.models.modeling_byte_expanded import ByteExpandedConfig
 from crosstok.models.saved_dtypes import SavedDtypes, dtypes_of, read_dtypes
 from crosstok.models.ties import settle_ties
-from crosstok.tokenizers.local_files import why_not_fetched
+from crosstok.tokenizers.local_files import why_not_fetched, why_not_there
 
 _OTHER_TASKS = (
     "ForMaskedLM",
@@ -266,7 +266,7 @@ def load_config(name: str, *, trust_remote_code: bool = False) -> Any:
     if isinstance(name, Loaded):
         return copy.deepcopy(check_in_memory(name).config)
     is_folder = Path(name).expanduser().is_dir()
-    if not is_folder and (why := why_not_fetched(name)):
+    if why := why_not_there(name) or (None if is_folder else why_not_fetched(name)):
         raise ValueError(f"no model {name!r}: {why}")
     try:
         return AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)

@@ -125,6 +125,8 @@ def card_data(model: str) -> dict[str, Any]:
             if folder.is_dir()
             else Path(hf_hub_download(model, "README.md", etag_timeout=3))
         )
+        if not file.read_text(encoding="utf-8").startswith("---"):
+            return {}  # the hub's client would warn
         data: dict[str, Any] = ModelCard.load(file, ignore_metadata_errors=True).data.to_dict()
     except Exception:  # no card, no network, or front matter that is not YAML
         return {}
