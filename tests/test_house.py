@@ -19,7 +19,7 @@ PACKAGE = ROOT / "src" / "crosstok"
 
 # Imports point strictly down; those of one floor do not know each other.
 FLOORS = (
-    {"choices", "plugins", "lazy", "loaded", "former_paths"},
+    {"choices", "plugins", "lazy", "local_files", "loaded", "former_paths"},
     {"tokenizers", "ops"},
     {"chats"},
     {"models", "alignment", "corpora"},

@@ -71,7 +71,7 @@ def test_a_transfer_leaves_only_its_results_on_standard_output(made, tmp_path):
     assert "tokens per second" in done.stdout
     recipe_lines, _, progress = done.stderr.partition("step 1/2")
     assert (
-        yaml.safe_load(recipe_lines.split("learning rate")[0])["objective"] == "alm+cross_entropy"
+        yaml.safe_load(recipe_lines.split("runs on")[0])["objective"] == "alm+cross_entropy"
     )
     assert "step 2/2" in progress
     assert "Traceback" not in done.stderr
@@ -123,7 +123,8 @@ def test_evaluate_writes_the_promised_json(crosstok, made, tmp_path):
     assert code == 0, err
     figures = json.loads((tmp_path / "deep" / "figures.json").read_text())
     assert list(figures) == ["models"]
-    assert [entry["model"] for entry in figures["models"]] == [str(made / "model")] * 2
+    named = [str(made / "model"), f"{made / 'model'}-2"]
+    assert [entry["model"] for entry in figures["models"]] == named
     entry = figures["models"][0]
     assert list(entry["data"]) == ["texts", "one"]
     assert {"bits_per_byte", "bytes", "tokens"} <= entry["data"]["texts"].keys()

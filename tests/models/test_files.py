@@ -10,8 +10,9 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, CLIPConfig, T5Config
 
+from crosstok import local_files
 from crosstok.models import load_model
-from crosstok.tokenizers import load_tokenizer, local_files
+from crosstok.tokenizers import load_tokenizer
 from tests.folders import save_model
 
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935\nsize 12345\n"

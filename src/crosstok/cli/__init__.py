@@ -25,6 +25,7 @@ from crosstok import __version__
 from crosstok.choices import TEACHERS
 from crosstok.cli.parsing import HELP, Commands, JobCommand
 from crosstok.cli.stopping import heed_sigterm, stopped_in_one_line
+from crosstok.local_files import why_not_there
 from crosstok.plugins import import_typed, names
 from crosstok.recipes import (
     CheckedRecipe,
@@ -255,6 +256,7 @@ def _add_command(
         if issubclass(recipe_types[0], TransplantRecipe | TrainingRecipe):
             _import_typed(given)
         recipe = load(file, given)
+        _check_paths(recipe)
         if isinstance(recipe, TrainingRecipe):
             recipe.check()  # mistakes are reported before the recipe is printed
         if isinstance(recipe, TransplantRecipe):
@@ -283,6 +285,25 @@ def _add_command(
     register(name)(command)
     if other_spelling is not None:
         register(other_spelling, hidden=True)(command)
+
+
+# Options that name a model or a tokenizer.
+_PLACES = ("model", "tokenizer", "teacher", "student", "source", "target")
+
+
+def _check_paths(recipe: Any) -> None:
+    """Refuse paths at which there is nothing, before libraries load.
+
+    Raises:
+        ValueError: a model or tokenizer can only be a folder, and there is none.
+    """
+    for option in _PLACES:
+        given = getattr(recipe, option, None) or ()
+        for name in [given] if isinstance(given, str) else given:
+            has_prefix = ":" in name  # bytes:NAME, or a kind of teacher
+            is_ensemble = name.endswith((".yaml", ".yml"))
+            if not has_prefix and not is_ensemble and (why := why_not_there(name)):
+                raise ValueError(f"{option} {name!r}: {why}")
 
 
 def _flag(field: Field[Any], hint: Any, *, is_mapping: bool) -> inspect.Parameter:

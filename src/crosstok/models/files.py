@@ -7,13 +7,13 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from crosstok.loaded import Loaded
-from crosstok.models.in_memory import check_in_memory
-from crosstok.tokenizers.local_files import (
+from crosstok.local_files import (
     describe_lfs_pointer,
     is_lfs_pointer,
     read_json_object,
     why_not_there,
 )
+from crosstok.models.in_memory import check_in_memory
 
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _CHECKED = (torch.float64, torch.float32, torch.bfloat16, torch.float16)

@@ -14,13 +14,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from crosstok.loaded import Loaded
+from crosstok.local_files import why_not_fetched, why_not_there
 from crosstok.models.files import check_finite, check_model_exists
 from crosstok.models.head_probe import output_matrix_module, unwrap_model
 from crosstok.models.in_memory import check_in_memory, take_model
 from crosstok.models.modeling_byte_expanded import ByteExpandedConfig
 from crosstok.models.saved_dtypes import SavedDtypes, dtypes_of, read_dtypes
 from crosstok.models.ties import settle_ties
-from crosstok.tokenizers.local_files import why_not_fetched, why_not_there
 
 _OTHER_TASKS = (
     "ForMaskedLM",

@@ -13,14 +13,14 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils.hub import cached_file
 
 from crosstok.loaded import IN_MEMORY, Loaded
-from crosstok.tokenizers.encoding import encode_alike
-from crosstok.tokenizers.local_files import (
+from crosstok.local_files import (
     describe_lfs_pointer,
     is_lfs_pointer,
     read_json_object,
     why_not_fetched,
     why_not_there,
 )
+from crosstok.tokenizers.encoding import encode_alike
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub import constants
 
 _LFS = b"version https://git-lfs.github.com/spec/"
 _HUB_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?")
@@ -48,7 +48,15 @@ def _is_local(name: str, path: Path) -> bool:
         return True
     if "/" not in name or not path.parent.is_dir():
         return False
-    return not isinstance(try_to_load_from_cache(name, "config.json"), str)
+    return not _is_in_cache(name, "config.json")
+
+
+def _is_in_cache(name: str, file: str) -> bool:
+    from huggingface_hub import (
+        try_to_load_from_cache,
+    )  # takes longer to import than a typo is worth
+
+    return isinstance(try_to_load_from_cache(name, file), str)
 
 
 def why_not_fetched(name: str) -> str | None:
@@ -61,9 +69,9 @@ def why_not_fetched(name: str) -> str | None:
         A sentence; None where the hub answers, is not asked (offline mode), or need not be, as the
         cache has the repository.
     """
-    if constants.HF_HUB_OFFLINE or isinstance(try_to_load_from_cache(name, "config.json"), str):
-        return None
-    if isinstance(try_to_load_from_cache(name, "tokenizer.json"), str):
+    if constants.HF_HUB_OFFLINE or any(
+        _is_in_cache(name, file) for file in ("config.json", "tokenizer.json")
+    ):
         return None
     reason = _try_to_connect(constants.ENDPOINT)
     if reason is None:
