@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common import existing_folder, made_by
+from common import check_folder, made_by
 
 from crosstok.alignment import Alignment, align_batch, overlapping_tokens
 from crosstok.corpora import load_corpora
@@ -248,11 +248,12 @@ def report_setting(every: int, seconds: float) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--tokenizers", type=existing_folder, default=str(SHARED / "tokenizers"))
+    parser.add_argument("--tokenizers", type=Path, default=SHARED / "tokenizers")
     parser.add_argument("--data", nargs="+", default=CORPORA, help="files or folders")
     parser.add_argument("--every", type=int, default=1, help="use every Nth text of each file")
     parser.add_argument("--output", type=Path, help="Markdown file; standard output without it")
     options = parser.parse_args()
+    check_folder(parser, "--tokenizers", options.tokenizers)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     folders = sorted(path for path in Path(options.tokenizers).glob("*") if path.is_dir())
     if len(folders) < 2:

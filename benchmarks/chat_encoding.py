@@ -12,7 +12,7 @@ import time
 from itertools import permutations
 from pathlib import Path
 
-from common import SHARED, existing_folder, made_by, write_results
+from common import SHARED, check_folder, made_by, write_results
 
 from crosstok.alignment import align_batch
 from crosstok.chats import Conversation, ExampleEncoder, resolve_chat_template, shared_examples
@@ -30,10 +30,11 @@ RESULTS = Path("benchmarks/chat_encoding_cpu_202611.md")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--shared", type=existing_folder, default=SHARED)
+    parser.add_argument("--shared", type=Path, default=SHARED)
     parser.add_argument("--conversations", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
+    check_folder(parser, "--shared", arguments.shared)
     data = arguments.shared / "data"
     encoders = {name: load(data / "tokenizers" / name, chat) for name, chat in NAMES.items()}
     rows = read_rows(str(data / "corpora/instructions/gsm8k_train.jsonl.xz"))

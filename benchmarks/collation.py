@@ -11,7 +11,7 @@ import statistics
 import time
 from pathlib import Path
 
-from common import SHARED, existing_folder, made_by, write_results
+from common import SHARED, check_folder, made_by, write_results
 
 from crosstok.chats import ExampleEncoder
 from crosstok.corpora import load_corpus
@@ -30,11 +30,12 @@ RESULTS = Path("benchmarks/collation_cpu_202611.md")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--shared", type=existing_folder, default=SHARED)
+    parser.add_argument("--shared", type=Path, default=SHARED)
     parser.add_argument("--batches", type=int, default=40)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
+    check_folder(parser, "--shared", arguments.shared)
     folder = arguments.shared / "data/corpora/english_wikipedia_2019"
     texts = list(load_corpus(str(folder / "validation.jsonl.xz")).texts())
     rows = [measure(arguments, texts, *pair, length) for pair in PAIRS for length in (256, 1024)]

@@ -15,21 +15,19 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("torch", "transformers", "tokenizers")
-SHARED = "../shared"
+SHARED = Path("../shared")
 """Default folder of the tokenizers, corpora and models that some tables need."""
 NOTES = "\n## Notes"  # from here on a results file is written by hand, and kept
 
 
-def existing_folder(path: str) -> Path:
-    """For argparse: the folder, if it is there; it is not part of the repository."""
-    folder = Path(path)
+def check_folder(parser: argparse.ArgumentParser, flag: str, folder: Path) -> None:
+    """Stop the command where a folder is missing that is not part of the repository."""
     if not folder.is_dir():
-        raise argparse.ArgumentTypeError(
-            f"there is no folder {path!r}. This table needs tokenizers, corpora or models that are "
-            "not part of the repository; name the folder that holds them. docs/results.md "
-            "says which tables need only a checkout."
+        parser.error(
+            f"argument {flag}: there is no folder {str(folder)!r}. This table needs tokenizers, "
+            "corpora or models that are not part of the repository; name the folder that holds "
+            "them. docs/results.md says which tables need only a checkout."
         )
-    return folder
 
 
 def run_each(runs: Sequence[Sequence[str]], jobs: int) -> None:

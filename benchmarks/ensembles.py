@@ -30,7 +30,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from common import SHARED, existing_folder, write_results
+from common import SHARED, check_folder, write_results
 
 sys.path.insert(0, "recipes/zoo")  # the zoo's own modules
 
@@ -76,7 +76,7 @@ def _with_first(members: tuple[str, ...], first: str) -> tuple[str, ...]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=existing_folder, default=f"{SHARED}/data")
+    parser.add_argument("--data", type=Path, default=SHARED / "data")
     parser.add_argument("--output", type=Path, default=Path("out/zoo"))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--bytes", type=int, default=10_000, help="held out, of each domain")
@@ -85,6 +85,7 @@ def main() -> None:
     parser.add_argument("--transfer", nargs=2, metavar=("NAME", "SEED"))
     parser.add_argument("--measure", type=int, metavar="SEED")
     arguments = parser.parse_args()
+    check_folder(parser, "--data", arguments.data)
     if arguments.transfer:
         name, seed = arguments.transfer
         transfer_member(arguments, name, int(seed))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import SHARED, existing_folder
+from common import SHARED, check_folder
 from torch import Tensor
 
 from crosstok.corpora import load_corpus
@@ -34,9 +34,10 @@ RESULTS = Path("benchmarks/input_expansion_cpu_202611.md")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--shared", type=existing_folder, default=SHARED)
+    parser.add_argument("--shared", type=Path, default=SHARED)
     parser.add_argument("--repeats", type=int, default=7)
     arguments = parser.parse_args()
+    check_folder(parser, "--shared", arguments.shared)
     torch.set_num_threads(1)
     corpus = arguments.shared / "data/corpora/english_wikipedia_2019/validation.jsonl.xz"
     text = "\n\n".join(load_corpus(str(corpus)).texts()).encode()[: BATCH * LENGTH]

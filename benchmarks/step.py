@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from common import SHARED, existing_folder, made_by, write_results
+from common import SHARED, check_folder, made_by, write_results
 from transformers import TrainingArguments
 
 from crosstok.chats import ExampleEncoder
@@ -37,12 +37,13 @@ OBJECTIVES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--shared", type=existing_folder, default=SHARED)
+    parser.add_argument("--shared", type=Path, default=SHARED)
     parser.add_argument("--targets", nargs="+", default=["small-spm-bpe-bytefallback-8k", "gpt2"])
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--length", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=9)
     arguments = parser.parse_args()
+    check_folder(parser, "--shared", arguments.shared)
     rows = [measure(arguments, target, name) for target in arguments.targets for name in OBJECTIVES]
     write_results(RESULTS, report(arguments, rows))
     print(RESULTS.read_text())

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common import SHARED, existing_folder, made_by, run_each, shown, write_results
+from common import SHARED, check_folder, made_by, run_each, shown, write_results
 from held_out import DOMAINS, measure, write_held_out
 
 RECIPE = Path("recipes/transfer/llama6m_bytes.yaml")
@@ -73,12 +73,13 @@ UNTRAINED = ("teacher", "transplant")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--shared", type=existing_folder, default=SHARED)
+    parser.add_argument("--shared", type=Path, default=SHARED)
     parser.add_argument("--output", type=Path, default=Path("out/transfer_bytes"))
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--one", nargs=2, metavar=("ROW", "SEED"))
     arguments = parser.parse_args()
+    check_folder(parser, "--shared", arguments.shared)
     if arguments.one:
         run(arguments, *arguments.one)
         return

@@ -16,7 +16,7 @@ import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import SHARED, existing_folder, made_by, run_each, shown, write_results
+from common import SHARED, check_folder, made_by, run_each, shown, write_results
 from held_out import DOMAINS, WINDOW_BYTES, measure, write_held_out
 
 RESULTS = Path("benchmarks/transfer_methods_cpu_202611.md")
@@ -92,7 +92,7 @@ COLUMNS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--shared", type=existing_folder, default=SHARED)
+    parser.add_argument("--shared", type=Path, default=SHARED)
     parser.add_argument("--output", type=Path, default=Path("out/transfer_methods"))
     parser.add_argument("--targets", nargs="+", default=["subword", "bytes"], choices=TARGETS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
@@ -100,6 +100,7 @@ def main() -> None:
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--one", nargs=3, metavar=("TARGET", "METHOD", "SEED"))
     arguments = parser.parse_args()
+    check_folder(parser, "--shared", arguments.shared)
     if arguments.one:
         run(arguments, *arguments.one)
         return

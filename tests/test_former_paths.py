@@ -11,6 +11,15 @@ from crosstok import chats, former_paths
 from crosstok.byteview import ByteModel
 
 
+@pytest.fixture(autouse=True)
+def front_door():
+    """What an import of a former path leaves at the front door is taken away."""
+    yield
+    for path in former_paths._MODULES:
+        vars(crosstok).pop(path.partition(".")[2], None)
+        sys.modules.pop(path, None)
+
+
 def run(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=False

@@ -70,9 +70,7 @@ def test_a_transfer_leaves_only_its_results_on_standard_output(made, tmp_path):
     assert all(line[0] in "┏┡├└┌│┗" for line in table), done.stdout
     assert "tokens per second" in done.stdout
     recipe_lines, _, progress = done.stderr.partition("step 1/2")
-    assert (
-        yaml.safe_load(recipe_lines.split("runs on")[0])["objective"] == "alm+cross_entropy"
-    )
+    assert yaml.safe_load(recipe_lines.split("runs on")[0])["objective"] == "alm+cross_entropy"
     assert "step 2/2" in progress
     assert "Traceback" not in done.stderr
 

@@ -27,6 +27,7 @@ def load_mixture(
     text_unit: TextUnit = "line",
     split: str = "train",
     streaming: bool = False,
+    may_lack_columns: bool = False,
 ) -> Examples:
     """Load one or several sources of texts or chats as one corpus.
 
@@ -45,13 +46,14 @@ def load_mixture(
         text_unit: see `load_corpus`.
         split: see `load_corpus`.
         streaming: see `load_corpus`; weights are then not possible, as no length is known.
+        may_lack_columns: see `load_examples`; always so with several sources.
 
     Raises:
         ValueError: see `load_examples`; or there are both texts and chats, or weights that do not
             fit the sources, or are given for a stream.
     """
     _check_weights(sources, weights, streaming=streaming)
-    may_lack = len(sources) > 1
+    may_lack = len(sources) > 1 or may_lack_columns
     parts = []
     for source in sources:
         if isinstance(source, Loaded):

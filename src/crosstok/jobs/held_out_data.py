@@ -9,7 +9,7 @@ from typing import Any
 
 from crosstok.chats import Example, ExampleEncoder, parse_example, shared_examples
 from crosstok.choices import LossOn
-from crosstok.corpora import Examples, distinct_names, load_examples
+from crosstok.corpora import Examples, distinct_names, load_mixture
 from crosstok.corpora.files import plain_name
 from crosstok.corpora.load import read_rows
 from crosstok.evaluation import bits_per_byte, read_exam, take_exam
@@ -185,8 +185,8 @@ def _held_out(
 
 def _load(recipe: TrainingRecipe, source: str) -> Examples:
     try:
-        return load_examples(
-            source,
+        return load_mixture(
+            [source],
             columns=recipe.columns,
             text_field=recipe.text_field,
             text_unit=recipe.text_unit,

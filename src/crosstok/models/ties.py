@@ -110,9 +110,11 @@ def _parts(model: Any) -> Iterator[Any]:
 
 def _is_missing(name: str, model: Any, missing: set[str]) -> bool:
     """Whether the files of a causal model hold one matrix only."""
+    if not missing:
+        return False
     base = model.base_model
     is_base_alone = base is not model and holds_any(name, base.state_dict().keys())
-    if not missing or is_base_alone:
+    if is_base_alone:
         return False
     matrices = [model.get_output_embeddings().weight, model.get_input_embeddings().weight]
     return any(
