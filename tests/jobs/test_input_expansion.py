@@ -57,13 +57,13 @@ def test_the_model_that_was_trained_is_the_model_that_loads(to_bytes, monkeypatc
     import crosstok.jobs.run as module
 
     trained = []
-    plain = module.save_outputs
+    plain = module.save_weights
 
-    def save(*args, **kwargs):
-        trained.append(args[1])
-        return plain(*args, **kwargs)
+    def save(folder, model, dtypes):
+        trained.append(model)
+        return plain(folder, model, dtypes)
 
-    monkeypatch.setattr(module, "save_outputs", save)
+    monkeypatch.setattr(module, "save_weights", save)
     result = transfer(to_bytes(max_steps=2))
     ids = torch.tensor([list(b"the quick brown fox")])
     with torch.no_grad():
